@@ -1,0 +1,1 @@
+"""A gRPC query broker in front of PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Durable jobs: submission, claims under a lease and a fence, progress for watchers."""

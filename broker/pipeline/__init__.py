@@ -1,0 +1,1 @@
+"""The request path, one stage per file; the recipes list the stacks."""

@@ -1,0 +1,1 @@
+"""Pure decisions: time and seeds are arguments, nothing here awaits."""

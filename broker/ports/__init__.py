@@ -1,0 +1,1 @@
+"""Interfaces that the inner layers need and the adapters fulfil."""

@@ -1,0 +1,1 @@
+"""Asynchronous mechanisms: executor pools, admission shell, lifecycle; no gRPC, no database."""

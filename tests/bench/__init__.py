@@ -1,0 +1,1 @@
+"""Benchmarks, run by scripts/bench; every module here but the harness is one."""
