@@ -1,0 +1,41 @@
+"""Stable hashes of values: equal values have equal fingerprints in every process and on every host."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Set
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+
+
+def canonical(value: object) -> str:
+    """A text form in which equal values are equal and different types differ; sets and mappings are sorted."""
+    match value:
+        case None | bool() | int() | float():
+            return repr(value)
+        case Enum():
+            return canonical(value.value)
+        case str():
+            return repr(value)
+        case Decimal():
+            return f"D{value.normalize()}"
+        case datetime() | date():
+            return f"T{value.isoformat()}"
+        case tuple() | list():
+            return "(" + ",".join(canonical(v) for v in value) + ")"
+        case Mapping():
+            return "{" + ",".join(sorted(f"{canonical(k)}:{canonical(v)}" for k, v in value.items())) + "}"
+        case Set():
+            return "{" + ",".join(sorted(canonical(v) for v in value)) + "}"
+        case _ if dataclasses.is_dataclass(value):
+            fields = dataclasses.fields(value)
+            inner = ",".join(f"{f.name}={canonical(getattr(value, f.name))}" for f in fields)
+            return f"{type(value).__name__}({inner})"
+    raise TypeError(f"no canonical form for {type(value).__name__}")
+
+
+def fingerprint(*values: object) -> str:
+    """Thirty-two hexadecimal digits over the canonical forms (BLAKE2b, 16 bytes)."""
+    return hashlib.blake2b("\x1f".join(map(canonical, values)).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,147 @@
+"""The semantic model as values: datasets with their joins, dimensions, measures and row policies.
+
+Expressions are SQL over ``{table alias}.column`` names, checked when the configuration is loaded. The model is built
+once at start; everything derived from it (versions, fingerprints) is a pure function of these values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from broker.domain.values import DataType
+
+
+class JoinKind(StrEnum):
+    """How many rows of the joined table one row of the parent meets."""
+
+    MANY_TO_ONE = "many_to_one"
+    ONE_TO_ONE = "one_to_one"
+    ONE_TO_MANY = "one_to_many"
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A left join of ``table`` as ``name`` onto the alias ``parent`` by the SQL condition ``on``.
+
+    The dataset's own table has the dataset's name as its alias.
+    """
+
+    name: str
+    table: str
+    on: str
+    parent: str
+    kind: JoinKind = JoinKind.MANY_TO_ONE
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """Something to group and filter by.
+
+    ``sql`` is an expression over columns of the aliases in ``tables``. A ``time`` dimension of a type without zone
+    (date, or timestamp declared with ``stored_zone``) is read in that zone. ``scale`` counts decimal digits.
+    """
+
+    name: str
+    sql: str
+    type: DataType
+    tables: tuple[str, ...]
+    time: bool = False
+    stored_zone: str = ""
+    scale: int = 0
+    title: str = ""
+    description: str = ""
+
+
+class MeasureKind(StrEnum):
+    """How a measure aggregates; the same list as the proto enum ``MeasureKind``."""
+
+    COUNT = "count"
+    SUM = "sum"
+    MIN = "min"
+    MAX = "max"
+    AVG = "avg"
+    VARIANCE = "variance"
+    STDDEV = "stddev"
+    APPROX_DISTINCT = "approx_distinct"
+    APPROX_PERCENTILE = "approx_percentile"
+    FIRST = "first"
+    LAST = "last"
+    EXACT_DISTINCT = "exact_distinct"
+    EXACT_PERCENTILE = "exact_percentile"
+    RATIO = "ratio"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Something to aggregate.
+
+    ``sql`` is the aggregated expression (empty for a count of rows), ``type`` its input type and ``scale`` the decimal
+    digits of it; ``filter`` restricts the rows. ``percentile`` is in (0, 1). A ratio names two other measures of the
+    dataset. ``tables`` are the aliases that the expression, the filter and, for first and last, the order need.
+    """
+
+    name: str
+    kind: MeasureKind
+    sql: str = ""
+    type: DataType = DataType.INT64
+    scale: int = 0
+    filter: str = ""
+    percentile: float = 0.5
+    numerator: str = ""
+    denominator: str = ""
+    tables: tuple[str, ...] = ()
+    title: str = ""
+    description: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RowPolicy:
+    """Rows that a principal may see: an SQL predicate, applied unless the principal has one of the ``unless`` grants.
+
+    The predicate may use ``{tenant}``, ``{principal}`` and ``{attributes.NAME}``, which are bound as values of the
+    principal, never as text.
+    """
+
+    name: str
+    sql: str
+    tables: tuple[str, ...]
+    unless: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A table or view (``table``, qualified) with everything that can be asked of it.
+
+    ``primary_key`` names columns of the table; first and last need it to break ties. ``grants`` lists the grants of
+    which a principal needs one; empty means everybody. ``max_staleness`` is in seconds.
+    """
+
+    name: str
+    table: str
+    dimensions: Mapping[str, Dimension]
+    measures: Mapping[str, Measure]
+    joins: Mapping[str, Join] = field(default_factory=dict)
+    row_policies: tuple[RowPolicy, ...] = ()
+    primary_key: tuple[str, ...] = ()
+    default_time: str = ""
+    title: str = ""
+    description: str = ""
+    grants: tuple[str, ...] = ()
+    max_staleness: float | None = None
+    version: str = ""
+
+    def time_dimension(self, name: str) -> Dimension | None:
+        """The time dimension ``name``, or the default one when the name is empty."""
+        dimension = self.dimensions.get(name or self.default_time)
+        return dimension if dimension is not None and dimension.time else None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """All datasets by name. ``version`` changes whenever any definition does."""
+
+    datasets: Mapping[str, Dataset]
+    version: str = ""

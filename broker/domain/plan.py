@@ -1,0 +1,156 @@
+"""What has to be read and computed for a query, independent of where it is read.
+
+A *scan* asks a source for partial states by group key. A *finish* turns the states into the answer's columns. The live
+database and every rollup answer the same scan, so a finish never knows where its states came from.
+
+Frames of states have these columns: ``bucket`` (position in the scan's grid, when there is one), ``k0, k1, …`` (the
+dimensions, in order), then ``{measure}.{state}`` for every leaf measure, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from broker.domain.measures import State
+from broker.domain.model import Dataset, Dimension, Measure, RowPolicy
+from broker.domain.principal import Principal
+from broker.domain.query import AbsoluteRange, Calculations, Filter, OrderKey, Query
+from broker.domain.timegrid import TimeGrid
+from broker.domain.values import Column
+
+BUCKET = "bucket"
+
+
+def key_name(position: int) -> str:
+    """Column that holds the dimension at ``position``."""
+    return f"k{position}"
+
+
+def state_name(measure: str, state: str) -> str:
+    """Column that holds a state of a measure."""
+    return f"{measure}.{state}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One pass over a dataset: partial states of ``leaves`` by bucket and dimension.
+
+    ``bounds`` restricts the time dimension half-open; ``grid`` groups by it. ``policies`` are the row policies that
+    apply to ``principal``.
+    """
+
+    dataset: Dataset
+    dimensions: tuple[Dimension, ...]
+    leaves: tuple[Measure, ...]
+    time: Dimension | None = None
+    bounds: AbsoluteRange | None = None
+    grid: TimeGrid | None = None
+    filter: Filter | None = None
+    policies: tuple[RowPolicy, ...] = ()
+    principal: Principal = field(default_factory=lambda: Principal("", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """What a kernel needs to know of a measure that owns states; ``states`` in frame order."""
+
+    measure: Measure
+    states: tuple[State, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A measure column of the answer: ``ratio`` holds the two leaf names when the measure is a ratio."""
+
+    column: Column
+    ratio: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How states become the answer.
+
+    Steps, in order: top N, finish, gap fill, comparison, shares, rolling windows, having, order, limit. ``grid`` is the
+    grid of the main scan; with rolling windows it begins ``lead`` buckets before the range, which are dropped after
+    rolling. ``comparison`` is the grid of the comparison scan, and ``shift[i]`` the position in it that bucket ``i`` of
+    the grid is compared with (-1: none). ``columns`` are the answer's columns in order. When ``pushed_down`` the source
+    has already applied having, order and limit, and rows are finished one by one.
+    """
+
+    columns: tuple[Column, ...]
+    keys: tuple[Column, ...]
+    leaves: tuple[Leaf, ...]
+    outputs: tuple[Output, ...]
+    grid: TimeGrid | None = None
+    lead: int = 0
+    gap_fill: bool = False
+    comparison: TimeGrid | None = None
+    shift: tuple[int, ...] = ()
+    calculations: Calculations = field(default_factory=Calculations)
+    having: Filter | None = None
+    order: tuple[OrderKey, ...] = ()
+    limit: int = 0
+    pushed_down: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A resolved query: what to scan, how to finish, and what identifies the answer.
+
+    ``fingerprint`` is equal for queries with equal answers at one snapshot, whoever asks with the same row policies.
+    """
+
+    query: Query
+    main: Scan
+    comparison: Scan | None
+    finish: Finish
+    fingerprint: str
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Columns of the answer."""
+        return self.finish.columns
+
+    @property
+    def scans(self) -> tuple[Scan, ...]:
+        """The scans, main first."""
+        return (self.main,) if self.comparison is None else (self.main, self.comparison)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A small result that was decoded on the loop: at most a few thousand rows as tuples, in column order."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[object, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CsvBlock:
+    """Whole rows as PostgreSQL's COPY writes them (CSV, ``\\N`` for null), to be parsed in a worker process."""
+
+    columns: tuple[Column, ...]
+    data: bytes
+
+
+Block = Rows | CsvBlock
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """What a source returned for a scan.
+
+    ``grouped`` holds the states by key, in one or more blocks. For every sketched measure whose states the source
+    cannot compute, ``values[measure]`` holds blocks of (bucket, keys, value, weight) from which a kernel builds them;
+    the column names are ``bucket``, ``k0…``, ``value`` and ``weight`` (a count of equal values).
+    """
+
+    grouped: tuple[Block, ...]
+    values: Mapping[str, tuple[Block, ...]] = field(default_factory=dict)
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes that left the database as CSV; small results count as nothing."""
+        blocks = [*self.grouped, *(b for group in self.values.values() for b in group)]
+        return sum(len(b.data) for b in blocks if isinstance(b, CsvBlock))

@@ -1,0 +1,20 @@
+"""Who is calling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from broker.domain.principal import Principal
+
+
+class Authenticator(Protocol):
+    """Turns call metadata into a principal."""
+
+    async def authenticate(self, metadata: Mapping[str, str], peer: str) -> Principal:
+        """The caller's identity; ``peer`` is the transport's name of the other end, such as ``ipv4:127.0.0.1:5000``.
+
+        Raises:
+            BrokerError: UNAUTHENTICATED, saying which credentials are accepted.
+        """
+        ...

@@ -1,0 +1,89 @@
+"""The analytical database, seen from the request path."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from broker.domain.deadline import Deadline
+from broker.domain.model import Dataset
+from broker.domain.plan import Block, Plan, ScanResult
+from broker.domain.pool import PoolName
+from broker.domain.principal import Principal
+from broker.domain.query import SqlQuery
+from broker.domain.values import Column
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The planner's view of a plan: cost in its own units, rows and bytes of the result."""
+
+    total_cost: float
+    rows: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class SqlPlan:
+    """SQL that passed the gate: regenerated text, its columns, and what identifies it."""
+
+    text: str
+    columns: tuple[Column, ...]
+    fingerprint: str
+
+
+class Snapshot(Protocol):
+    """One REPEATABLE READ, READ ONLY transaction on one connection. Calls must not overlap.
+
+    ``as_of`` is the instant at which the snapshot was taken; ``replica_lag`` is in seconds, None on a primary. Every
+    method raises BrokerError (STORE_UNAVAILABLE, STORE_REJECTED, DEADLINE_EXCEEDED, RESULT_TOO_LARGE).
+    """
+
+    @property
+    def as_of(self) -> datetime:
+        """Instant of the snapshot."""
+        ...
+
+    @property
+    def replica_lag(self) -> float | None:
+        """How far the replica lags behind its primary."""
+        ...
+
+    async def read(self, plan: Plan) -> tuple[ScanResult, ...]:
+        """The states of every scan of the plan, main first. The whole result is held in memory, within the limit."""
+        ...
+
+    def stream(self, plan: Plan) -> AsyncIterator[Block]:
+        """The states of a pushed-down plan in blocks of whole rows; the database is slowed down by the consumer."""
+        ...
+
+    def stream_sql(self, sql: SqlPlan) -> AsyncIterator[Block]:
+        """The rows of gated SQL in blocks."""
+        ...
+
+
+class QueryStore(Protocol):
+    """The database. Cancelling a task that waits in a snapshot cancels its statement at the server."""
+
+    def snapshot(self, pool: PoolName, deadline: Deadline) -> AbstractAsyncContextManager[Snapshot]:
+        """A snapshot on a connection of the pool; ``statement_timeout`` is what is left of the deadline."""
+        ...
+
+    async def estimate(self, plan: Plan, deadline: Deadline) -> Estimate:
+        """The planner's estimate, without running anything."""
+        ...
+
+    def statements(self, plan: Plan) -> tuple[str, ...]:
+        """The statements that the plan stands for, for people."""
+        ...
+
+    async def gate(self, sql: SqlQuery, datasets: tuple[Dataset, ...], principal: Principal) -> SqlPlan:
+        """Checks SQL and rewrites it; raises INVALID_REQUEST naming every violation, or SQL_DISABLED."""
+        ...
+
+    async def ping(self) -> str:
+        """The server's version; raises STORE_UNAVAILABLE."""
+        ...
