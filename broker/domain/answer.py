@@ -204,7 +204,11 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows of a stream: ``encoded`` is a serialized proto ``RowBatch``."""
+    """Some rows of a stream.
+
+    ``encoded`` is a serialized proto ``RowBatch`` without its ``first_row``: batches are made in parallel, and the
+    position is appended when they are put in order (protobuf allows fields to be concatenated).
+    """
 
     first_row: int
     row_count: int

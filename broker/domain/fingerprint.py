@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -27,13 +28,14 @@ def canonical(value: object) -> str:
             return "(" + ",".join(canonical(v) for v in value) + ")"
         case Mapping():
             return "{" + ",".join(sorted(f"{canonical(k)}:{canonical(v)}" for k, v in value.items())) + "}"
-        case Set():
+        case AbstractSet():
             return "{" + ",".join(sorted(canonical(v) for v in value)) + "}"
         case _ if dataclasses.is_dataclass(value):
             fields = dataclasses.fields(value)
             inner = ",".join(f"{f.name}={canonical(getattr(value, f.name))}" for f in fields)
             return f"{type(value).__name__}({inner})"
-    raise TypeError(f"no canonical form for {type(value).__name__}")
+        case _:
+            raise TypeError(f"no canonical form for {type(value).__name__}")
 
 
 def fingerprint(*values: object) -> str:

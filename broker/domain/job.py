@@ -47,13 +47,13 @@ class ExportFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """How far an attempt is. ``total_rows`` is an estimate, 0 when unknown; ``fraction`` is None when unknown."""
+    """How far an attempt is. ``total_row_count`` is an estimate, 0 when unknown; ``fraction`` is None when unknown."""
 
     phase: str = ""
     fraction: float | None = None
-    rows: int = 0
-    total_rows: int = 0
-    bytes: int = 0
+    row_count: int = 0
+    total_row_count: int = 0
+    byte_count: int = 0
     row_rate: float = 0.0
     message: str = ""
 
@@ -66,8 +66,8 @@ class ResultPart:
     key: str
     file_name: str
     content_type: str
-    rows: int
-    bytes: int
+    row_count: int
+    byte_count: int
     sha256: bytes
 
 
@@ -77,8 +77,8 @@ class JobResult:
 
     parts: tuple[ResultPart, ...]
     columns: tuple[Column, ...]
-    rows: int
-    bytes: int
+    row_count: int
+    byte_count: int
     format: ExportFormat
     status: AnswerStatus | None = None
     inline: bytes = b""

@@ -128,7 +128,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class CsvBlock:
-    """Whole rows as PostgreSQL's COPY writes them (CSV, ``\\N`` for null), to be parsed in a worker process."""
+    r"""Whole rows as PostgreSQL's COPY writes them (CSV, ``\N`` for null), to be parsed in a worker process."""
 
     columns: tuple[Column, ...]
     data: bytes

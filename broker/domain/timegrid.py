@@ -66,7 +66,8 @@ def floor_date(day: date, grain: Grain) -> date:
             return day.replace(month=day.month - (day.month - 1) % 3, day=1)
         case Grain.YEAR:
             return day.replace(month=1, day=1)
-    raise ValueError(f"{grain} is not a calendar grain")
+        case _:
+            raise ValueError(f"{grain} is not a calendar grain")
 
 
 def add_units(day: date, grain: Grain, count: int) -> date:
@@ -95,7 +96,9 @@ def resolve(selection: TimeRange, zone_name: str, now: datetime) -> AbsoluteRang
         case RelativeRange(count, unit, include_current) if unit.calendar:
             current = floor_date(now.astimezone(zone).date(), unit)
             last = add_units(current, unit, 1) if include_current else current
-            return AbsoluteRange(local_midnight(add_units(last, unit, -count), zone), local_midnight(last, zone))
+            return AbsoluteRange(
+                local_midnight(add_units(last, unit, -count), zone), local_midnight(last, zone)
+            )
         case RelativeRange(count, unit, include_current):
             width = _CLOCK[unit]
             local = now.astimezone(zone)
@@ -112,7 +115,11 @@ def build(bounds: AbsoluteRange, grain: Grain, zone_name: str) -> TimeGrid:
         TooManyBucketsError: The range holds more than ``MAX_BUCKETS`` buckets.
     """
     zone = ZoneInfo(zone_name)
-    source = _calendar_starts(bounds, grain, zone) if grain.calendar else _clock_starts(bounds, _CLOCK[grain], zone)
+    source = (
+        _calendar_starts(bounds, grain, zone)
+        if grain.calendar
+        else _clock_starts(bounds, _CLOCK[grain], zone)
+    )
     starts: list[datetime] = []
     for start in source:
         if starts and start <= starts[-1]:

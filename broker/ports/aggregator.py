@@ -19,13 +19,23 @@ class Aggregator(Protocol):
     """
 
     async def table(
-        self, pool: PoolName, results: tuple[ScanResult, ...], finish: Finish, format: ResultFormat, deadline: Deadline
+        self,
+        pool: PoolName,
+        results: tuple[ScanResult, ...],
+        finish: Finish,
+        encoding: ResultFormat,
+        deadline: Deadline,
     ) -> Table:
         """The whole answer as one table."""
         ...
 
     async def batches(
-        self, pool: PoolName, results: tuple[ScanResult, ...], finish: Finish, format: ResultFormat, deadline: Deadline
+        self,
+        pool: PoolName,
+        results: tuple[ScanResult, ...],
+        finish: Finish,
+        encoding: ResultFormat,
+        deadline: Deadline,
     ) -> tuple[Batch, ...]:
         """The whole answer as batches of bounded size."""
         ...
@@ -36,10 +46,8 @@ class Aggregator(Protocol):
         block: Block,
         finish: Finish | None,
         columns: tuple[Column, ...],
-        format: ResultFormat,
-        first_row: int,
+        encoding: ResultFormat,
         deadline: Deadline,
     ) -> Batch:
-        """One block of a pushed-down plan (or, without a finish, of SQL) as one batch. ``first_row`` may be -1 when the
-        position is not known yet; the caller then patches it with :func:`broker.domain.answer.Batch`'s first_row."""
+        """One block of a pushed-down plan as one batch; without a finish, of SQL rows. ``first_row`` is left 0."""
         ...

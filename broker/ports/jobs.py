@@ -56,7 +56,7 @@ class JobStore(Protocol):
         """The job, or None."""
         ...
 
-    async def list(self, filter: JobFilter, limit: int) -> Sequence[Job]:
+    async def list_jobs(self, where: JobFilter, limit: int) -> Sequence[Job]:
         """Jobs, newest first."""
         ...
 
@@ -100,7 +100,9 @@ class JobStore(Protocol):
 class JobEvents(Protocol):
     """Changes of jobs as they happen: a hint by notification, the truth by polling."""
 
-    def watch(self, tenant: str, job_id: str, after_revision: int) -> AbstractAsyncContextManager[AsyncIterator[Job]]:
+    def watch(
+        self, tenant: str, job_id: str, after_revision: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[Job]]:
         """The job's states after a revision, newest wins, ending after the final one."""
         ...
 
@@ -128,6 +130,6 @@ class PartWriter(Protocol):
         """Appends bytes."""
         ...
 
-    async def commit(self, index: int, file_name: str, content_type: str, rows: int) -> ResultPart:
+    async def commit(self, index: int, file_name: str, content_type: str, row_count: int) -> ResultPart:
         """Makes the part durable and visible, with its size and SHA-256."""
         ...
