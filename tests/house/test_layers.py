@@ -18,13 +18,8 @@ def broken_contracts(folder: Path, module: str, text: str) -> list[str]:
         path = folder / "broker" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text if name == module else "")
-    command = [
-        Path(sys.prefix, "bin/lint-imports"),
-        "--no-cache",
-        "--no-logo",
-        "--config",
-        ROOT / "pyproject.toml",
-    ]
+    linter, config = f"{sys.prefix}/bin/lint-imports", f"{ROOT}/pyproject.toml"
+    command = [linter, "--no-cache", "--no-logo", "--config", config]
     outcome = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder)
     assert "Contracts:" in outcome.stdout, outcome.stdout
     return [line.removesuffix(" BROKEN") for line in outcome.stdout.splitlines() if line.endswith(" BROKEN")]
