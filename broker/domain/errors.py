@@ -51,8 +51,8 @@ class ErrorReason(StrEnum):
 class Violation:
     """One thing wrong with a request.
 
-    ``field`` is a path in the request such as ``panels[2].query.order[0].member``; ``description`` says what is wrong and
-    what would be right; ``code`` is a stable short name in UPPER_SNAKE.
+    ``field`` is a path in the request such as ``panels[2].query.order[0].member``; ``description`` says what is wrong
+    and what would be right; ``code`` is a stable short name in UPPER_SNAKE.
     """
 
     field: str

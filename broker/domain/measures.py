@@ -50,10 +50,10 @@ class State:
     scale: int = 0
 
 
-def states(measure: Measure, dataset_key: Iterable[State] = ()) -> tuple[State, ...]:
+def states(measure: Measure, keys: Iterable[State] = ()) -> tuple[State, ...]:
     """The partial states of a measure, in frame order.
 
-    ``dataset_key`` are the order keys of first and last: time, then the primary key. Sketch states are byte strings,
+    ``keys`` are the order keys of first and last, see :func:`order_keys`. Sketch states are byte strings,
     typed as STRING because they never leave a kernel.
     """
     value = State("v", measure.type, measure.scale)
@@ -69,7 +69,7 @@ def states(measure: Measure, dataset_key: Iterable[State] = ()) -> tuple[State, 
         case MeasureKind.VARIANCE | MeasureKind.STDDEV:
             return State("n", DataType.INT64), State("mean", DataType.DOUBLE), State("m2", DataType.DOUBLE)
         case MeasureKind.FIRST | MeasureKind.LAST:
-            return (*dataset_key, value)
+            return (*keys, value)
         case MeasureKind.APPROX_DISTINCT | MeasureKind.APPROX_PERCENTILE:
             return (State("sketch", DataType.STRING),)
         case MeasureKind.EXACT_DISTINCT:
@@ -78,6 +78,17 @@ def states(measure: Measure, dataset_key: Iterable[State] = ()) -> tuple[State, 
             return (State("v", DataType.DOUBLE),)
         case MeasureKind.RATIO:
             return ()
+
+
+def order_keys(dataset: Dataset) -> tuple[State, ...]:
+    """The states by which first and last are decided: the default time dimension, then the primary key."""
+    time = dataset.dimensions.get(dataset.default_time)
+    if time is None:
+        return ()
+    return (
+        State("t", time.type, time.scale),
+        *(State(f"p{i}", t) for i, t in enumerate(dataset.primary_key_types)),
+    )
 
 
 def result_type(measure: Measure) -> tuple[DataType, int]:

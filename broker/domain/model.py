@@ -115,8 +115,9 @@ class RowPolicy:
 class Dataset:
     """A table or view (``table``, qualified) with everything that can be asked of it.
 
-    ``primary_key`` names columns of the table; first and last need it to break ties. ``grants`` lists the grants of
-    which a principal needs one; empty means everybody. ``max_staleness`` is in seconds.
+    ``primary_key`` names columns of the table, ``primary_key_types`` their types; first and last need them to break
+    ties. ``grants`` lists the grants of which a principal needs one; empty means everybody. ``max_staleness`` is in
+    seconds.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Dataset:
     joins: Mapping[str, Join] = field(default_factory=dict)
     row_policies: tuple[RowPolicy, ...] = ()
     primary_key: tuple[str, ...] = ()
+    primary_key_types: tuple[DataType, ...] = ()
     default_time: str = ""
     title: str = ""
     description: str = ""
