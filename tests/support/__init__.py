@@ -1,0 +1,1 @@
+"""Helpers for tests; imports nothing of the broker's request path."""
