@@ -1,0 +1,152 @@
+"""Every metric of the broker; ``docs/metrics.md`` shows the same list, and a test compares the two."""
+
+from __future__ import annotations
+
+from broker.telemetry import names as n
+from broker.telemetry.names import Metric, MetricKind
+
+_CALL = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+)  # advised for RPC durations
+_QUERY = (
+    0.001,
+    0.005,
+    0.01,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)  # databases: 10 s and more
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_LONG = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0)
+_AGE = (0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
+
+
+def _counter(name: str, unit: str, description: str, *attributes: str) -> Metric:
+    return Metric(name, MetricKind.COUNTER, unit, description, attributes)
+
+
+def _histogram(name: str, description: str, buckets: tuple[float, ...], *attributes: str) -> Metric:
+    return Metric(name, MetricKind.HISTOGRAM, "s", description, attributes, buckets)
+
+
+def _gauge(name: str, unit: str, description: str, *attributes: str) -> Metric:
+    return Metric(name, MetricKind.GAUGE, unit, description, attributes)
+
+
+RPC_DURATION = _histogram(
+    "rpc.server.call.duration",
+    "Duration of a call, from its arrival to its status.",
+    _CALL, n.RPC_SYSTEM, n.RPC_METHOD, n.RPC_STATUS, n.ERROR_TYPE,
+)  # fmt: skip
+DB_DURATION = _histogram(
+    "db.client.operation.duration",
+    "Duration of a statement at the database.",
+    _QUERY, n.DB_SYSTEM, n.DB_OPERATION, n.DB_COLLECTION, n.DB_POOL, n.DB_STATUS, n.ERROR_TYPE,
+)  # fmt: skip
+DB_WAIT = _histogram(
+    "db.client.connection.wait_time", "Time until a database connection was free.", _FAST, n.DB_POOL
+)
+DB_CONNECTIONS = _gauge(
+    "db.client.connection.count",
+    "{connection}",
+    "Database connections open.",
+    n.DB_POOL,
+    n.DB_CONNECTION_STATE,
+)
+DB_CONNECTION_LIMIT = _gauge(
+    "db.client.connection.max", "{connection}", "Database connections allowed.", n.DB_POOL
+)
+ADMISSION = _counter(
+    "querybroker.admission.requests",
+    "{request}",
+    "Decisions about requests that asked for a seat.",
+    n.POOL, n.CRITICALITY, n.VERDICT, n.REASON,
+)  # fmt: skip
+QUEUE_DURATION = _histogram(
+    "querybroker.queue.duration", "Time that a request waited for its seat.", _FAST, n.POOL, n.VERDICT
+)
+QUEUE_LENGTH = _gauge("querybroker.queue.length", "{request}", "Requests waiting for a seat.", n.POOL)
+SEAT_USAGE = _gauge("querybroker.pool.seat.usage", "{seat}", "Seats in use.", n.POOL)
+SEAT_LIMIT = _gauge("querybroker.pool.seat.limit", "{seat}", "Seats allowed.", n.POOL)
+SEAT_DURATION = _histogram(
+    "querybroker.pool.seat.duration", "Time that a request held its seat.", _QUERY, n.POOL, n.OUTCOME
+)
+DEADLINE_REMAINING = _histogram(
+    "querybroker.deadline.remaining", "Time left of the deadline at admission.", _QUERY, n.POOL
+)
+ANSWERS = _counter(
+    "querybroker.answer.count",
+    "{answer}",
+    "Answers by source; the reason is empty when the answer is not degraded.",
+    n.METHOD, n.SOURCE, n.DEGRADED_REASON,
+)  # fmt: skip
+ANSWER_AGE = _histogram("querybroker.answer.age", "Staleness of the data in an answer.", _AGE, n.SOURCE)
+CACHE_LOOKUPS = _counter(
+    "querybroker.cache.lookups", "{lookup}", "Lookups in the answer cache.", n.TIER, n.RESULT
+)
+FLIGHT_FOLLOWERS = _counter(
+    "querybroker.flight.followers",
+    "{request}",
+    "Requests that joined an identical query under way.",
+    n.METHOD,
+)
+FALLBACK = _counter(
+    "querybroker.fallback.rung",
+    "{step}",
+    "Steps down the fallback ladder.",
+    n.RUNG_FROM, n.RUNG_TO, n.REASON,
+)  # fmt: skip
+AGGREGATION_DURATION = _histogram(
+    "querybroker.aggregation.duration",
+    "Duration of a task in a worker process.",
+    _FAST, n.POOL, n.OPERATION, n.OUTCOME,
+)  # fmt: skip
+WORKER_USAGE = _gauge(
+    "querybroker.aggregation.worker.usage", "{task}", "Tasks under way in worker processes.", n.POOL
+)
+WORKER_LIMIT = _gauge("querybroker.aggregation.worker.limit", "{process}", "Worker processes alive.", n.POOL)
+WORKER_RESTARTS = _counter(
+    "querybroker.aggregation.worker.restarts", "{process}", "Worker processes replaced.", n.POOL, n.REASON
+)
+LOOP_LAG = _histogram("querybroker.event_loop.lag", "Delay of the event loop's timers.", _FAST)
+JOBS = _gauge("querybroker.job.count", "{job}", "Jobs by state.", n.JOB_STATE)
+JOB_QUEUE_AGE = _gauge("querybroker.job.queue.age", "s", "Age of the oldest waiting job.")
+JOB_DURATION = _histogram(
+    "querybroker.job.duration", "Duration of a job's attempt.", _LONG, n.JOB_KIND, n.OUTCOME
+)
+WATCH_STREAMS = Metric(
+    "querybroker.watch.streams",
+    MetricKind.UP_DOWN_COUNTER,
+    "{stream}",
+    "Streams that follow a job or the state.",
+    (n.STREAM,),
+)
+MEMORY = _gauge("process.memory.usage", "By", "Resident memory of the process.")
+
+METRICS: tuple[Metric, ...] = (
+    RPC_DURATION, DB_DURATION, DB_WAIT, DB_CONNECTIONS, DB_CONNECTION_LIMIT,
+    ADMISSION, QUEUE_DURATION, QUEUE_LENGTH, SEAT_USAGE, SEAT_LIMIT, SEAT_DURATION, DEADLINE_REMAINING,
+    ANSWERS, ANSWER_AGE, CACHE_LOOKUPS, FLIGHT_FOLLOWERS, FALLBACK,
+    AGGREGATION_DURATION, WORKER_USAGE, WORKER_LIMIT, WORKER_RESTARTS,
+    LOOP_LAG, JOBS, JOB_QUEUE_AGE, JOB_DURATION, WATCH_STREAMS, MEMORY,
+)  # fmt: skip

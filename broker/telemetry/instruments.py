@@ -1,0 +1,166 @@
+"""The one object through which the broker speaks of itself: spans here, metrics inherited from :class:`Meters`.
+
+It knows the OpenTelemetry API only. Whoever builds the process hands it providers (`telemetry.setup` makes real ones);
+with :meth:`Telemetry.off` it does nothing at almost no cost. Three spans that are sampled out cost about 20 µs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from opentelemetry import context as otel
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context
+from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.trace import (
+    Link,
+    NoOpTracerProvider,
+    SpanKind,
+    TracerProvider,
+    get_current_span,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from broker.telemetry import names as n
+from broker.telemetry.meters import Meters
+from broker.telemetry.names import SpanName
+from broker.telemetry.spans import ServerScope, SpanScope, StoreScope, record_error
+
+SCOPE = "querybroker"
+"""Name of the instrumentation scope of every span and metric."""
+
+Value = str | bool | int | float
+Attributes = Mapping[str, Value]
+
+
+class Telemetry(Meters):
+    """Spans and metrics of one process. ``clock`` measures durations in seconds."""
+
+    def __init__(
+        self,
+        tracers: TracerProvider,
+        meters: MeterProvider,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        super().__init__(meters.get_meter(SCOPE))
+        self._tracer = tracers.get_tracer(SCOPE)
+        self._clock = clock
+        self._propagator = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
+
+    @classmethod
+    def off(cls) -> Telemetry:
+        """Telemetry that goes nowhere."""
+        return cls(NoOpTracerProvider(), NoOpMeterProvider())
+
+    def span(
+        self,
+        name: str,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes | None = None,
+        links: Sequence[Link] = (),
+        parent: Context | None = None,
+    ) -> SpanScope:
+        """A span below the current one, or below ``parent``, current inside the ``with``; gives the API's span.
+
+        An exception that leaves it is recorded: a :class:`BrokerError` by its reason, any other with its stack, a
+        cancellation as an attribute.
+        """
+        return SpanScope(self._tracer.start_span(name, parent, kind, attributes, links), parent)
+
+    def server_span(
+        self,
+        method: str,
+        metadata: Mapping[str, str],
+        *,
+        request_id: str = "",
+        attributes: Attributes | None = None,
+    ) -> ServerScope:
+        """The span of a call that this process serves, below the caller's span when the metadata names one.
+
+        ``method`` is fully qualified without a leading slash, or ``_OTHER`` when unknown. Inside the ``with``, logs
+        carry the request id. Gives a :class:`ServerCall`, and records ``rpc.server.call.duration`` at the end.
+        """
+        parent = self.extract(metadata)
+        for key, value in ((n.REQUEST_ID, request_id), (n.RPC_METHOD, method)):
+            parent = otel.set_value(key, value, parent)
+        named: dict[str, Value] = {n.RPC_SYSTEM: "grpc", n.RPC_METHOD: method, **(attributes or {})}
+        if request_id:
+            named[n.REQUEST_ID] = request_id
+        span = self._tracer.start_span(method, parent, SpanKind.SERVER, named)
+        return ServerScope(
+            span, parent, self._clock, lambda code, seconds, error: self.call(method, code, seconds, error)
+        )
+
+    def store_span(
+        self,
+        operation: str,
+        summary: str,
+        *,
+        collection: str = "",
+        pool: str = "",
+        attributes: Attributes | None = None,
+    ) -> StoreScope:
+        """The span of one statement, named by its summary (``SELECT flights``: operation and tables, never values).
+
+        ``operation`` is ``SELECT``, ``COPY`` and so on, ``collection`` the main table or dataset, ``pool`` the
+        connection pool. Errors with an SQLSTATE (``error.sqlstate`` or the metadata of a BrokerError) carry it. Records
+        ``db.client.operation.duration`` at the end.
+        """
+        named = {n.DB_SYSTEM: "postgresql", n.DB_OPERATION: operation, n.DB_SUMMARY: summary}
+        if collection:
+            named[n.DB_COLLECTION] = collection
+        if pool:
+            named[n.DB_POOL] = pool
+        span = self._tracer.start_span(
+            summary or operation, None, SpanKind.CLIENT, {**named, **(attributes or {})}
+        )
+
+        def finished(seconds: float, sqlstate: str, error: str) -> None:
+            self.store_call(
+                operation, seconds, collection=collection, pool=pool, sqlstate=sqlstate, error_type=error
+            )
+
+        return StoreScope(span, self._clock, finished)
+
+    def worker_span(
+        self,
+        name: str,
+        start_ns: int,
+        end_ns: int,
+        *,
+        attributes: Attributes | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Records a span that a worker process has already lived through, below the current span.
+
+        The times are :func:`time.time_ns` of the worker; workers export nothing, they hand their times back.
+        """
+        span = self._tracer.start_span(
+            name or SpanName.WORKER, None, SpanKind.INTERNAL, attributes, start_time=start_ns
+        )
+        if error is not None:
+            record_error(span, error)
+        span.end(end_ns)
+
+    def inject(self) -> dict[str, str]:
+        """The current span as W3C headers, empty outside of any span."""
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier)
+        return carrier
+
+    def traceparent(self) -> str:
+        """The current span as one W3C string, empty outside of any span."""
+        return self.inject().get("traceparent", "")
+
+    def extract(self, metadata: Mapping[str, str]) -> Context:
+        """The context that W3C headers (lower-case names) describe; below it spans continue the caller's trace."""
+        return self._propagator.extract(metadata, Context())
+
+    def links(self, *carriers: Mapping[str, str]) -> tuple[Link, ...]:
+        """Links to the spans that W3C headers describe, for work that began elsewhere, such as a job's submission."""
+        contexts = (get_current_span(self._propagator.extract(c, Context())) for c in carriers)
+        return tuple(Link(s.get_span_context()) for s in contexts if s.get_span_context().is_valid)
