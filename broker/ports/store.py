@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,11 +56,11 @@ class Snapshot(Protocol):
         """The states of every scan of the plan, main first. The whole result is held in memory, within the limit."""
         ...
 
-    def stream(self, plan: Plan) -> AsyncIterator[Block]:
+    def stream(self, plan: Plan) -> AsyncGenerator[Block, None]:
         """The states of a pushed-down plan in blocks of whole rows; the database is slowed down by the consumer."""
         ...
 
-    def stream_sql(self, sql: SqlPlan) -> AsyncIterator[Block]:
+    def stream_sql(self, sql: SqlPlan) -> AsyncGenerator[Block, None]:
         """The rows of gated SQL in blocks."""
         ...
 

@@ -1,0 +1,163 @@
+"""The terminal stages: read the states, let worker processes finish them, say what the answer is worth.
+
+A dashboard takes one connection and one snapshot. Its panels are read one after the other, and the workers finish one
+panel while the next is being read. An error that concerns one panel alone is that panel's outcome; when the snapshot
+itself is lost, the panels that were not read yet share its error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from broker.domain.answer import (
+    Answer,
+    AnswerKind,
+    AnswerPart,
+    AnswerStatus,
+    Cost,
+    Interval,
+    LadderStep,
+    PartSource,
+    Rung,
+    Table,
+    Verdict,
+)
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.fingerprint import fingerprint
+from broker.domain.plan import ScanResult
+from broker.domain.pool import PoolName
+from broker.pipeline.bounds import error_bounds, exactness
+from broker.pipeline.stage import Group, Outcome, Question
+from broker.ports.aggregator import Aggregator
+from broker.ports.clock import Clock
+from broker.ports.store import QueryStore, Snapshot
+
+ENDS_SNAPSHOT = frozenset({ErrorReason.STORE_UNAVAILABLE, ErrorReason.DEADLINE_EXCEEDED})
+"""Errors after which the snapshot answers nothing more."""
+
+Observer = Callable[[Question, float, int], None]
+"""Told of every question that was read: the question, the seconds that reading took, the rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Answers from the base tables."""
+
+    store: QueryStore
+    aggregator: Aggregator
+    clock: Clock
+    observe: Observer
+
+    async def __call__(self, group: Group) -> Sequence[Outcome]:
+        """Answers every question of the group from one snapshot."""
+        context, questions = group.context, group.questions
+        pool = pool_of(group)
+        tasks: list[asyncio.Task[Table] | BrokerError] = []
+        timings: list[float] = []
+        try:
+            async with self.store.snapshot(pool, context.deadline) as snapshot:
+                for question in questions:
+                    started = self.clock.monotonic()
+                    tasks.append(await self._read(snapshot, question, pool, group))
+                    timings.append(self.clock.monotonic() - started)
+                    failed = tasks[-1]
+                    if isinstance(failed, BrokerError) and failed.reason in ENDS_SNAPSHOT:
+                        break
+                as_of, lag = snapshot.as_of, snapshot.replica_lag
+            lost = next((t for t in reversed(tasks) if isinstance(t, BrokerError)), None)
+            outcomes: list[Outcome] = []
+            for i, question in enumerate(questions):
+                if i >= len(tasks):
+                    assert lost is not None
+                    outcomes.append(lost)
+                else:
+                    outcomes.append(await self._outcome(tasks[i], question, as_of, lag, timings[i]))
+            return outcomes
+        finally:
+            await reap([task for task in tasks if isinstance(task, asyncio.Task)])
+
+    async def _read(
+        self, snapshot: Snapshot, question: Question, pool: PoolName, group: Group
+    ) -> asyncio.Task[Table] | BrokerError:
+        """Reads the states and starts the finish, which does not need the snapshot any more."""
+        try:
+            results = await snapshot.read(question.plan)
+        except BrokerError as error:
+            return error
+        return asyncio.create_task(self._finish(results, question, pool, group))
+
+    async def _finish(
+        self, results: tuple[ScanResult, ...], question: Question, pool: PoolName, group: Group
+    ) -> Table:
+        return await self.aggregator.table(
+            pool, results, question.plan.finish, question.format, group.context.deadline
+        )
+
+    async def _outcome(
+        self,
+        task: asyncio.Task[Table] | BrokerError,
+        question: Question,
+        as_of: datetime,
+        lag: float | None,
+        seconds: float,
+    ) -> Outcome:
+        if isinstance(task, BrokerError):
+            return task
+        try:
+            table = await task
+        except BrokerError as error:
+            return error
+        self.observe(question, seconds, table.row_count)
+        cost = Cost(seconds, seconds, table.row_count, len(table.encoded))
+        return Answer(table, live_status(question, as_of, lag, self.clock.now(), cost))
+
+
+async def reap(tasks: Sequence[asyncio.Task[object]]) -> None:
+    """Cancels what still runs and waits until it has ended."""
+    running = [task for task in tasks if not task.done()]
+    for task in running:
+        task.cancel()
+    if tasks:
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def pool_of(group: Group) -> PoolName:
+    """The pool of the group's heaviest question; they are admitted together."""
+    order = (PoolName.ADMIN, PoolName.DASHBOARD, PoolName.EXPLORATION, PoolName.JOB)
+    return max((q.classification.pool for q in group.questions), key=order.index)
+
+
+def live_status(
+    question: Question, as_of: datetime, lag: float | None, now: datetime, actual: Cost | None
+) -> AnswerStatus:
+    """The status of an answer that was read from the base tables at ``as_of``."""
+    plan = question.plan
+    bounds = plan.main.bounds
+    part = AnswerPart(
+        source=PartSource.LIVE,
+        source_name="primary" if lag is None else "replica",
+        as_of=as_of,
+        interval=Interval(bounds.start, bounds.end) if bounds is not None else None,
+        row_count=actual.row_count if actual is not None else 0,
+        share=1.0,
+        replica_lag=lag,
+    )
+    seconds = actual.duration_p50 if actual is not None else 0.0
+    answered = LadderStep(Rung.LIVE, Verdict.ANSWERED, part.source_name, duration=seconds)
+    return AnswerStatus(
+        kind=AnswerKind.LIVE,
+        exactness=exactness(plan),
+        as_of=as_of,
+        staleness=max(0.0, (now - as_of).total_seconds()) + (lag or 0.0),
+        parts=(part,),
+        bounds=error_bounds(plan),
+        ladder=(*question.ladder, answered),
+        pool=question.classification.pool.value,
+        predicted=question.predicted,
+        actual=actual,
+        cost_class=question.classification.cost_class,
+        answer_version=fingerprint(plan.fingerprint, as_of),
+    )

@@ -1,0 +1,88 @@
+"""Chooses the source of every question; today the base tables are the only one that there is.
+
+The choice is a value: the rungs that were considered and why they were passed over go into the answer's status. A
+policy that no source can satisfy is refused before anything is admitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from broker.domain.answer import AnswerKind, LadderStep, Rung, Verdict
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.measures import HLL_RELATIVE_ERROR, KLL_RANK_ERROR
+from broker.domain.model import MeasureKind
+from broker.domain.plan import Plan
+from broker.domain.request import ExploreEvent
+from broker.domain.terms import AnswerPolicy, CacheMode, RollupMode
+from broker.pipeline.stage import Group, Handler, Outcome, Question, StreamHandler
+
+_BOUNDS = {MeasureKind.APPROX_DISTINCT: HLL_RELATIVE_ERROR, MeasureKind.APPROX_PERCENTILE: KLL_RANK_ERROR}
+
+
+def refusal(plan: Plan, policy: AnswerPolicy) -> BrokerError | None:
+    """Why the live source may not answer under this policy, or None when it may."""
+    problems: list[str] = []
+    if policy.cache is CacheMode.ONLY:
+        problems.append("cache_mode ONLY, but no cached answer exists")
+    if policy.rollup is RollupMode.REQUIRE:
+        problems.append("rollup_mode REQUIRE, but no rollup of the dataset answers this query")
+    if AnswerKind.LIVE not in policy.accepted_kinds:
+        problems.append("accepted_kinds leaves out LIVE, the only kind that exists")
+    if policy.max_relative_error is not None:
+        for leaf in plan.main.leaves:
+            bound = _BOUNDS.get(leaf.kind, 0.0)
+            if bound > policy.max_relative_error:
+                problems.append(
+                    f"max_relative_error {policy.max_relative_error:g} is below the bound {bound:g} of "
+                    f"{leaf.name!r}; use a measure of an exact kind"
+                )
+    if not problems:
+        return None
+    text = "No source satisfies the policy: " + "; ".join(problems) + "."
+    return BrokerError(ErrorReason.POLICY_UNSATISFIABLE, text, metadata={"problems": "; ".join(problems)})
+
+
+def considered(policy: AnswerPolicy) -> tuple[LadderStep, ...]:
+    """The rungs above the live one, with the reason why each did not answer."""
+    cached = policy.cache in (CacheMode.BYPASS, CacheMode.REVALIDATE)
+    rolled = policy.rollup is RollupMode.FORBID
+    return (
+        LadderStep(Rung.CACHE_FRESH, Verdict.FORBIDDEN if cached else Verdict.NOT_APPLICABLE),
+        LadderStep(Rung.ROLLUP, Verdict.FORBIDDEN if rolled else Verdict.NOT_APPLICABLE),
+    )
+
+
+def routed(inner: Handler) -> Handler:
+    """Passes on the questions that a source may answer, each with the rungs that were considered for it."""
+
+    async def handle(group: Group) -> Sequence[Outcome]:
+        refusals = [refusal(q.plan, q.policy) for q in group.questions]
+        going = tuple(
+            _routed(q) for q, refused in zip(group.questions, refusals, strict=True) if refused is None
+        )
+        answered = iter(await inner(replace(group, questions=going)) if going else ())
+        return [next(answered) if refused is None else refused for refused in refusals]
+
+    return handle
+
+
+def routed_stream(inner: StreamHandler) -> StreamHandler:
+    """The same for a stream."""
+
+    async def handle(group: Group) -> AsyncGenerator[ExploreEvent, None]:
+        (question,) = group.questions
+        refused = refusal(question.plan, question.policy)
+        if refused is not None:
+            raise refused
+        async with aclosing(inner(replace(group, questions=(_routed(question),)))) as events:
+            async for event in events:
+                yield event
+
+    return handle
+
+
+def _routed(question: Question) -> Question:
+    return replace(question, ladder=(*question.ladder, *considered(question.policy)))

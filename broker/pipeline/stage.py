@@ -1,0 +1,72 @@
+"""The request path as a list of stages.
+
+A *handler* answers a group of questions that belong together: the panels of one dashboard, or the one query of an
+exploration. A *stage* wraps a handler and adds one concern: it may answer some questions itself, refuse some, and pass
+the rest on. Data goes down once and comes back once; the recipes list the stages from the outside in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from broker.domain.answer import Answer, Cost, LadderStep
+from broker.domain.errors import BrokerError
+from broker.domain.plan import Plan
+from broker.domain.request import CallContext, Classification, ExploreEvent, RequestKind
+from broker.domain.terms import AnswerPolicy, Consistency
+from broker.domain.values import ResultFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One plan under one policy. ``ladder`` lists what has been tried for it so far."""
+
+    id: str
+    plan: Plan
+    policy: AnswerPolicy
+    format: ResultFormat
+    classification: Classification
+    predicted: Cost
+    ladder: tuple[LadderStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Questions that are admitted together and, where they are read live, read from one snapshot."""
+
+    context: CallContext
+    kind: RequestKind
+    questions: tuple[Question, ...]
+    consistency: Consistency = Consistency.BOUNDED
+    load_group: str = ""
+
+
+Outcome = Answer | BrokerError
+"""What came of a question. An error of one question leaves the others alone."""
+
+Handler = Callable[[Group], Awaitable[Sequence[Outcome]]]
+"""Answers every question of a group, in order. An exception means that none of them could be answered."""
+
+Stage = Callable[[Handler], Handler]
+
+StreamHandler = Callable[[Group], AsyncGenerator[ExploreEvent, None]]
+"""Streams the answer of a group of one question."""
+
+StreamStage = Callable[[StreamHandler], StreamHandler]
+
+
+def compose(stages: Sequence[Stage], terminal: Handler) -> Handler:
+    """The handler that runs the stages from the first, outermost, to the terminal."""
+    handler = terminal
+    for stage in reversed(stages):
+        handler = stage(handler)
+    return handler
+
+
+def compose_stream(stages: Sequence[StreamStage], terminal: StreamHandler) -> StreamHandler:
+    """The same for streams."""
+    handler = terminal
+    for stage in reversed(stages):
+        handler = stage(handler)
+    return handler

@@ -1,0 +1,153 @@
+"""The terminal stage of streams: blocks leave the database, workers encode them in parallel, batches leave in order.
+
+Three things bound memory whatever the number of rows: the store's own queue of blocks, the window of batches under way
+here, and gRPC's flow control, which stops this generator, and through it the socket to PostgreSQL, when the caller reads
+slowly. The header is held back until the first batch exists, so that a failure before it can still be retried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from broker.domain.answer import Batch, Cost
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.plan import Block, Finish
+from broker.domain.pool import PoolName
+from broker.domain.request import ExploreEvent, ExploreHeader
+from broker.domain.values import Column, ResultFormat
+from broker.pipeline.execute import Observer, live_status, pool_of, reap
+from broker.pipeline.stage import Group, Question
+from broker.ports.aggregator import Aggregator
+from broker.ports.clock import Clock
+from broker.ports.store import QueryStore, Snapshot
+
+SMALL_LIMIT = 2_000
+"""Queries that end within so many rows are read whole: one statement, one task, no pipeline to set up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a stream ends with an error; ``window`` counts batches being encoded at once."""
+
+    max_row_count: int
+    max_byte_count: int
+    window: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How blocks become batches."""
+
+    aggregator: Aggregator
+    pool: PoolName
+    finish: Finish | None
+    columns: tuple[Column, ...]
+    format: ResultFormat
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStream:
+    """Streams the answer of one question from the base tables."""
+
+    store: QueryStore
+    aggregator: Aggregator
+    clock: Clock
+    observe: Observer
+    limits: Limits
+
+    async def __call__(self, group: Group) -> AsyncGenerator[ExploreEvent, None]:
+        """The header, the batches, the status."""
+        (question,) = group.questions
+        pool = pool_of(group)
+        started = self.clock.monotonic()
+        rows = size = 0
+        async with self.store.snapshot(pool, group.context.deadline) as snapshot:
+            header = ExploreHeader(
+                question.plan.columns, snapshot.as_of, question.classification.cost_class, question.predicted
+            )
+            waiting = True
+            async with aclosing(self._batches(snapshot, question, pool, group)) as batches:
+                async for batch in batches:
+                    if waiting:
+                        yield header
+                        waiting = False
+                    rows, size = rows + batch.row_count, size + len(batch.encoded)
+                    check_size(rows, size, self.limits)
+                    yield replace(batch, first_row=rows - batch.row_count)
+            if waiting:
+                yield header
+            as_of, lag = snapshot.as_of, snapshot.replica_lag
+        seconds = self.clock.monotonic() - started
+        self.observe(question, seconds, rows)
+        yield live_status(question, as_of, lag, self.clock.now(), Cost(seconds, seconds, rows, size))
+
+    async def _batches(
+        self, snapshot: Snapshot, question: Question, pool: PoolName, group: Group
+    ) -> AsyncGenerator[Batch, None]:
+        plan, deadline = question.plan, group.context.deadline
+        if not plan.finish.pushed_down or 0 < plan.query.limit <= SMALL_LIMIT:
+            results = await snapshot.read(plan)
+            for batch in await self.aggregator.batches(pool, results, plan.finish, question.format, deadline):
+                yield batch
+            return
+        encoding = Encoding(self.aggregator, pool, plan.finish, plan.columns, question.format)
+        async with aclosing(encoded(snapshot.stream(plan), encoding, group, self.limits.window)) as batches:
+            async for batch in batches:
+                yield batch
+
+
+def check_size(rows: int, size: int, limits: Limits) -> None:
+    """Raises RESULT_TOO_LARGE once a stream has passed its limits."""
+    for name, value, limit in (
+        ("max_row_count", rows, limits.max_row_count),
+        ("max_byte_count", size, limits.max_byte_count),
+    ):
+        if value > limit:
+            text = f"The answer passes {name} = {limit}. Narrow the query, raise the limit, or submit an export job."
+            raise BrokerError(
+                ErrorReason.RESULT_TOO_LARGE, text, metadata={"limit": name, "value": str(limit)}
+            )
+
+
+async def encoded(
+    blocks: AsyncGenerator[Block, None], encoding: Encoding, group: Group, window: int
+) -> AsyncGenerator[Batch, None]:
+    """Batches in the order of the blocks, at most ``window`` of them being made at once.
+
+    Waits for the next block and for the oldest batch at the same time, so that neither holds up the other.
+    """
+    making: deque[asyncio.Task[Batch]] = deque()
+    reading: asyncio.Task[Block | None] | None = asyncio.create_task(_next(blocks))
+    try:
+        while reading is not None or making:
+            waiting: set[asyncio.Task[Batch] | asyncio.Task[Block | None]] = set()
+            if reading is not None and len(making) < window:
+                waiting.add(reading)
+            if making:
+                waiting.add(making[0])
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if reading is not None and reading in done:
+                block = reading.result()
+                reading = None
+                if block is not None:
+                    making.append(asyncio.create_task(_encode(block, encoding, group)))
+                    reading = asyncio.create_task(_next(blocks))
+            while making and making[0].done():
+                yield making.popleft().result()
+    finally:
+        await reap([*making, *([reading] if reading is not None else [])])
+        await blocks.aclose()
+
+
+async def _next(blocks: AsyncIterator[Block]) -> Block | None:
+    return await anext(blocks, None)
+
+
+async def _encode(block: Block, encoding: Encoding, group: Group) -> Batch:
+    return await encoding.aggregator.batch(
+        encoding.pool, block, encoding.finish, encoding.columns, encoding.format, group.context.deadline
+    )
