@@ -1,8 +1,8 @@
 """The terminal stage of streams: blocks leave the database, workers encode them in parallel, batches leave in order.
 
 Three things bound memory whatever the number of rows: the store's own queue of blocks, the window of batches under way
-here, and gRPC's flow control, which stops this generator, and through it the socket to PostgreSQL, when the caller reads
-slowly. The header is held back until the first batch exists, so that a failure before it can still be retried.
+here, and gRPC's flow control, which stops this generator, and through it the socket to PostgreSQL, when the caller
+reads slowly. The header is held back until the first batch exists, so that a failure before it can still be retried.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ async def encoded(
         await blocks.aclose()
 
 
-async def _next(blocks: AsyncIterator[Block]) -> Block | None:
+async def _next(blocks: AsyncGenerator[Block, None]) -> Block | None:
     return await anext(blocks, None)
 
 
