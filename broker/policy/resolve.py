@@ -58,7 +58,8 @@ def resolve_query(
             violations.append(Violation("time.gap_fill", "gap filling needs a time grain", "REQUIRED"))
     if known:
         violations += check_calculations(query, dataset, time_name)
-        used = [*query.dimensions, *_named(query.filter), *([time.name] if time is not None else [])]
+        named = [*_named(query.filter), *([time.name] if time is not None else [])]
+        used = [*query.dimensions, *(name for name in named if name in dataset.dimensions)]
         if problem := fan_out_violation(dataset, tuple(used), query.measures):
             violations.append(Violation("measures", problem, "FAN_OUT"))
     if violations:
