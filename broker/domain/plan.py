@@ -120,7 +120,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A small result that was decoded on the loop: at most a few thousand rows as tuples, in column order."""
+    """A small result that was decoded on the loop: at most a few thousand rows as tuples, in column order.
+
+    Values are None or, by type: INT64 int, DOUBLE float, DECIMAL Decimal, BOOL bool, STRING str, TIMESTAMP int
+    (microseconds since 1970 in UTC), DATE int (days since 1970): what a :class:`CsvBlock` of the statement would hold.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[object, ...], ...]
@@ -134,6 +138,7 @@ class CsvBlock:
     is ``""``. (A marker such as ``\\N`` would not do: the reader cannot tell it from the same text in quotes.) By type:
     INT64 and DECIMAL plain digits, a decimal with at most the column's scale; DOUBLE as PostgreSQL writes it, with
     ``NaN`` and ``Infinity``; BOOL ``t`` or ``f``; TIMESTAMP integer microseconds and DATE integer days since 1970.
+    A first column of type STRING is always quoted: a byte order mark at the start of a block would get lost otherwise.
     """
 
     columns: tuple[Column, ...]
