@@ -1,0 +1,174 @@
+"""What goes into the admission core and what comes out: requests, outcomes, decisions, all frozen.
+
+The core is a state machine that is told what happens (:class:`AdmissionCore`) and answers with decisions. It has no
+clock, no randomness but a seed, and waits for nothing, so that the same events always give the same decisions, in the
+broker and in a simulator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from broker.domain.pool import PoolName
+from broker.domain.principal import Criticality
+from broker.domain.state import PoolState
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """Predicted running time without contention, in seconds; zeros when nothing is known."""
+
+    p10: float = 0.0
+    p50: float = 0.0
+    p90: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionRequest:
+    """A request for seats in a pool.
+
+    ``deadline_at`` is an instant of the monotonic clock (``math.inf`` for none); ``memory`` is the predicted peak in
+    bytes; ``attempt`` counts earlier tries of the same call; requests of one ``load_group`` stand or fall together.
+    ``exempt`` requests (control plane) take no seat and never wait.
+    """
+
+    id: str
+    tenant: str
+    pool: PoolName
+    deadline_at: float
+    criticality: Criticality = Criticality.CRITICAL
+    predicted: Quantiles = Quantiles()
+    seats: float = 1.0
+    memory: int = 0
+    attempt: int = 0
+    load_group: str = ""
+    exempt: bool = False
+
+
+class Outcome(StrEnum):
+    """How admitted work ended, as a sample of what such work takes.
+
+    SUCCESS is a sample. IGNORED is none: the caller's fault, or no work was done. DROPPED was cut short by a deadline
+    or a cancel, so it would have taken at least as long.
+    """
+
+    SUCCESS = "success"
+    IGNORED = "ignored"
+    DROPPED = "dropped"
+
+
+class RefusalReason(StrEnum):
+    """Why a request is refused; names are those of the error reasons."""
+
+    OVERLOADED = "OVERLOADED"
+    QUEUE_TIMEOUT = "QUEUE_TIMEOUT"
+    DEADLINE_TOO_SHORT = "DEADLINE_TOO_SHORT"
+    TENANT_QUOTA = "TENANT_QUOTA"
+    DRAINING = "DRAINING"
+
+
+class Stage(StrEnum):
+    """When a request was refused: at once, while it waited, or when its turn came."""
+
+    ARRIVAL = "arrival"
+    QUEUE = "queue"
+    DISPATCH = "dispatch"
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The request may run now, in seats of ``pool``; ``wait`` beside what was expected, ``limit`` counts seats."""
+
+    id: str
+    pool: PoolName
+    wait: float
+    expected_wait: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The request waits, until the instant ``until`` at most."""
+
+    id: str
+    pool: PoolName
+    expected_wait: float
+    until: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request ends here.
+
+    ``wait`` is what it waited, ``expected_wait`` what it would still have to wait, ``allowed_wait`` its budget.
+    ``limiting_factor`` names what gave out, ``limit`` its bound: ``wait_budget`` (seats), ``queue`` and
+    ``tenant_queue`` (requests), ``deadline`` (seconds left), ``draining``. ``pushback`` is the delay in seconds after
+    which another try makes sense, None when none does.
+    """
+
+    id: str
+    pool: PoolName
+    reason: RefusalReason
+    stage: Stage
+    limiting_factor: str
+    limit: float
+    wait: float = 0.0
+    expected_wait: float = 0.0
+    allowed_wait: float = 0.0
+    pushback: float | None = None
+
+
+Decision = Admitted | Queued | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLoad:
+    """Three numbers of a pool."""
+
+    pool: PoolName
+    seat_limit: int
+    seats_used: int
+    queue_length: int
+
+
+class AdmissionCore(Protocol):
+    """The state machine. ``now`` is the monotonic clock in seconds and never goes back.
+
+    Every method gives the decisions that follow from the event, about the request at hand and about others. A request
+    is told Admitted or Refused once, at most after one Queued; an admitted one ends with one ``finish`` or ``cancel``.
+    """
+
+    def offer(self, request: AdmissionRequest, now: float) -> tuple[Decision, ...]:
+        """A request arrives; the first decision is about it. Raises ValueError when its id is in use."""
+        ...
+
+    def finish(self, id: str, outcome: Outcome, seconds: float, now: float) -> tuple[Decision, ...]:
+        """Admitted work has ended after ``seconds`` of work. Raises KeyError when it is not running."""
+        ...
+
+    def cancel(self, id: str, now: float) -> tuple[Decision, ...]:
+        """The caller has gone, whether the request waits or runs; unknown ids are ignored."""
+        ...
+
+    def tick(self, now: float) -> tuple[Decision, ...]:
+        """Time has passed; call it at :meth:`next_wakeup`."""
+        ...
+
+    def drain(self, now: float) -> tuple[Decision, ...]:
+        """Refuses those who wait and all who come; what runs may end. Calling it again changes nothing."""
+        ...
+
+    def next_wakeup(self) -> float | None:
+        """The instant by which :meth:`tick` has something to decide, or None."""
+        ...
+
+    def state(self, now: float) -> tuple[PoolState, ...]:
+        """Every pool with its tenants; connections and workers are not known here and left 0."""
+        ...
+
+    def loads(self) -> tuple[PoolLoad, ...]:
+        """Every pool in three numbers. Safe to call from another thread than the one that feeds events."""
+        ...

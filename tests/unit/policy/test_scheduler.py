@@ -1,0 +1,309 @@
+"""The simple admission core, decision by decision."""
+
+import math
+
+import pytest
+
+from broker.domain.pool import PoolLimits, PoolName
+from broker.policy.admission_values import (
+    AdmissionRequest,
+    Admitted,
+    Decision,
+    Outcome,
+    PoolLoad,
+    Quantiles,
+    Queued,
+    RefusalReason,
+    Refused,
+    Stage,
+)
+from broker.policy.scheduler import MAX_PUSHBACK, Scheduler
+
+DASHBOARD = PoolName.DASHBOARD
+UNKNOWN = Quantiles()
+
+
+def scheduler(in_flight: int = 1, queue: int = 10, tenant_queue: int = 10, wait: float = 0.25) -> Scheduler:
+    limits = PoolLimits(in_flight, queue, 1, 1, wait_fraction=wait, tenant_queue=tenant_queue)
+    other = PoolLimits(1, 10, 1, 1)
+    return Scheduler({DASHBOARD: limits, PoolName.ADMIN: other}, seed=7)
+
+
+def ask(
+    id: str,
+    tenant: str = "a",
+    deadline: float = 10.0,
+    predicted: Quantiles = UNKNOWN,
+    pool: PoolName = DASHBOARD,
+    *,
+    exempt: bool = False,
+) -> AdmissionRequest:
+    return AdmissionRequest(id, tenant, pool, deadline, predicted=predicted, exempt=exempt)
+
+
+def only(decisions: tuple[Decision, ...]) -> Decision:
+    assert len(decisions) == 1
+    return decisions[0]
+
+
+def refused(decisions: tuple[Decision, ...]) -> Refused:
+    decision = decisions[-1]
+    assert isinstance(decision, Refused)
+    return decision
+
+
+def admitted_ids(decisions: tuple[Decision, ...]) -> list[str]:
+    return [d.id for d in decisions if isinstance(d, Admitted)]
+
+
+def test_a_free_seat_is_given_at_once() -> None:
+    assert only(scheduler().offer(ask("1"), 0.0)) == Admitted("1", DASHBOARD, 0.0, 0.0, 1)
+
+
+def test_a_free_seat_is_given_even_when_the_work_will_probably_take_too_long() -> None:
+    decision = only(scheduler().offer(ask("1", deadline=1.0, predicted=Quantiles(0.5, 2.0, 9.0)), 0.0))
+    assert isinstance(decision, Admitted)
+
+
+def test_work_that_even_when_fast_misses_its_deadline_is_refused_without_a_hint() -> None:
+    decision = refused(scheduler().offer(ask("1", deadline=1.0, predicted=Quantiles(1.1, 2.0, 9.0)), 0.0))
+    assert (decision.reason, decision.stage) == (RefusalReason.DEADLINE_TOO_SHORT, Stage.ARRIVAL)
+    assert (decision.limiting_factor, decision.limit, decision.pushback) == ("deadline", 1.0, None)
+
+
+@pytest.mark.parametrize("deadline", [5.0, 4.0])
+def test_a_deadline_that_has_passed_is_refused(deadline: float) -> None:
+    assert refused(scheduler().offer(ask("1", deadline=deadline), 5.0)).limit == 0.0
+
+
+def test_a_taken_seat_makes_the_next_wait_a_fraction_of_its_slack() -> None:
+    core = scheduler(wait=0.25)
+    core.offer(ask("1"), 0.0)
+    decision = only(core.offer(ask("2", deadline=12.0, predicted=Quantiles(1.0, 2.0, 3.0)), 0.0))
+    assert decision == Queued("2", DASHBOARD, 2.0, 2.5, 1)
+    assert core.next_wakeup() == 2.5
+
+
+def test_a_seat_that_becomes_free_goes_to_the_waiter() -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    core.offer(ask("2", predicted=Quantiles(0.5, 1.0, 2.0)), 0.0)
+    decision = only(core.finish("1", Outcome.SUCCESS, 1.0, 1.0))
+    assert decision == Admitted("2", DASHBOARD, 1.0, 1.0, 1)
+    assert core.next_wakeup() is None
+
+
+def test_a_wait_budget_that_is_used_up_ends_the_wait() -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    core.offer(ask("2"), 0.0)
+    assert core.tick(2.4) == ()
+    decision = refused(core.tick(2.5))
+    assert (decision.reason, decision.stage) == (RefusalReason.QUEUE_TIMEOUT, Stage.QUEUE)
+    assert (decision.limiting_factor, decision.wait, decision.allowed_wait) == ("wait_budget", 2.5, 2.5)
+    assert decision.pushback is not None
+    assert core.finish("1", Outcome.SUCCESS, 3.0, 3.0) == ()
+
+
+def test_a_seat_is_not_given_to_somebody_whose_budget_has_ended_before_the_timer_came() -> None:
+    core = scheduler()
+    core.offer(ask("1", deadline=math.inf), 0.0)
+    core.offer(ask("2"), 0.0)
+    core.offer(ask("3", deadline=math.inf), 0.0)
+    late, given = core.finish("1", Outcome.SUCCESS, 1.0, 3.0)
+    assert isinstance(late, Refused)
+    assert (late.id, late.reason, late.stage) == ("2", RefusalReason.QUEUE_TIMEOUT, Stage.DISPATCH)
+    assert isinstance(given, Admitted)
+    assert given.id == "3"
+    assert core.tick(9.0) == ()
+
+
+def test_a_waiter_whose_deadline_leaves_no_time_for_the_work_is_told_so() -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    core.offer(ask("2", deadline=4.0, predicted=Quantiles(0.5, 0.6, 1.5)), 0.0)
+    decision = refused(core.finish("1", Outcome.SUCCESS, 3.6, 3.6))
+    assert (decision.reason, decision.stage) == (RefusalReason.DEADLINE_TOO_SHORT, Stage.DISPATCH)
+    assert decision.wait == 3.6
+
+
+def test_a_promised_wait_beyond_the_budget_is_refused_at_arrival_with_the_excess_as_hint() -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    core.finish("1", Outcome.SUCCESS, 8.0, 8.0)
+    core.offer(ask("2", deadline=math.inf), 8.0)
+    decision = refused(core.offer(ask("3", deadline=18.0), 8.0))
+    assert (decision.reason, decision.stage) == (RefusalReason.OVERLOADED, Stage.ARRIVAL)
+    assert (decision.limiting_factor, decision.limit) == ("wait_budget", 1)
+    assert (decision.expected_wait, decision.allowed_wait) == (8.0, 2.5)
+    assert decision.pushback is not None
+    assert 5.5 * 0.8 <= decision.pushback <= 5.5 * 1.2
+
+
+def test_hints_are_bounded() -> None:
+    core = scheduler()
+    core.offer(ask("1", deadline=math.inf), 0.0)
+    core.finish("1", Outcome.SUCCESS, 10_000.0, 10_000.0)
+    core.offer(ask("2", deadline=math.inf), 10_000.0)
+    decision = refused(core.offer(ask("3", deadline=10_010.0), 10_000.0))
+    assert decision.pushback is not None
+    assert decision.pushback <= MAX_PUSHBACK * 1.2
+
+
+def test_tenants_take_turns_and_each_keeps_its_order() -> None:
+    core = scheduler()
+    core.offer(ask("0", "z"), 0.0)
+    for name, tenant in (("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("b2", "b"), ("c1", "c")):
+        core.offer(ask(name, tenant), 0.0)
+    order, current = [], "0"
+    for step in range(6):
+        (current,) = admitted_ids(core.finish(current, Outcome.IGNORED, 0.0, step * 0.1))
+        order.append(current)
+    assert order == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+def test_the_expected_wait_counts_the_turns_of_other_tenants() -> None:
+    core = scheduler(in_flight=2)
+    for name in ("1", "2"):
+        core.offer(ask(name, "z", math.inf), 0.0)
+    for name in ("a1", "a2", "a3"):
+        core.offer(ask(name, "a", math.inf), 0.0)
+    quick = Quantiles(1.0, 2.0, 3.0)
+    first = only(core.offer(ask("b1", "b", math.inf, quick), 0.0))
+    second = only(core.offer(ask("b2", "b", math.inf, quick), 0.0))
+    assert isinstance(first, Queued)
+    assert isinstance(second, Queued)
+    assert (first.expected_wait, second.expected_wait) == (2.0, 4.0)  # behind a1; behind a1, b1 and a2
+
+
+def test_a_tenant_over_its_own_bound_is_refused_as_over_quota() -> None:
+    core = scheduler(tenant_queue=1)
+    for name in ("1", "2"):
+        core.offer(ask(name), 0.0)
+    decision = refused(core.offer(ask("3"), 0.0))
+    assert decision.reason is RefusalReason.TENANT_QUOTA
+    assert (decision.limiting_factor, decision.limit) == ("tenant_queue", 1)
+    assert isinstance(only(core.offer(ask("4", "b"), 0.0)), Queued)
+
+
+def test_a_full_queue_makes_room_for_a_quiet_tenant_at_the_cost_of_the_noisiest() -> None:
+    core = scheduler(queue=3)
+    for name in ("1", "2", "3", "4"):
+        core.offer(ask(name), 0.0)
+    assert refused(core.offer(ask("5"), 0.0)).limiting_factor == "queue"
+    queued, pushed_out = core.offer(ask("6", "b"), 1.0)
+    assert isinstance(queued, Queued)
+    assert isinstance(pushed_out, Refused)
+    assert (pushed_out.id, pushed_out.stage, pushed_out.wait) == ("4", Stage.QUEUE, 1.0)
+    assert refused(core.offer(ask("7", "b"), 1.0)).id == "7"  # both tenants would trade places for nothing
+    assert core.loads()[0].queue_length == 3
+
+
+def test_a_waiter_that_leaves_makes_room_and_is_forgotten() -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    core.offer(ask("2"), 0.0)
+    assert core.cancel("2", 1.0) == ()
+    assert core.next_wakeup() is None
+    assert core.finish("1", Outcome.SUCCESS, 1.0, 1.0) == ()
+    assert core.loads()[0] == PoolLoad(DASHBOARD, 1, 0, 0)
+
+
+def test_an_id_that_waits_again_is_not_ended_by_its_earlier_budget() -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    core.offer(ask("2"), 0.0)
+    core.cancel("2", 1.0)
+    core.offer(ask("2", deadline=20.0), 2.0)
+    assert core.tick(2.5) == ()
+    assert core.next_wakeup() == 6.5
+
+
+def test_a_caller_that_leaves_while_it_runs_frees_its_seat() -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    core.offer(ask("2"), 0.0)
+    assert admitted_ids(core.cancel("1", 1.0)) == ["2"]
+    assert core.cancel("1", 1.0) == ()
+
+
+def test_an_id_in_use_is_refused_as_a_mistake_of_the_program() -> None:
+    core = scheduler()
+    for name in ("1", "2"):
+        core.offer(ask(name), 0.0)
+        with pytest.raises(ValueError, match="already waiting or running"):
+            core.offer(ask(name), 0.0)
+    with pytest.raises(KeyError):
+        core.finish("3", Outcome.SUCCESS, 1.0, 1.0)
+
+
+def test_exempt_requests_take_no_seat_even_while_draining() -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    core.drain(0.0)
+    assert isinstance(only(core.offer(ask("2", exempt=True), 0.0)), Admitted)
+    assert core.loads()[0].seats_used == 1
+    assert core.finish("2", Outcome.SUCCESS, 1.0, 1.0) == ()
+    core.offer(ask("2", exempt=True), 1.0)
+    assert core.cancel("2", 1.0) == ()
+    assert core.state(1.0)[0].admitted_count == 3
+
+
+def test_draining_refuses_waiters_and_newcomers_and_lets_work_end() -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    core.offer(ask("2"), 0.0)
+    decision = refused(core.drain(1.0))
+    assert (decision.id, decision.reason, decision.stage) == ("2", RefusalReason.DRAINING, Stage.QUEUE)
+    assert (decision.wait, decision.pushback) == (1.0, 0.0)
+    assert core.drain(1.0) == ()
+    assert core.draining
+    assert refused(core.offer(ask("3"), 1.0)).reason is RefusalReason.DRAINING
+    assert core.finish("1", Outcome.SUCCESS, 1.0, 1.0) == ()
+    assert core.next_wakeup() is None
+
+
+def test_pools_do_not_share_seats() -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    assert isinstance(only(core.offer(ask("2", pool=PoolName.ADMIN), 0.0)), Admitted)
+    assert isinstance(only(core.offer(ask("3", pool=PoolName.ADMIN), 0.0)), Queued)
+    assert admitted_ids(core.finish("1", Outcome.SUCCESS, 1.0, 1.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "seconds", "expected"),
+    [
+        (Outcome.SUCCESS, 12.0, 3.0),  # 2 + 0.1 × (12 − 2)
+        (Outcome.IGNORED, 12.0, 2.0),
+        (Outcome.DROPPED, 12.0, 3.0),  # it would have taken at least as long
+        (Outcome.DROPPED, 1.0, 2.0),  # says nothing
+    ],
+)
+def test_what_is_learned_from_an_outcome(outcome: Outcome, seconds: float, expected: float) -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    core.finish("1", Outcome.SUCCESS, 2.0, 2.0)
+    core.offer(ask("2", deadline=math.inf), 2.0)
+    core.finish("2", outcome, seconds, 9.0)
+    core.offer(ask("3", deadline=math.inf), 9.0)
+    decision = only(core.offer(ask("4", deadline=math.inf), 9.0))
+    assert isinstance(decision, Queued)
+    assert decision.expected_wait == pytest.approx(expected)
+
+
+def test_the_state_shows_pools_and_tenants() -> None:
+    core = scheduler()
+    core.offer(ask("1", "a"), 0.0)
+    core.finish("1", Outcome.SUCCESS, 3.0, 3.0)
+    core.offer(ask("2", "b"), 3.0)
+    core.finish("2", Outcome.SUCCESS, 1.0, 3.0)
+    core.offer(ask("3", "a", 20.0), 3.0)
+    core.offer(ask("4", "b", 20.0), 4.0)
+    core.offer(ask("5", "b", 4.5, Quantiles(1.0, 1.0, 1.0)), 4.0)
+    pool, admin = core.state(5.0)
+    assert (pool.name, pool.seat_limit, pool.seats_used, pool.queue_length) == (DASHBOARD, 1, 1, 1)
+    assert (pool.oldest_wait, pool.admitted_count, pool.refused_count) == (1.0, 3, 1)
+    assert [(t.tenant, t.queue_length, t.seats_used) for t in pool.tenants] == [("a", 0, 1), ("b", 1, 0)]
+    assert [t.share for t in pool.tenants] == pytest.approx([0.75, 0.25])
+    assert (admin.name, admin.tenants) == (PoolName.ADMIN, ())
