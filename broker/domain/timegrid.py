@@ -142,14 +142,18 @@ def _calendar_starts(bounds: AbsoluteRange, grain: Grain, zone: ZoneInfo) -> Ite
 def _clock_starts(bounds: AbsoluteRange, width: timedelta, zone: ZoneInfo) -> Iterator[datetime]:
     """Multiples of the width on the local clock, and offset changes, from the bucket that holds the start.
 
-    Within a UTC quarter hour zones change their offset at most once; a step never jumps over a change, because the next
-    candidate is checked to have the same offset and the change is searched by bisection otherwise.
+    Goes in strides of six hours, in which no zone has ever changed its offset twice, and looks for a change once in each.
     """
+    stride = width * max(1, timedelta(hours=6) // width)
     current = _clock_floor(bounds.start, width, zone)
     while True:
         yield current
-        candidate = _clock_floor(current, width, zone, snap=False) + width
-        current = _first_change(current, candidate, zone) or candidate
+        following = _clock_floor(current, width, zone, snap=False) + width
+        horizon = following - width + stride
+        current = _first_change(current, horizon, zone) or horizon
+        while following < current:
+            yield following
+            following += width
 
 
 def _clock_floor(instant: datetime, width: timedelta, zone: ZoneInfo, *, snap: bool = True) -> datetime:
