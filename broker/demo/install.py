@@ -121,6 +121,8 @@ def _usable(directory: Path, account: Account) -> bool:
 
 def _copy(package: Path, copy: Path) -> None:
     """Copy what PostgreSQL needs, in the same relative places: it finds its libraries and files by them."""
+    copy.parent.mkdir(exist_ok=True)
+    copy.parent.chmod(0o755)
     unfinished = copy.with_suffix(".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     for part in (package / _TREE, package.with_name(f"{_PACKAGE}.libs")):

@@ -81,7 +81,8 @@ class Layout:
         for directory in reversed([path for path in (self.home, *self.home.parents) if not path.exists()]):
             directory.mkdir(exist_ok=True)
             directory.chmod(0o755)
-        if not self.lock.exists() and any(self.home.iterdir()):
+        contents = set(self.home.iterdir())  # read once: another start may be adding to it
+        if contents and self.lock not in contents:
             raise EmbeddedPostgresError(
                 f"{self.home} is not empty and was not made by the embedded PostgreSQL: choose another directory"
             )
@@ -110,7 +111,7 @@ class Layout:
                     shutil.rmtree(self.sockets, ignore_errors=True)
 
     def open_to(self, account: Account) -> None:
-        """Let `account` use `home`, and make the directories that are its own."""
+        """Let `account` use `home`, and make the directory of the socket its own."""
         closed = closed_to(self.home, account)
         if closed is not None:
             raise EmbeddedPostgresError(
@@ -118,8 +119,6 @@ class Layout:
                 f"choose a data directory elsewhere (/var/lib, /tmp) or run `chmod o+x {closed}`"
             )
         own_directory(self.sockets, account)
-        self.programs.mkdir(exist_ok=True)
-        self.programs.chmod(0o755)
 
     def cluster_owner(self) -> int | None:
         """Return the user id that owns the cluster, None when there is no cluster."""

@@ -71,13 +71,14 @@ def accepts_connections(pgdata: Path, parent: int) -> bool:
 
 
 def forget_lock_files(pgdata: Path, sockets: Path) -> None:
-    """Remove lock files that name a process which is no PostgreSQL. Call it only when no member is alive.
+    """Remove lock files that name no live PostgreSQL. Call it only when no member is alive.
 
     PostgreSQL itself overlooks a process id that is free, but refuses to start when the id has been given to
-    any other program. A lock file that names some other PostgreSQL is left for it to judge.
+    any other program, or is that of a zombie, which in a container may stay for good. A lock file that names
+    some other PostgreSQL is left for it to judge.
     """
     pid = recorded_postmaster(pgdata)
-    if pid is not None and _program(pid) not in {None, _PROGRAM}:
+    if pid is not None and not _is_live_postgres(pid):
         (pgdata / "postmaster.pid").unlink()
     for file in sockets.glob(".s.PGSQL.*"):
         file.unlink()
@@ -90,8 +91,9 @@ def _lock_file_lines(pgdata: Path) -> list[str]:
         return []
 
 
-def _program(pid: int) -> str | None:
+def _is_live_postgres(pid: int) -> bool:
     try:
-        return psutil.Process(pid).name()
+        process = psutil.Process(pid)
+        return process.name() == _PROGRAM and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        return None
+        return False
