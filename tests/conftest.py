@@ -6,7 +6,9 @@ can share them. What a test writes to, it makes for itself with `fresh_database`
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 import asyncpg
@@ -21,6 +23,14 @@ class FreshDatabase(Protocol):
     """Makes a database for one test and returns its DSN; `flights` for one with the sample loaded."""
 
     def __call__(self, *, flights: bool = False) -> Awaitable[str]: ...
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A new directory that other accounts may enter, unlike pytest's ``tmp_path``: for PostgreSQL under root."""
+    with tempfile.TemporaryDirectory(prefix="home-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
 
 
 @pytest.fixture(scope="session")
