@@ -17,7 +17,7 @@ from broker.domain.answer import (
     Rung,
     Verdict,
 )
-from broker.domain.job import ExportFormat, JobState
+from broker.domain.job import ExportFormat, JobStage, JobState
 from broker.domain.model import MeasureKind
 from broker.domain.query import Grain, Operator
 from broker.domain.request import Basis, RequestKind
@@ -52,7 +52,12 @@ class EnumPair(Generic[E, V]):
 
     to_domain: Mapping[int, E]
     to_proto: Mapping[E, V]
+    unset: V
     names: str
+
+    def proto(self, member: E | None) -> V:
+        """The contract's number; zero for None and for members that the contract expresses by not setting the field."""
+        return self.unset if member is None else self.to_proto.get(member, self.unset)
 
 
 def pair(items: Iterable[tuple[str, V]], prefix: str, members: type[E]) -> EnumPair[E, V]:
@@ -61,9 +66,11 @@ def pair(items: Iterable[tuple[str, V]], prefix: str, members: type[E]) -> EnumP
     Raises:
         KeyError: A name of the contract has no member; found at import, so by any test.
     """
-    values = {members[name.removeprefix(prefix)]: number for name, number in items if number != 0}
+    listed = list(items)
+    values = {members[name.removeprefix(prefix)]: number for name, number in listed if number != 0}
+    (unset,) = (number for _, number in listed if number == 0)
     names = ", ".join(f"{prefix}{member.name}" for member in values)
-    return EnumPair({number: member for member, number in values.items()}, values, names)
+    return EnumPair({number: member for member, number in values.items()}, values, unset, names)
 
 
 GRAIN = pair(query_pb2.TimeGrain.items(), "TIME_GRAIN_", Grain)
@@ -92,6 +99,7 @@ RESULT_FORMAT = pair(query_service_pb2.ResultFormat.items(), "RESULT_FORMAT_", R
 REQUEST_KIND = pair(query_service_pb2.RequestKind.items(), "REQUEST_KIND_", RequestKind)
 BASIS = pair(query_service_pb2.ClassificationBasis.items(), "CLASSIFICATION_BASIS_", Basis)
 
+JOB_STAGE = pair(job_pb2.JobStage.items(), "JOB_STAGE_", JobStage)
 JOB_STATE = pair(job_pb2.JobState.items(), "JOB_STATE_", JobState)
 EXPORT_FORMAT = pair(job_pb2.ExportFormat.items(), "EXPORT_FORMAT_", ExportFormat)
 
