@@ -142,7 +142,7 @@ def _calendar_starts(bounds: AbsoluteRange, grain: Grain, zone: ZoneInfo) -> Ite
 def _clock_starts(bounds: AbsoluteRange, width: timedelta, zone: ZoneInfo) -> Iterator[datetime]:
     """Multiples of the width on the local clock, and offset changes, from the bucket that holds the start.
 
-    Goes in strides of six hours, in which no zone has ever changed its offset twice, and looks for a change once in each.
+    Goes in strides of six hours, in which no zone has ever changed its offset twice, and looks once in each.
     """
     stride = width * max(1, timedelta(hours=6) // width)
     current = _clock_floor(bounds.start, width, zone)
