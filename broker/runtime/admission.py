@@ -1,0 +1,171 @@
+"""The asynchronous shell of the admission core: feeds it events, wakes waiters, keeps its timer, tells telemetry.
+
+All of it runs on one event loop and every event is handled in one go, so there is nothing to lock. A request that is
+cancelled at any point is reported to the core, which knows by itself whether it waited or already held its seats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from broker.domain.state import PoolState
+from broker.policy.admission_values import (
+    AdmissionCore,
+    AdmissionRequest,
+    Admitted,
+    Decision,
+    Outcome,
+    PoolLoad,
+    Queued,
+    Refused,
+)
+from broker.policy.refusals import refusal_error
+from broker.ports.clock import Clock
+from broker.runtime.permits import Permission, Permit
+from broker.telemetry import catalog
+from broker.telemetry import names as n
+from broker.telemetry.instruments import Telemetry
+from broker.telemetry.meters import Reading
+from broker.telemetry.names import SpanName
+
+MIN_TIMER = 0.001
+"""Shortest timer in seconds: loops count in milliseconds, and a timer may come a little early."""
+
+
+class Admission:
+    """Permits for the executor pools."""
+
+    def __init__(self, core: AdmissionCore, clock: Clock, telemetry: Telemetry) -> None:
+        self._core = core
+        self._clock = clock
+        self._telemetry = telemetry
+        self._waiting: dict[str, asyncio.Future[Admitted | Refused]] = {}
+        self._held: dict[str, Permit] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._draining = False
+        self._forget = [
+            telemetry.observe(catalog.SEAT_USAGE, lambda: self._read(lambda load: load.seats_used)),
+            telemetry.observe(catalog.SEAT_LIMIT, lambda: self._read(lambda load: load.seat_limit)),
+            telemetry.observe(catalog.QUEUE_LENGTH, lambda: self._read(lambda load: load.queue_length)),
+        ]
+
+    def permit(self, request: AdmissionRequest) -> Permission:
+        """The seats for a request, as an async context; entering it waits.
+
+        Raises:
+            BrokerError: OVERLOADED, QUEUE_TIMEOUT, DEADLINE_TOO_SHORT, TENANT_QUOTA or DRAINING, on entering.
+        """
+        return Permission(self, request)
+
+    async def enter(self, request: AdmissionRequest) -> Permit:
+        """Waits for the seats; use :meth:`permit`, which gives them back."""
+        pool, level = request.pool.value, request.criticality.name.lower()
+        attributes = {n.POOL: pool, n.CRITICALITY: level}
+        with self._telemetry.span(SpanName.QUEUE, attributes=attributes) as span:
+            arrived = self._clock.monotonic()
+            verdict, reason = "cancelled", ""
+            try:
+                decision = await self._decide(request, arrived)
+                if isinstance(decision, Refused):
+                    verdict, reason = "refused", decision.reason.value
+                    raise refusal_error(decision)
+                verdict = "admitted"
+            finally:
+                now = self._clock.monotonic()
+                span.set_attribute(n.VERDICT, verdict)
+                span.set_attribute(n.QUEUE_SECONDS, now - arrived)
+                self._telemetry.admission(pool, level, verdict, reason)
+                self._telemetry.queue_wait(pool, verdict, now - arrived)
+        self._telemetry.deadline_remaining(pool, max(0.0, request.deadline_at - now))
+        permit = Permit(decision, now, self._finish)
+        self._held[request.id] = permit
+        self._idle.clear()
+        return permit
+
+    async def _decide(self, request: AdmissionRequest, now: float) -> Admitted | Refused:
+        first, *others = self._core.offer(request, now)
+        if not isinstance(first, Queued):
+            self._perform(others)
+            return first
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[request.id] = future
+        try:
+            self._perform(others)
+            decision: Admitted | Refused = await future
+        except asyncio.CancelledError:
+            # The decision may have been made already and not been seen: the core knows whether seats are to be freed.
+            self._perform(self._core.cancel(request.id, self._clock.monotonic()))
+            raise
+        finally:
+            del self._waiting[request.id]
+        return decision
+
+    def _finish(self, permit: Permit, outcome: Outcome, seconds: float | None) -> None:
+        now = self._clock.monotonic()
+        held = now - permit.since
+        del self._held[permit.decision.id]
+        if not self._held:
+            self._idle.set()
+        self._telemetry.seat_held(permit.pool.value, outcome.value, held)
+        self._perform(
+            self._core.finish(permit.decision.id, outcome, held if seconds is None else seconds, now)
+        )
+
+    def _perform(self, decisions: Iterable[Decision]) -> None:
+        for decision in decisions:
+            future = self._waiting.get(decision.id)
+            if future is not None and not future.done() and not isinstance(decision, Queued):
+                future.set_result(decision)
+        self._arm()
+
+    def _arm(self) -> None:
+        wakeup = self._core.next_wakeup()
+        if wakeup == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = wakeup
+        self._timer = None
+        if wakeup is not None:
+            delay = max(MIN_TIMER, wakeup - self._clock.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = self._timer_at = None
+        self._perform(self._core.tick(self._clock.monotonic()))
+
+    @property
+    def draining(self) -> bool:
+        """Whether new requests are refused."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Refuses those who wait and all who come; permits that are out stay valid."""
+        self._draining = True
+        self._perform(self._core.drain(self._clock.monotonic()))
+
+    async def idle(self) -> None:
+        """Waits until no permit is out."""
+        await self._idle.wait()
+
+    def state(self) -> tuple[PoolState, ...]:
+        """Every pool with its tenants."""
+        return self._core.state(self._clock.monotonic())
+
+    def loads(self) -> tuple[PoolLoad, ...]:
+        """Every pool in three numbers."""
+        return self._core.loads()
+
+    def close(self) -> None:
+        """Ends the timer and the gauges; call it when no permit is out and nobody waits."""
+        for forget in self._forget:
+            forget()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _read(self, number: Callable[[PoolLoad], int]) -> list[Reading]:
+        return [(number(load), {n.POOL: load.pool.value}) for load in self._core.loads()]

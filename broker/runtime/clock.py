@@ -1,0 +1,18 @@
+"""The clocks of the machine."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+
+class SystemClock:
+    """A :class:`~broker.ports.clock.Clock` that reads the operating system."""
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed instant; never goes back."""
+        return time.monotonic()
