@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from broker.domain.answer import Interval
-from broker.domain.job import ExportFormat
+from broker.domain.job import ExportFormat, JobState, ResultPart
 from broker.domain.query import Query, SqlQuery
 from broker.domain.terms import AnswerPolicy
 
@@ -114,3 +114,27 @@ class JobAsk:
     def kind(self) -> str:
         """Name of the kind of work."""
         return kind_of(self.work)
+
+
+@dataclass(frozen=True, slots=True)
+class JobListing:
+    """Which jobs a caller wants to see, newest first; empty fields keep all.
+
+    ``all_owners`` asks for the whole tenant's instead of the caller's own. ``before`` is the (create_time, id) of the
+    last job of the page before.
+    """
+
+    states: tuple[JobState, ...] = ()
+    kind: str = ""
+    all_owners: bool = False
+    dead_lettered: bool = False
+    before: tuple[datetime, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultPiece:
+    """Some bytes of a result file, from ``offset``; ``part`` describes the file, with the first piece only."""
+
+    offset: int
+    data: bytes
+    part: ResultPart | None = None

@@ -16,7 +16,9 @@ from querybroker.v1 import job_pb2, policy_pb2, query_service_pb2
 MAX_PANELS = 64
 
 
-def decode_dashboard(message: query_service_pb2.DashboardRequest, defaults: AnswerPolicy) -> DashboardAsk:
+def decode_dashboard(
+    message: query_service_pb2.DashboardRequest, defaults: AnswerPolicy, max_panels: int = MAX_PANELS
+) -> DashboardAsk:
     """The panels of a dashboard, each with its merged policy.
 
     Raises:
@@ -28,10 +30,10 @@ def decode_dashboard(message: query_service_pb2.DashboardRequest, defaults: Answ
     patch = decode_policy(message.policy, "policy", found) if message.HasField("policy") else NO_PATCH
     _no_job(patch, "policy", found)
     encoding = choice(RESULT_FORMAT, message.format, "format", found, ResultFormat.COLUMNS)
-    count(len(message.panels), MAX_PANELS, "panels", found, "panels", minimum=1)
+    count(len(message.panels), max_panels, "panels", found, "panels", minimum=1)
     panels = []
     seen: dict[str, int] = {}
-    for i, panel in enumerate(message.panels[:MAX_PANELS]):
+    for i, panel in enumerate(message.panels[:max_panels]):
         ask = _panel(panel, i, patch, defaults, found)
         first = seen.setdefault(ask.panel_id, i)
         if first != i:

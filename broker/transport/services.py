@@ -1,0 +1,104 @@
+"""What the transport asks of the application, in values of the domain only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from broker.domain.job import Job, JobEvent
+from broker.domain.model import Dataset
+from broker.domain.principal import Principal
+from broker.domain.request import (
+    CallContext,
+    DashboardAsk,
+    DashboardOutcome,
+    ExplainAsk,
+    Explanation,
+    ExploreAsk,
+    ExploreEvent,
+)
+from broker.domain.state import BrokerState
+from broker.domain.work import JobAsk, JobListing, ResultPiece
+
+
+class QueryApp(Protocol):
+    """Answers questions. Every method raises BrokerError."""
+
+    async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
+        """One outcome for each panel, in order."""
+        ...
+
+    def explore(self, context: CallContext, ask: ExploreAsk) -> AsyncGenerator[ExploreEvent, None]:
+        """The header, batches in order, the status; closing the generator stops the work."""
+        ...
+
+    async def explain(self, context: CallContext, ask: ExplainAsk) -> Explanation:
+        """How the query would be answered."""
+        ...
+
+
+class CatalogApp(Protocol):
+    """Tells what may be asked."""
+
+    def datasets(self, principal: Principal) -> Sequence[Dataset]:
+        """The datasets that the principal may query, by name."""
+        ...
+
+    def dataset(self, name: str, principal: Principal) -> Dataset:
+        """One of them; raises DATASET_NOT_FOUND."""
+        ...
+
+
+class JobApp(Protocol):
+    """Keeps jobs. Every method raises BrokerError: JOB_NOT_FOUND also for jobs that the caller may not see.
+
+    A job is named by its tenant and its id, as in ``tenants/{tenant}/jobs/{job}``.
+    """
+
+    async def submit(self, context: CallContext, ask: JobAsk) -> Job:
+        """Stores the job; with ``ask.validate_only`` checks everything and returns it without an id."""
+        ...
+
+    async def get(self, context: CallContext, tenant: str, job_id: str) -> Job:
+        """The job."""
+        ...
+
+    async def list_jobs(self, context: CallContext, listing: JobListing, limit: int) -> Sequence[Job]:
+        """At most ``limit`` jobs, newest first."""
+        ...
+
+    async def cancel(self, context: CallContext, tenant: str, job_id: str) -> Job:
+        """Asks the job to stop; raises JOB_STATE when it has ended otherwise."""
+        ...
+
+    def watch(
+        self, context: CallContext, tenant: str, job_id: str, after_revision: int
+    ) -> AsyncGenerator[JobEvent, None]:
+        """The job as it changes after a revision (0: from its current state); ends after the final state."""
+        ...
+
+    def read_result(
+        self, context: CallContext, tenant: str, job_id: str, part_index: int, offset: int
+    ) -> AsyncGenerator[ResultPiece, None]:
+        """The bytes of one file from an offset, in pieces of at most 1 MiB; at least one piece."""
+        ...
+
+    async def requeue(self, context: CallContext, tenant: str, job_id: str, extra_attempts: int) -> Job:
+        """Puts a dead-lettered job back into the queue."""
+        ...
+
+    async def delete(self, context: CallContext, tenant: str, job_id: str) -> None:
+        """Deletes a finished job with its result."""
+        ...
+
+
+class AdminApp(Protocol):
+    """Operates one broker process."""
+
+    async def state(self) -> BrokerState:
+        """What the process is doing now."""
+        ...
+
+    async def drain(self, grace: float | None) -> None:
+        """Begins to drain and returns at once; None gives running calls the configured time."""
+        ...
