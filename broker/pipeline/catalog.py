@@ -19,7 +19,9 @@ class Catalog:
 
     def datasets(self, principal: Principal) -> Sequence[Dataset]:
         """The datasets that the principal may query, by name."""
-        return sorted((d for d in self.model.datasets.values() if principal.has_any(d.grants)), key=lambda d: d.name)
+        return sorted(
+            (d for d in self.model.datasets.values() if principal.has_any(d.grants)), key=lambda d: d.name
+        )
 
     def dataset(self, name: str, principal: Principal) -> Dataset:
         """One dataset.

@@ -29,8 +29,10 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.fingerprint import fingerprint
 from broker.domain.plan import ScanResult
 from broker.domain.pool import PoolName
+from broker.domain.request import RequestKind
 from broker.pipeline.bounds import error_bounds, exactness
 from broker.pipeline.stage import Group, Outcome, Question
+from broker.policy.classify import Run
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore, Snapshot
@@ -38,8 +40,8 @@ from broker.ports.store import QueryStore, Snapshot
 ENDS_SNAPSHOT = frozenset({ErrorReason.STORE_UNAVAILABLE, ErrorReason.DEADLINE_EXCEEDED})
 """Errors after which the snapshot answers nothing more."""
 
-Observer = Callable[[Question, float, int], None]
-"""Told of every question that was read: the question, the seconds that reading took, the rows."""
+Observer = Callable[[Question, RequestKind, Run], None]
+"""Told of every question that was read, and how it went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,9 @@ class Live:
             table = await task
         except BrokerError as error:
             return error
-        self.observe(question, seconds, table.row_count)
-        cost = Cost(seconds, seconds, table.row_count, len(table.encoded))
+        rows, size = table.row_count, len(table.encoded)
+        self.observe(question, RequestKind.DASHBOARD, Run(seconds, rows, size))
+        cost = Cost(seconds, seconds, rows, size)
         return Answer(table, live_status(question, as_of, lag, self.clock.now(), cost))
 
 
@@ -127,7 +130,7 @@ async def reap(tasks: Sequence[asyncio.Task[object]]) -> None:
 def pool_of(group: Group) -> PoolName:
     """The pool of the group's heaviest question; they are admitted together."""
     order = (PoolName.ADMIN, PoolName.DASHBOARD, PoolName.EXPLORATION, PoolName.JOB)
-    return max((q.classification.pool for q in group.questions), key=order.index)
+    return max((q.classified.classification.pool for q in group.questions), key=order.index)
 
 
 def live_status(
@@ -155,9 +158,9 @@ def live_status(
         parts=(part,),
         bounds=error_bounds(plan),
         ladder=(*question.ladder, answered),
-        pool=question.classification.pool.value,
-        predicted=question.predicted,
+        pool=question.classified.classification.pool.value,
+        predicted=question.classified.predicted,
         actual=actual,
-        cost_class=question.classification.cost_class,
+        cost_class=question.classified.classification.cost_class,
         answer_version=fingerprint(plan.fingerprint, as_of),
     )

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from broker.domain.answer import Answer, Cost, LadderStep
+from broker.domain.answer import Answer, LadderStep
 from broker.domain.errors import BrokerError
 from broker.domain.plan import Plan
-from broker.domain.request import CallContext, Classification, ExploreEvent, RequestKind
+from broker.domain.request import CallContext, ExploreEvent, RequestKind
 from broker.domain.terms import AnswerPolicy, Consistency
 from broker.domain.values import ResultFormat
+from broker.policy.classify import Classified
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +27,24 @@ class Question:
     plan: Plan
     policy: AnswerPolicy
     format: ResultFormat
-    classification: Classification
-    predicted: Cost
+    classified: Classified
     ladder: tuple[LadderStep, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Questions that are admitted together and, where they are read live, read from one snapshot."""
+    """Questions that are admitted together and, where they are read live, read from one snapshot.
+
+    The two limits are the caller's, for streams; 0 leaves the server's own.
+    """
 
     context: CallContext
     kind: RequestKind
     questions: tuple[Question, ...]
     consistency: Consistency = Consistency.BOUNDED
     load_group: str = ""
+    max_row_count: int = 0
+    max_byte_count: int = 0
 
 
 Outcome = Answer | BrokerError

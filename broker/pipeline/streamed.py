@@ -14,13 +14,15 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from broker.domain.answer import Batch, Cost
+from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.plan import Block, Finish
 from broker.domain.pool import PoolName
-from broker.domain.request import ExploreEvent, ExploreHeader
+from broker.domain.request import ExploreEvent, ExploreHeader, RequestKind
 from broker.domain.values import Column, ResultFormat
 from broker.pipeline.execute import Observer, live_status, pool_of, reap
 from broker.pipeline.stage import Group, Question
+from broker.policy.classify import Run
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore, Snapshot
@@ -37,6 +39,14 @@ class Limits:
     max_byte_count: int
     window: int = 4
 
+    def narrowed(self, max_row_count: int, max_byte_count: int) -> Limits:
+        """These limits, or the caller's where they are smaller; 0 leaves a limit as it is."""
+        return Limits(
+            min(max_row_count or self.max_row_count, self.max_row_count),
+            min(max_byte_count or self.max_byte_count, self.max_byte_count),
+            self.window,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
@@ -47,6 +57,7 @@ class Encoding:
     finish: Finish | None
     columns: tuple[Column, ...]
     format: ResultFormat
+    deadline: Deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +75,14 @@ class LiveStream:
         (question,) = group.questions
         pool = pool_of(group)
         started = self.clock.monotonic()
+        limits = self.limits.narrowed(group.max_row_count, group.max_byte_count)
         rows = size = 0
         async with self.store.snapshot(pool, group.context.deadline) as snapshot:
             header = ExploreHeader(
-                question.plan.columns, snapshot.as_of, question.classification.cost_class, question.predicted
+                question.plan.columns,
+                snapshot.as_of,
+                question.classified.classification.cost_class,
+                question.classified.predicted,
             )
             waiting = True
             async with aclosing(self._batches(snapshot, question, pool, group)) as batches:
@@ -76,13 +91,13 @@ class LiveStream:
                         yield header
                         waiting = False
                     rows, size = rows + batch.row_count, size + len(batch.encoded)
-                    check_size(rows, size, self.limits)
+                    check_size(rows, size, limits)
                     yield replace(batch, first_row=rows - batch.row_count)
             if waiting:
                 yield header
             as_of, lag = snapshot.as_of, snapshot.replica_lag
         seconds = self.clock.monotonic() - started
-        self.observe(question, seconds, rows)
+        self.observe(question, RequestKind.EXPLORE, Run(seconds, rows, size))
         yield live_status(question, as_of, lag, self.clock.now(), Cost(seconds, seconds, rows, size))
 
     async def _batches(
@@ -94,8 +109,8 @@ class LiveStream:
             for batch in await self.aggregator.batches(pool, results, plan.finish, question.format, deadline):
                 yield batch
             return
-        encoding = Encoding(self.aggregator, pool, plan.finish, plan.columns, question.format)
-        async with aclosing(encoded(snapshot.stream(plan), encoding, group, self.limits.window)) as batches:
+        encoding = Encoding(self.aggregator, pool, plan.finish, plan.columns, question.format, deadline)
+        async with aclosing(encoded(snapshot.stream(plan), encoding, self.limits.window)) as batches:
             async for batch in batches:
                 yield batch
 
@@ -114,7 +129,7 @@ def check_size(rows: int, size: int, limits: Limits) -> None:
 
 
 async def encoded(
-    blocks: AsyncGenerator[Block, None], encoding: Encoding, group: Group, window: int
+    blocks: AsyncGenerator[Block, None], encoding: Encoding, window: int
 ) -> AsyncGenerator[Batch, None]:
     """Batches in the order of the blocks, at most ``window`` of them being made at once.
 
@@ -134,7 +149,7 @@ async def encoded(
                 block = reading.result()
                 reading = None
                 if block is not None:
-                    making.append(asyncio.create_task(_encode(block, encoding, group)))
+                    making.append(asyncio.create_task(_encode(block, encoding)))
                     reading = asyncio.create_task(_next(blocks))
             while making and making[0].done():
                 yield making.popleft().result()
@@ -147,7 +162,7 @@ async def _next(blocks: AsyncGenerator[Block, None]) -> Block | None:
     return await anext(blocks, None)
 
 
-async def _encode(block: Block, encoding: Encoding, group: Group) -> Batch:
+async def _encode(block: Block, encoding: Encoding) -> Batch:
     return await encoding.aggregator.batch(
-        encoding.pool, block, encoding.finish, encoding.columns, encoding.format, group.context.deadline
+        encoding.pool, block, encoding.finish, encoding.columns, encoding.format, encoding.deadline
     )

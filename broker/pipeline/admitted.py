@@ -1,0 +1,96 @@
+"""Takes a seat for the group, and gives it back whatever happens.
+
+Waiting is bounded by the deadline, and everything that waits here holds nothing else: no connection, no worker. What is
+reported when the seat is given back teaches the predictions: only work that ran to its end is a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from broker.domain.answer import Answer, AnswerStatus
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.request import ExploreEvent
+from broker.pipeline.execute import pool_of
+from broker.pipeline.stage import Group, Handler, Outcome, Stage, StreamHandler, StreamStage
+from broker.policy.admission_values import AdmissionRequest, Quantiles
+from broker.policy.admission_values import Outcome as SeatOutcome
+from broker.runtime.admission import Admission
+from broker.runtime.permits import Permit
+
+CUT_SHORT = frozenset({ErrorReason.DEADLINE_EXCEEDED, ErrorReason.CANCELLED})
+
+
+def admission_request(group: Group, number: int) -> AdmissionRequest:
+    """The group as one request: its questions run one after the other on one connection, so their times add up."""
+    context = group.context
+    predicted = [q.classified.quantiles for q in group.questions]
+    return AdmissionRequest(
+        id=f"{context.request_id}/{number}",
+        tenant=context.principal.tenant,
+        pool=pool_of(group),
+        deadline_at=context.deadline.at,
+        criticality=context.principal.criticality,
+        predicted=Quantiles(
+            p10=sum(p.p10 for p in predicted),
+            p50=sum(p.p50 for p in predicted),
+            p90=sum(p.p90 for p in predicted),
+        ),
+        seats=max(q.classified.predicted.seats for q in group.questions),
+        attempt=context.attempt,
+        load_group=group.load_group,
+    )
+
+
+def seat_outcome(outcomes: Sequence[Outcome]) -> SeatOutcome:
+    """A sample when every question was answered; cut short when a deadline ended one; otherwise none."""
+    errors = [o for o in outcomes if isinstance(o, BrokerError)]
+    if not errors:
+        return SeatOutcome.SUCCESS
+    return SeatOutcome.DROPPED if any(e.reason in CUT_SHORT for e in errors) else SeatOutcome.IGNORED
+
+
+def admitted(admission: Admission, ids: Iterator[int]) -> Stage:
+    """Runs the rest with a seat; refusals are errors of the whole group. ``ids`` tell equal request ids apart."""
+
+    def stage(inner: Handler) -> Handler:
+        async def handle(group: Group) -> Sequence[Outcome]:
+            async with admission.permit(admission_request(group, next(ids))) as permit:
+                outcomes = await inner(group)
+                permit.close(seat_outcome(outcomes))
+            return [_waited(o, permit) if isinstance(o, Answer) else o for o in outcomes]
+
+        return handle
+
+    return stage
+
+
+def admitted_stream(admission: Admission, ids: Iterator[int]) -> StreamStage:
+    """The same for a stream, whose seat is held until its last row has left the database."""
+
+    def stage(inner: StreamHandler) -> StreamHandler:
+        async def handle(group: Group) -> AsyncGenerator[ExploreEvent, None]:
+            request = admission_request(group, next(ids))
+            async with admission.permit(request) as permit, aclosing(inner(group)) as events:
+                async for event in events:
+                    if isinstance(event, AnswerStatus):
+                        permit.close(SeatOutcome.SUCCESS)
+                        yield waited(event, permit)
+                    else:
+                        yield event
+
+        return handle
+
+    return stage
+
+
+def waited(status: AnswerStatus, permit: Permit) -> AnswerStatus:
+    """The status with what admission adds to it."""
+    factor = f"pool:{permit.pool.value}" if permit.wait > 0 else ""
+    return replace(status, queue_duration=permit.wait, pool=permit.pool.value, limiting_factor=factor)
+
+
+def _waited(answer: Answer, permit: Permit) -> Answer:
+    return replace(answer, status=waited(answer.status, permit))

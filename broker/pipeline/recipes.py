@@ -1,0 +1,29 @@
+"""The stacks of stages, from the outside in, one under the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from broker.pipeline.admitted import admitted, admitted_stream
+from broker.pipeline.execute import Live
+from broker.pipeline.routed import routed, routed_stream
+from broker.pipeline.stage import Handler, StreamHandler, compose, compose_stream
+from broker.pipeline.streamed import LiveStream
+from broker.runtime.admission import Admission
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """The request path of each kind of call. Jobs read through the store's snapshots, under the worker's own seats."""
+
+    dashboard: Handler
+    explore: StreamHandler
+
+
+def build(admission: Admission, ids: Iterator[int], live: Live, live_stream: LiveStream) -> Recipes:
+    """Puts the stacks together."""
+    return Recipes(
+        dashboard=compose([routed, admitted(admission, ids)], live),
+        explore=compose_stream([routed_stream, admitted_stream(admission, ids)], live_stream),
+    )

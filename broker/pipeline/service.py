@@ -1,0 +1,149 @@
+"""The application's side of QueryService: asks become questions, questions go down a recipe, outcomes come back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from broker.domain.answer import Answer, AnswerStatus
+from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
+from broker.domain.plan import Plan
+from broker.domain.query import Query, SqlQuery
+from broker.domain.request import (
+    CallContext,
+    DashboardAsk,
+    DashboardOutcome,
+    ExplainAsk,
+    Explanation,
+    ExploreAsk,
+    ExploreEvent,
+    PanelAsk,
+    PanelOutcome,
+    RequestKind,
+)
+from broker.domain.terms import AnswerPolicy
+from broker.domain.values import ResultFormat
+from broker.pipeline.catalog import Catalog
+from broker.pipeline.classified import Classifying
+from broker.pipeline.explain import Explainer
+from broker.pipeline.grids import GridCache
+from broker.pipeline.recipes import Recipes
+from broker.pipeline.sql import SqlStream
+from broker.pipeline.stage import Group, Outcome, Question
+from broker.policy.resolve import resolve_query
+from broker.telemetry.instruments import Telemetry
+from broker.telemetry.names import DATASET, SpanName
+
+
+@dataclass(frozen=True, slots=True)
+class QueryService:
+    """Answers dashboards, explorations and explanations."""
+
+    catalog: Catalog
+    recipes: Recipes
+    classifying: Classifying
+    explainer: Explainer
+    sql: SqlStream
+    grids: GridCache
+    telemetry: Telemetry
+
+    def plan(self, query: Query, context: CallContext, path: str = "query") -> Plan:
+        """The plan of a query as the caller may see it.
+
+        Raises:
+            BrokerError: DATASET_NOT_FOUND, or INVALID_REQUEST with every violation under ``path``.
+        """
+        dataset = self.catalog.dataset(query.dataset, context.principal)
+        with self.telemetry.span(SpanName.RESOLVE, attributes={DATASET: dataset.name}):
+            try:
+                return resolve_query(query, dataset, context.principal, context.received, self.grids)
+            except BrokerError as error:
+                raise invalid([v.under(path) for v in error.violations]) from None
+
+    async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
+        """One outcome for each panel. Raises the panels' error when none of them can be answered at all."""
+        planned = [self._panel(panel, ask, context) for panel in ask.panels]
+        questions = tuple(q for q in planned if isinstance(q, Question))
+        if not questions:
+            raise _joint([q for q in planned if isinstance(q, BrokerError)])
+        group = Group(
+            context,
+            RequestKind.DASHBOARD,
+            questions,
+            ask.consistency,
+            load_group=f"{ask.dashboard_id}:{context.request_id}",
+        )
+        answered = iter(await self.recipes.dashboard(group))
+        outcomes = [next(answered) if isinstance(q, Question) else q for q in planned]
+        for outcome in outcomes:
+            if isinstance(outcome, Answer):
+                self._count(context, outcome.status)
+        live = [o.status.as_of for o in outcomes if isinstance(o, Answer)]
+        return DashboardOutcome(
+            tuple(_panel_outcome(p, o, context) for p, o in zip(ask.panels, outcomes, strict=True)),
+            snapshot_time=min(live, default=None),
+        )
+
+    def _panel(self, panel: PanelAsk, ask: DashboardAsk, context: CallContext) -> Question | BrokerError:
+        try:
+            plan = self.plan(panel.query, context, f"{panel.path}.query" if panel.path else "query")
+        except BrokerError as error:
+            return error
+        return self._question(plan, panel.policy, ask.format, RequestKind.DASHBOARD, panel.panel_id)
+
+    def _question(
+        self, plan: Plan, policy: AnswerPolicy, result_format: ResultFormat, kind: RequestKind, name: str = ""
+    ) -> Question:
+        with self.telemetry.span(SpanName.CLASSIFY):
+            classified = self.classifying.classify(plan.fingerprint, kind)
+        return Question(name, plan, policy, result_format, classified)
+
+    async def explore(self, context: CallContext, ask: ExploreAsk) -> AsyncGenerator[ExploreEvent, None]:
+        """The header, batches, the status."""
+        if isinstance(ask.source, SqlQuery):
+            events = self.sql.explore(context, ask, ask.source)
+        else:
+            question = self._question(
+                self.plan(ask.source, context), ask.policy, ask.format, RequestKind.EXPLORE
+            )
+            group = Group(
+                context,
+                RequestKind.EXPLORE,
+                (question,),
+                max_row_count=ask.max_row_count,
+                max_byte_count=ask.max_byte_count,
+            )
+            events = self.recipes.explore(group)
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, AnswerStatus):
+                    self._count(context, event)
+                    yield replace(event, request_id=context.request_id)
+                else:
+                    yield event
+
+    async def explain(self, context: CallContext, ask: ExplainAsk) -> Explanation:
+        """How the query would be answered."""
+        if isinstance(ask.source, SqlQuery):
+            return await self.sql.explain(context, ask, ask.source)
+        return await self.explainer.explain(self.plan(ask.source, context), ask, context)
+
+    def _count(self, context: CallContext, status: AnswerStatus) -> None:
+        reason = status.reasons[0].value if status.reasons else ""
+        self.telemetry.answer(context.method, status.kind.value, reason, status.staleness)
+
+
+def _panel_outcome(panel: PanelAsk, outcome: Outcome, context: CallContext) -> PanelOutcome:
+    if isinstance(outcome, Answer):
+        outcome = replace(outcome, status=replace(outcome.status, request_id=context.request_id))
+    return PanelOutcome(panel.panel_id, outcome)
+
+
+def _joint(errors: Sequence[BrokerError]) -> BrokerError:
+    """One error for panels that all failed: their violations together, or the first of another kind."""
+    others = [e for e in errors if e.reason is not ErrorReason.INVALID_REQUEST]
+    if others:
+        return others[0]
+    violations: list[Violation] = [v for e in errors for v in e.violations]
+    return invalid(violations)

@@ -1,0 +1,141 @@
+"""Explorations in SQL: through the gate, then the same seats, snapshot, workers and limits as a semantic query."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from broker.domain.answer import (
+    AnswerKind,
+    AnswerPart,
+    AnswerStatus,
+    Cost,
+    Exactness,
+    LadderStep,
+    PartSource,
+    Rung,
+    Verdict,
+)
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.fingerprint import fingerprint
+from broker.domain.query import SqlQuery
+from broker.domain.request import (
+    CallContext,
+    ExplainAsk,
+    Explanation,
+    ExploreAsk,
+    ExploreEvent,
+    ExploreHeader,
+    RequestKind,
+)
+from broker.pipeline.catalog import Catalog
+from broker.pipeline.classified import Classifying
+from broker.pipeline.streamed import Encoding, Limits, check_size, encoded
+from broker.policy.admission_values import AdmissionRequest, Outcome
+from broker.policy.classify import Run
+from broker.ports.aggregator import Aggregator
+from broker.ports.clock import Clock
+from broker.ports.store import QueryStore, SqlPlan
+from broker.runtime.admission import Admission
+
+GRANT = "sql"
+
+
+@dataclass(frozen=True, slots=True)
+class SqlStream:
+    """Answers SQL for principals that hold the grant ``sql``, where the server enables it."""
+
+    store: QueryStore
+    aggregator: Aggregator
+    admission: Admission
+    classifying: Classifying
+    catalog: Catalog
+    clock: Clock
+    limits: Limits
+    enabled: bool
+    ids: Iterator[int]
+
+    async def gate(self, context: CallContext, sql: SqlQuery) -> SqlPlan:
+        """The statement as it may run.
+
+        Raises:
+            BrokerError: SQL_DISABLED, PERMISSION_DENIED, or INVALID_REQUEST with every violation.
+        """
+        if not self.enabled:
+            text = "SQL is not enabled on this server. Ask with a semantic query, or set server.sql.enabled."
+            raise BrokerError(ErrorReason.SQL_DISABLED, text)
+        if not context.principal.has(GRANT):
+            text = f"The grant {GRANT!r} is needed to explore in SQL. Ask the operator for it."
+            raise BrokerError(ErrorReason.PERMISSION_DENIED, text, metadata={"grant": GRANT})
+        return await self.store.gate(sql, tuple(self.catalog.datasets(context.principal)), context.principal)
+
+    async def explore(
+        self, context: CallContext, ask: ExploreAsk, sql: SqlQuery
+    ) -> AsyncGenerator[ExploreEvent, None]:
+        """The header, batches, the status."""
+        plan = await self.gate(context, sql)
+        classified = self.classifying.classify(plan.fingerprint, RequestKind.EXPLORE)
+        pool, cost_class = classified.classification.pool, classified.classification.cost_class
+        request = AdmissionRequest(
+            id=f"{context.request_id}/{next(self.ids)}",
+            tenant=context.principal.tenant,
+            pool=pool,
+            deadline_at=context.deadline.at,
+            criticality=context.principal.criticality,
+            predicted=classified.quantiles,
+            attempt=context.attempt,
+        )
+        limits = self.limits.narrowed(ask.max_row_count, ask.max_byte_count)
+        encoding = Encoding(self.aggregator, pool, None, plan.columns, ask.format, context.deadline)
+        rows = size = 0
+        async with self.admission.permit(request) as permit:
+            started = self.clock.monotonic()
+            async with self.store.snapshot(pool, context.deadline) as snapshot:
+                header = ExploreHeader(plan.columns, snapshot.as_of, cost_class, classified.predicted)
+                waiting = True
+                async with aclosing(encoded(snapshot.stream_sql(plan), encoding, limits.window)) as batches:
+                    async for batch in batches:
+                        if waiting:
+                            yield header
+                            waiting = False
+                        rows, size = rows + batch.row_count, size + len(batch.encoded)
+                        check_size(rows, size, limits)
+                        yield replace(batch, first_row=rows - batch.row_count)
+                if waiting:
+                    yield header
+                as_of, lag = snapshot.as_of, snapshot.replica_lag
+            permit.close(Outcome.SUCCESS)
+            seconds = self.clock.monotonic() - started
+        self.classifying.observe(plan.fingerprint, RequestKind.EXPLORE, Run(seconds, rows, size))
+        part = AnswerPart(PartSource.LIVE, "primary", as_of, row_count=rows, share=1.0, replica_lag=lag)
+        yield AnswerStatus(
+            kind=AnswerKind.LIVE,
+            exactness=Exactness.EXACT,
+            as_of=as_of,
+            staleness=max(0.0, (self.clock.now() - as_of).total_seconds()) + (lag or 0.0),
+            parts=(part,),
+            ladder=(LadderStep(Rung.LIVE, Verdict.ANSWERED, part.source_name, duration=seconds),),
+            queue_duration=permit.wait,
+            pool=permit.pool.value,
+            predicted=classified.predicted,
+            actual=Cost(seconds, seconds, rows, size),
+            cost_class=cost_class,
+            answer_version=fingerprint(plan.fingerprint, as_of),
+        )
+
+    async def explain(self, context: CallContext, ask: ExplainAsk, sql: SqlQuery) -> Explanation:
+        """What the gate made of the statement."""
+        plan = await self.gate(context, sql)
+        classified = self.classifying.classify(plan.fingerprint, ask.kind)
+        return Explanation(
+            columns=plan.columns,
+            classification=classified.classification,
+            predicted=classified.predicted,
+            expected_kind=AnswerKind.LIVE,
+            expected_exactness=Exactness.EXACT,
+            fingerprint=plan.fingerprint,
+            plan=(AnswerPart(PartSource.LIVE, "primary", context.received),),
+            candidates=(LadderStep(Rung.LIVE, Verdict.ANSWERED, "primary"),),
+            statements=(plan.text,) if context.principal.has("explain.statements") else (),
+        )
