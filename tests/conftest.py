@@ -17,6 +17,7 @@ import pytest
 from broker.demo.embedded import EmbeddedPostgres
 from tests.support.flights_frames import FlightsFrames, read_csv_frames
 from tests.support.pg import SAMPLE_ROWS, Connection, Databases, run_sync, temporary_server
+from tests.support.server import RunningBroker, running_broker
 
 
 class FreshDatabase(Protocol):
@@ -87,3 +88,14 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
     """A server of this test's own, to stop, kill and restart."""
     with temporary_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def broker_server(flights_dsn: str, databases: Databases) -> Iterator[RunningBroker]:
+    """A broker over `flights_dsn` that all tests share; nobody stops it."""
+    jobs_dsn = run_sync(databases.create(flights=False))
+    with (
+        tempfile.TemporaryDirectory(prefix="broker-") as home,
+        running_broker(flights_dsn, Path(home), overrides={"jobs.dsn": jobs_dsn}) as broker,
+    ):
+        yield broker

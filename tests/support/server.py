@@ -1,0 +1,99 @@
+"""A broker in a process of its own, as users run it, for tests over real gRPC channels."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+FLIGHTS_MODEL = ROOT / "broker" / "demo" / "flights.yaml"
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class RunningBroker:
+    """A broker that answers at ``address``; its log is at ``log``."""
+
+    address: str
+    metrics: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes and what they started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def stop(self) -> int:
+        """Asks the broker to drain and waits for it; returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+@contextmanager
+def running_broker(
+    dsn: str, home: Path, *, config: Path = FLIGHTS_MODEL, overrides: Mapping[str, object] | None = None
+) -> Iterator[RunningBroker]:
+    """Starts a broker on a free port for the database, and ends it with everything that it started."""
+    settings: dict[str, object] = {
+        "database.dsn": dsn,
+        "server.port": 0,
+        "server.drain.notice": 0,
+        "telemetry.prometheus_port": 0,
+        "jobs.result_dir": str(home / "results"),
+        **(overrides or {}),
+    }
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "broker.log"
+    reader, writer = os.pipe()
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.serve_main",
+        str(config),
+        json.dumps(settings),
+        str(writer),
+    ]
+    with log.open("wb") as output, os.fdopen(reader) as ready:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, pass_fds=[writer])
+        os.close(writer)
+        try:
+            info = _wait(ready, process, log)
+            yield RunningBroker(info["address"], info["metrics"], process, log)
+        finally:
+            _end(process)
+
+
+def _wait(ready: IO[str], process: subprocess.Popen[bytes], log: Path) -> dict[str, str]:
+    line = ready.readline()  # ends without a line when the process dies
+    if not line:
+        process.wait(timeout=START_SECONDS)
+        raise RuntimeError(f"the broker did not start:\n{log.read_text()[-4000:]}")
+    info: dict[str, str] = json.loads(line)
+    return info
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    for child in alive:
+        child.kill()
