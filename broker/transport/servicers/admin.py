@@ -1,0 +1,97 @@
+"""AdminService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.transport.call import Call, Endpoint, Service, streaming, unary
+from broker.transport.decode_admin import grace, one_job, state_interval
+from broker.transport.encode_state import encode_state
+from broker.transport.servicers.jobs import JobServicer
+from broker.transport.services import AdminApp
+from querybroker.v1 import admin_service_pb2 as pb
+
+GRANT = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class AdminServicer:
+    """Operates the broker; every method needs the grant ``admin``."""
+
+    app: AdminApp
+    jobs: JobServicer
+
+    def service(self) -> Service:
+        """The service with its handlers."""
+        return Service(
+            pb.DESCRIPTOR.services_by_name["AdminService"],
+            {
+                "GetState": unary(pb.GetStateRequest, self.get_state, while_draining=True),
+                "WatchState": streaming(
+                    pb.WatchStateRequest, self.watch_state, watch="state", while_draining=True
+                ),
+                "ListRollups": not_offered(pb.ListRollupsRequest, "This server has no rollups."),
+                "BuildRollup": not_offered(pb.BuildRollupRequest, "This server has no rollups."),
+                "RefreshRollup": not_offered(pb.RefreshRollupRequest, "This server has no rollups."),
+                "VerifyRollup": not_offered(pb.VerifyRollupRequest, "This server has no rollups."),
+                "ReleaseQuarantine": not_offered(pb.ReleaseQuarantineRequest, "This server has no rollups."),
+                "DropRollup": not_offered(pb.DropRollupRequest, "This server has no rollups."),
+                "RequeueJob": unary(pb.RequeueJobRequest, self.requeue),
+                "DeleteJob": unary(pb.DeleteJobRequest, self.delete),
+                "InvalidateCache": not_offered(pb.InvalidateCacheRequest, "This server has no cache."),
+                "Drain": unary(pb.DrainRequest, self.drain, while_draining=True),
+            },
+        )
+
+    async def get_state(self, call: Call, _request: pb.GetStateRequest) -> bytes:
+        """What the broker is doing."""
+        call.require(GRANT)
+        state = encode_state(await self.app.state())
+        return pb.GetStateResponse(state=state).SerializeToString()
+
+    async def watch_state(self, call: Call, request: pb.WatchStateRequest) -> AsyncGenerator[bytes, None]:
+        """What the broker is doing, again and again until the caller stops listening."""
+        call.require(GRANT)
+        interval = state_interval(request.HasField("interval"), request.interval)
+        while True:
+            state = encode_state(await self.app.state())
+            yield pb.WatchStateResponse(state=state).SerializeToString()
+            await asyncio.sleep(interval)
+
+    async def requeue(self, call: Call, request: pb.RequeueJobRequest) -> bytes:
+        """Puts a dead-lettered job back into the queue."""
+        call.require(GRANT)
+        named = one_job(request.name, extra_attempts=request.extra_attempts)
+        job = await self.jobs.app.requeue(call.context, *named, request.extra_attempts or 1)
+        return pb.RequeueJobResponse(job=self.jobs.encode(call, job)).SerializeToString()
+
+    async def delete(self, call: Call, request: pb.DeleteJobRequest) -> bytes:
+        """Deletes a finished job with its result."""
+        call.require(GRANT)
+        await self.jobs.app.delete(call.context, *one_job(request.name))
+        return pb.DeleteJobResponse().SerializeToString()
+
+    async def drain(self, call: Call, request: pb.DrainRequest) -> bytes:
+        """Begins to drain; the state in the response is that of the beginning."""
+        call.require(GRANT)
+        seconds = grace(request.HasField("grace"), request.grace)
+        await self.app.drain(seconds)
+        state = encode_state(await self.app.state())
+        return pb.DrainResponse(state=state).SerializeToString()
+
+
+def not_offered(request: type[Message], why: str) -> Endpoint:
+    """A method of the contract that this server was built or started without."""
+
+    async def refuse(call: Call, message: Message) -> bytes:
+        call.require(GRANT)
+        method = call.context.method
+        text = f"{why} {message.DESCRIPTOR.name.removesuffix('Request')} is not offered."
+        raise BrokerError(ErrorReason.NOT_OFFERED, text, metadata={"method": method})
+
+    return unary(request, refuse)
