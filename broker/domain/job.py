@@ -1,4 +1,4 @@
-"""A durable job as values: its states, the legal transitions, progress and result."""
+"""A durable job as values: its states, the legal transitions, progress and result. See ``docs/jobs.md``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from urllib.parse import quote
 
 from broker.domain.answer import AnswerStatus
+from broker.domain.principal import Principal
 from broker.domain.values import Column
 
 
@@ -23,7 +25,7 @@ class JobState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether no attempt follows."""
+        """Whether no attempt follows by itself."""
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
@@ -35,6 +37,17 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.CANCELLED: frozenset(),
     JobState.EXPIRED: frozenset(),
 }
+
+
+class JobStage(StrEnum):
+    """Finer view of the states QUEUED and RUNNING; NONE where the state says all."""
+
+    NONE = "none"
+    QUEUED = "queued"
+    SCHEDULED = "scheduled"
+    RETRY_WAIT = "retry_wait"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
 
 
 class ExportFormat(StrEnum):
@@ -73,17 +86,22 @@ class ResultPart:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The manifest. It exists exactly when the job succeeded."""
+    """The manifest. It exists exactly when the job succeeded.
 
-    parts: tuple[ResultPart, ...]
-    columns: tuple[Column, ...]
-    row_count: int
-    byte_count: int
-    format: ExportFormat
+    ``format`` is None for work that writes no files. ``inline`` holds the bytes of the only part when they are few, and
+    ``dataset`` the name of what a materialisation made. ``expire_time`` is set by the job store.
+    """
+
+    parts: tuple[ResultPart, ...] = ()
+    columns: tuple[Column, ...] = ()
+    row_count: int = 0
+    byte_count: int = 0
+    format: ExportFormat | None = None
     status: AnswerStatus | None = None
     inline: bytes = b""
     expire_time: datetime | None = None
     expired: bool = False
+    dataset: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +117,10 @@ class JobFailure:
 class Job:
     """A job as its submitter sees it. ``spec`` is the serialized request, opaque below the kinds of job.
 
-    ``fence`` grows with every claim and guards every later write of that claim; ``attempt`` only counts.
+    ``fence`` grows with every claim and guards every later write of that claim; ``attempt`` only counts, and
+    ``crash_count`` counts the attempts that took their process with them. ``principal`` is the submitter as they were
+    at submission, so that row policies hold when the job runs. ``attempt_timeout`` is in seconds. ``trace`` holds the
+    W3C headers of the submission. ``next_attempt_time`` is set while a queued job waits for a time.
     """
 
     id: str
@@ -116,6 +137,10 @@ class Job:
     create_time: datetime
     update_time: datetime
     fence: int = 0
+    crash_count: int = 0
+    worker_id: str = ""
+    principal: Principal = field(default_factory=lambda: Principal("", ""))
+    attempt_timeout: float = 0.0
     labels: Mapping[str, str] = field(default_factory=dict)
     progress: JobProgress = field(default_factory=JobProgress)
     failure: JobFailure | None = None
@@ -130,5 +155,31 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Resource name."""
-        return f"tenants/{self.tenant}/jobs/{self.id}"
+        """Resource name; empty for a job that was checked and not stored."""
+        return f"tenants/{self.tenant}/jobs/{self.id}" if self.id else ""
+
+    @property
+    def stage(self) -> JobStage:
+        """The finer state."""
+        match self.state:
+            case JobState.RUNNING:
+                return JobStage.CANCELLING if self.cancel_requested else JobStage.RUNNING
+            case JobState.QUEUED if self.failure is not None:
+                return JobStage.RETRY_WAIT
+            case JobState.QUEUED:
+                return JobStage.QUEUED if self.next_attempt_time is None else JobStage.SCHEDULED
+            case _:
+                return JobStage.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """One event of a watch; ``keep_alive`` when nothing changed and the event only shows that the watch is alive."""
+
+    job: Job
+    keep_alive: bool = False
+
+
+def part_prefix(tenant: str, job_id: str, fence: int) -> str:
+    """Where one attempt keeps its files in the result store: ``tenant/job/fence``, every piece safe in a path."""
+    return "/".join(quote(piece, safe="").replace(".", "%2E") for piece in (tenant, job_id, str(fence)))

@@ -1,29 +1,39 @@
-"""Durable jobs and their results, seen from the service, the worker and the watchers."""
+"""Durable jobs, seen from those who submit and watch them, from the workers that run them, and from their keeper.
+
+Every method raises BrokerError STORE_UNAVAILABLE when the job database cannot be reached.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from broker.domain.job import Job, JobFailure, JobProgress, JobResult, JobState, ResultPart
+from broker.domain.attempts import Ending
+from broker.domain.job import Job, JobEvent, JobProgress, JobResult, JobState
+from broker.domain.principal import Principal
+from broker.domain.state import JobQueueState
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job to be stored. ``spec_hash`` is the hash of the canonical request; ``trace`` the submitter's W3C headers."""
+    """A job to be stored.
+
+    ``spec_hash`` is the hash of the canonical request; ``trace`` holds the submitter's W3C headers; ``attempt_timeout``
+    is in seconds. The job belongs to the principal's tenant.
+    """
 
     id: str
-    tenant: str
-    owner: str
+    principal: Principal
     kind: str
     spec: bytes
     spec_hash: str
     request_id: str
     priority: int = 5
     max_attempts: int = 3
+    attempt_timeout: float = 3600.0
     labels: Mapping[str, str] = field(default_factory=dict)
     start_by_time: datetime | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
@@ -41,59 +51,189 @@ class JobFilter:
     before: tuple[datetime, str] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class JobVersion:
+    """What tells whether a job has changed."""
+
+    id: str
+    revision: int
+
+
 class JobStore(Protocol):
-    """The job table. Every write of a worker is conditional on the claim's fence and returns False when it is stale."""
+    """The jobs, seen from the service."""
 
     async def submit(self, submission: Submission) -> Job:
-        """Stores the job, or returns the one with the same tenant, request id and hash.
+        """Stores the job, or returns the one with the same tenant, request id, owner and hash.
 
         Raises:
-            BrokerError: REQUEST_ID_REUSED when the hash differs.
+            BrokerError: REQUEST_ID_REUSED when the hash or the owner differs.
         """
+        ...
+
+    async def find_request(self, tenant: str, request_id: str) -> tuple[Job, str] | None:
+        """The job that was submitted with the request id, and the hash of its request."""
         ...
 
     async def get(self, tenant: str, job_id: str) -> Job | None:
         """The job, or None."""
         ...
 
+    async def get_many(self, ids: Sequence[str]) -> Sequence[Job]:
+        """Those of the jobs that exist."""
+        ...
+
+    async def versions(self, ids: Sequence[str]) -> Sequence[JobVersion]:
+        """The revisions of those of the jobs that exist."""
+        ...
+
     async def list_jobs(self, where: JobFilter, limit: int) -> Sequence[Job]:
         """Jobs, newest first."""
         ...
 
-    async def cancel(self, tenant: str, job_id: str) -> Job | None:
+    async def cancel(self, tenant: str, job_id: str, by: str) -> Job | None:
         """Cancels a queued job, flags a running one; a final one is returned as it is."""
         ...
 
-    async def claim(self, worker_id: str, limit: int) -> Sequence[Job]:
-        """Claims up to ``limit`` queued jobs for a worker with a live lease; fence and attempt grow."""
+    async def requeue(self, tenant: str, job_id: str, extra_attempts: int) -> Job | None:
+        """Puts a dead-lettered job back into the queue; any other is returned as it is."""
         ...
 
-    async def report(self, job: Job, progress: JobProgress) -> bool:
-        """Writes progress under the fence; the revision grows."""
+    async def delete(self, tenant: str, job_id: str) -> Job | None:
+        """Deletes a final job and returns what it was; any other is returned as it is."""
         ...
 
-    async def succeed(self, job: Job, result: JobResult) -> bool:
-        """Publishes the result and the state SUCCEEDED in one transaction under the fence."""
+    async def queue_state(self) -> JobQueueState:
+        """Counts, ages and the workers with a live lease."""
         ...
 
-    async def fail(self, job: Job, failure: JobFailure, *, retry_after: float | None) -> bool:
-        """Ends the attempt: queued again after ``retry_after`` seconds, or FAILED when it is None."""
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A running job as its worker's row says; the worker compares it with what it runs."""
+
+    job_id: str
+    fence: int
+    cancel_requested: bool
+
+
+class JobQueue(Protocol):
+    """The jobs, seen from a worker.
+
+    A write about an attempt happens only while the job runs under the claim's worker and fence; otherwise it changes
+    nothing and says so, and the attempt is *stale*: somebody else has the job.
+    """
+
+    async def claim(self, worker_id: str, kinds: Sequence[str], limit: int) -> Sequence[Job]:
+        """Claims up to ``limit`` due jobs for a worker with a live lease; their fences and attempts grow."""
+        ...
+
+    async def report(self, updates: Sequence[tuple[Job, JobProgress]]) -> Collection[str]:
+        """Writes the progress of attempts of one worker, in one statement; returns the ids of stale ones."""
+        ...
+
+    async def succeed(self, job: Job, result: JobResult, progress: JobProgress, retention: float) -> bool:
+        """Publishes the result and the state SUCCEEDED in one transaction; ``retention`` in seconds.
+
+        True as well when this very claim has been published already, so that a call with an unknown outcome can be
+        repeated.
+        """
+        ...
+
+    async def fail(self, job: Job, ending: Ending) -> bool:
+        """Ends the attempt."""
         ...
 
     async def release(self, job: Job) -> bool:
-        """Gives an attempt back on shutdown: queued at once, not counted; the fence keeps growing."""
+        """Gives an attempt back on shutdown: queued at once, not counted; the fence is kept."""
         ...
 
     async def cancelled(self, job: Job) -> bool:
-        """Confirms that a cancelled attempt has stopped."""
+        """Confirms that an attempt that was asked to stop has stopped."""
         ...
 
-    async def cancel_requests(self, worker_id: str) -> Sequence[str]:
-        """Ids of this worker's running jobs that were asked to stop."""
+    async def held(self, worker_id: str) -> Sequence[Holding]:
+        """The running jobs of a worker."""
         ...
 
-    async def reap(self) -> int:
-        """Requeues, dead-letters or cancels the running jobs of workers whose lease has ended; returns how many."""
+
+class JobKeeper(Protocol):
+    """The jobs, seen from the upkeep that every worker does. All methods handle a bounded number and say how many."""
+
+    async def reap(self, jitter: Callable[[], float]) -> int:
+        """Ends the attempts of workers whose lease has ended, and those that overran their time limit."""
+        ...
+
+    async def fail_unstarted(self) -> int:
+        """Fails queued jobs whose start-by time has passed."""
+        ...
+
+    async def expire(self) -> Sequence[Job]:
+        """Marks succeeded jobs EXPIRED whose retention is over; their files are to be deleted."""
+        ...
+
+    async def purge(self, tombstone_age: float) -> int:
+        """Deletes final jobs that ended ``tombstone_age`` seconds ago, with their history."""
+        ...
+
+    async def unwanted(self, prefixes: Sequence[str]) -> Sequence[str]:
+        """Those of the prefixes in the result store that no running attempt and no published result owns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerIdentity:
+    """A worker process; ``id`` is new whenever a lease begins."""
+
+    id: str
+    host: str
+    process_id: int
+    build: str
+    slot_count: int
+
+
+class WorkerLease(Protocol):
+    """The lease rows, on a connection of its own that is made anew after an error."""
+
+    async def register(self, worker: WorkerIdentity, seconds: float) -> None:
+        """Begins a lease."""
+        ...
+
+    async def renew(self, worker_id: str, seconds: float) -> bool:
+        """Renews it; False when it was declared lost, which is final."""
+        ...
+
+    async def end(self, worker_id: str) -> None:
+        """Ends it; what the worker still held is reaped at once."""
+        ...
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobSignal:
+    """A hint that something happened; hints may be lost, so whoever uses them polls as well.
+
+    ``queued`` is the lowest queue rank of jobs that became due, ``changed`` holds ids of changed jobs. ``resync`` means
+    that hints may have been missed.
+    """
+
+    queued: datetime | None = None
+    changed: frozenset[str] = frozenset()
+    resync: bool = False
+
+
+class JobSignals(Protocol):
+    """Hints about jobs from every process."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether hints arrive at present."""
+        ...
+
+    def subscribe(self, listener: Callable[[JobSignal], None]) -> Callable[[], None]:
+        """Calls the listener on the event loop with every hint; the returned function ends that."""
         ...
 
 
@@ -101,35 +241,47 @@ class JobEvents(Protocol):
     """Changes of jobs as they happen: a hint by notification, the truth by polling."""
 
     def watch(
-        self, tenant: str, job_id: str, after_revision: int
-    ) -> AbstractAsyncContextManager[AsyncIterator[Job]]:
-        """The job's states after a revision, newest wins, ending after the final one."""
+        self, tenant: str, job_id: str, after_revision: int, keep_alive: float
+    ) -> AbstractAsyncContextManager[AsyncGenerator[JobEvent, None]]:
+        """The job's states after a revision, newest wins, ending after the final one.
+
+        A keep-alive event comes after every ``keep_alive`` seconds without a change. Raises BrokerError JOB_NOT_FOUND
+        when the job does not exist or is deleted.
+        """
         ...
 
 
 class ResultStore(Protocol):
-    """Files of results, by key. A part is visible only once it is complete."""
+    """Files of results. A file is visible under its key only once it is complete and durable."""
 
-    def writer(self, key: str) -> AbstractAsyncContextManager[PartWriter]:
-        """Writes a part; leaving the context without ``commit`` leaves nothing behind."""
+    def stage(self, prefix: str) -> AbstractAsyncContextManager[Staging]:
+        """A local directory to write files in, for this or another process.
+
+        Leaving the context deletes the directory with everything that was not published.
+        """
         ...
 
-    def read(self, key: str, offset: int, chunk: int) -> AsyncIterator[bytes]:
-        """The bytes of a part from ``offset`` in pieces of at most ``chunk`` bytes; raises FileNotFoundError."""
+    def read(self, key: str, offset: int, chunk: int) -> AsyncGenerator[bytes, None]:
+        """The bytes of a file from ``offset`` in pieces of at most ``chunk`` bytes; raises FileNotFoundError."""
         ...
 
-    async def delete(self, keys: Sequence[str]) -> None:
-        """Deletes parts; missing ones are ignored."""
+    async def prefixes(self) -> Sequence[str]:
+        """Every prefix under which something is stored or staged."""
+        ...
+
+    async def delete(self, prefix: str) -> None:
+        """Deletes everything under a prefix, staged or published; missing ones are ignored."""
         ...
 
 
-class PartWriter(Protocol):
-    """An open part."""
+class Staging(Protocol):
+    """Files of one attempt on their way into the result store."""
 
-    async def write(self, data: bytes) -> None:
-        """Appends bytes."""
+    @property
+    def directory(self) -> str:
+        """Path of the directory."""
         ...
 
-    async def commit(self, index: int, file_name: str, content_type: str, row_count: int) -> ResultPart:
-        """Makes the part durable and visible, with its size and SHA-256."""
+    async def publish(self, name: str) -> str:
+        """Makes a finished and synced file of the directory durable and visible; returns its key."""
         ...
