@@ -1,0 +1,47 @@
+"""Errors of the job database in the broker's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from broker.domain.errors import BrokerError, ErrorReason
+
+RETRY_AFTER = 1.0
+# Classes of SQLSTATE after which the same call may succeed: connection, resources, operator intervention.
+_PASSING = ("08", "53", "57")
+_MISSING = ("42P01", "42883", "3F000", "42703")  # table, function, schema, column
+
+
+@contextmanager
+def job_database() -> Iterator[None]:
+    """Turns what asyncpg raises into a BrokerError: STORE_UNAVAILABLE, or STORE_REJECTED when tables are missing.
+
+    Any other error of the database is a bug of this code and passes.
+    """
+    try:
+        yield
+    except (OSError, TimeoutError) as error:
+        raise _unavailable(error) from error
+    except asyncpg.PostgresError as error:
+        state = error.sqlstate or ""
+        if state.startswith(_PASSING) or isinstance(error, asyncpg.PostgresConnectionError):
+            raise _unavailable(error) from error
+        if state in _MISSING:
+            text = "The tables of the jobs are missing or old. Run `broker migrate` on the job database."
+            raise BrokerError(
+                ErrorReason.STORE_REJECTED, text, metadata={"store": "jobs", "sqlstate": state}
+            ) from error
+        raise
+    except asyncpg.InterfaceError as error:
+        if "clos" not in str(error):  # "connection is closed", "pool is closing"; the rest is misuse
+            raise
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: BaseException) -> BrokerError:
+    text = "The job database cannot be reached. Retry after the hint; running jobs go on."
+    metadata = {"store": "jobs", "error": type(error).__name__}
+    return BrokerError(ErrorReason.STORE_UNAVAILABLE, text, retry_after=RETRY_AFTER, metadata=metadata)

@@ -1,0 +1,71 @@
+"""Rows of the job tables as domain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import asyncpg
+
+from broker.adapters.pg_jobs_values import dump, load, load_mapping
+from broker.domain.job import Job, JobFailure, JobProgress, JobResult, JobState, ResultPart
+from broker.domain.principal import Principal
+
+
+def job_of(row: asyncpg.Record) -> Job:
+    """A row of ``broker.job``, with a column ``parts`` where the result matters."""
+    state = JobState(row["state"])
+    waits = state is JobState.QUEUED and row["run_at"] > row["create_time"]
+    return Job(
+        id=row["id"],
+        tenant=row["tenant"],
+        owner=row["owner"],
+        kind=row["kind"],
+        spec=row["spec"],
+        state=state,
+        request_id=row["request_id"],
+        priority=row["priority"],
+        revision=row["revision"],
+        attempt=row["attempt"],
+        max_attempts=row["max_attempts"],
+        create_time=row["create_time"],
+        update_time=row["update_time"],
+        fence=row["fence"],
+        crash_count=row["crash_count"],
+        worker_id=row["worker_id"] or "",
+        principal=load(Principal, row["principal"]),
+        attempt_timeout=row["attempt_timeout"],
+        labels=load_mapping(row["labels"]),
+        progress=load(JobProgress, row["progress"]),
+        failure=load(JobFailure, row["failure"]) if row["failure"] is not None else None,
+        result=_result(row),
+        cancel_requested=row["cancellation"] is not None,
+        dead_lettered=row["dead_lettered"],
+        start_time=row["start_time"],
+        end_time=row["end_time"],
+        next_attempt_time=row["run_at"] if waits else None,
+        start_by_time=row["start_by_time"],
+        trace=load_mapping(row["trace"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    parts: tuple[ResultPart, ...]
+
+
+def _result(row: asyncpg.Record) -> JobResult | None:
+    if row["result"] is None:
+        return None
+    parts = row.get("parts")
+    return replace(
+        load(JobResult, row["result"]),
+        parts=load(_Parts, f'{{"parts":{parts}}}').parts if parts is not None else (),
+        inline=row["result_inline"] or b"",
+        expire_time=row["result_expire_time"],
+        expired=row["state"] == JobState.EXPIRED,
+    )
+
+
+def manifest(result: JobResult) -> str:
+    """The manifest as JSON without what has columns of its own."""
+    return dump(replace(result, parts=(), inline=b"", expire_time=None, expired=False))

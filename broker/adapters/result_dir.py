@@ -1,0 +1,122 @@
+"""ResultStore in a directory, which several hosts may share.
+
+``parts/{tenant}/{job}/{fence}/{file}`` holds what is published, ``staged/{tenant}/{job}/{fence}/`` what is being
+written, on the same file system, so that publishing is a rename: a file is there whole or not at all. A crash leaves
+files behind that nobody owns; the sweep finds them by their prefix.
+
+All file system calls run in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from broker.ports.jobs import Staging
+
+
+class DirectoryResults:
+    """Result files below ``root``, which is made when it is missing."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+
+    @asynccontextmanager
+    async def stage(self, prefix: str) -> AsyncIterator[Staging]:
+        """A local directory to write files in; leaving the context deletes it with all that was not published."""
+        directory = self._path("staged", prefix)
+        await asyncio.to_thread(_make_new, directory)
+        try:
+            yield _Staging(directory, self._path("parts", prefix), prefix)
+        finally:
+            await asyncio.shield(asyncio.to_thread(_remove, directory, self._root / "staged"))
+
+    async def read(self, key: str, offset: int, chunk: int) -> AsyncGenerator[bytes, None]:
+        """The bytes of a file from ``offset`` in pieces of at most ``chunk`` bytes; raises FileNotFoundError."""
+        descriptor = await asyncio.to_thread(os.open, self._path("parts", key), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while data := await asyncio.to_thread(os.pread, descriptor, chunk, offset):
+                offset += len(data)
+                yield data
+        finally:
+            os.close(descriptor)
+
+    async def prefixes(self) -> Sequence[str]:
+        """Every prefix under which something is stored or staged."""
+        return await asyncio.to_thread(self._prefixes)
+
+    async def delete(self, prefix: str) -> None:
+        """Deletes everything under a prefix, staged or published; missing ones are ignored."""
+        for area in ("parts", "staged"):
+            await asyncio.to_thread(_remove, self._path(area, prefix), self._root / area)
+
+    def _path(self, area: str, key: str) -> Path:
+        pieces = key.split("/")
+        if any(piece in {"", ".", ".."} or "\0" in piece for piece in pieces):
+            raise ValueError(f"not a key of the result store: {key!r}")
+        return self._root.joinpath(area, *pieces)
+
+    def _prefixes(self) -> list[str]:
+        found: set[str] = set()
+        for area in ("parts", "staged"):
+            base = self._root / area
+            found.update(str(path.relative_to(base)) for path in base.glob("*/*/*") if path.is_dir())
+        return sorted(found)
+
+
+class _Staging:
+    """Files of one attempt on their way."""
+
+    def __init__(self, directory: Path, target: Path, prefix: str) -> None:
+        self._directory = directory
+        self._target = target
+        self._prefix = prefix
+
+    @property
+    def directory(self) -> str:
+        """Path of the directory."""
+        return str(self._directory)
+
+    async def publish(self, name: str) -> str:
+        """Makes a finished and synced file of the directory durable and visible; returns its key."""
+        await asyncio.to_thread(_publish, self._directory / name, self._target)
+        return f"{self._prefix}/{name}"
+
+
+def _make_new(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)  # of the same claim, before a crash of this very process
+    _make(directory)
+
+
+def _make(directory: Path) -> None:
+    """Makes a directory with its parents, also while somebody deletes empty parents."""
+    for _ in range(100):
+        with suppress(FileNotFoundError):
+            return directory.mkdir(parents=True, exist_ok=True)
+    raise FileNotFoundError(f"{directory} keeps being deleted")
+
+
+def _publish(source: Path, target: Path) -> None:
+    _make(target)
+    source.rename(target / source.name)
+    # The name becomes durable with its directory, and so do directories that were just made.
+    for directory in (target, *target.parents[:3]):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(directory: Path, base: Path) -> None:
+    """Deletes a directory, and those above it that have become empty, up to ``base``."""
+    shutil.rmtree(directory, ignore_errors=True)
+    for parent in directory.parents:
+        if parent == base:
+            return
+        with suppress(OSError):  # not empty: somebody else's
+            parent.rmdir()
