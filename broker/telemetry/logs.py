@@ -1,0 +1,97 @@
+"""Log lines: one JSON object each, or words for people; both know the trace and the request they belong to.
+
+Fields are added with ``extra``, as in ``logger.info("answered", extra={"reason": "..."})``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TextIO
+
+from opentelemetry import context as otel
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+
+from broker.telemetry import names as n
+from broker.telemetry.options import LogFormat
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def context_fields() -> dict[str, str]:
+    """The current trace (as OpenTelemetry names it in logs) and the request being served."""
+    found: dict[str, str] = {}
+    span = get_current_span().get_span_context()
+    if span.is_valid:
+        found["trace_id"] = format_trace_id(span.trace_id)
+        found["span_id"] = format_span_id(span.span_id)
+        found["trace_flags"] = f"{span.trace_flags:02x}"
+    for name, key in (("request_id", n.REQUEST_ID), ("rpc_method", n.RPC_METHOD)):
+        value = otel.get_value(key)
+        if value:
+            found[name] = str(value)
+    return found
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+class JsonFormatter(logging.Formatter):
+    """One object per line; what cannot be said in JSON is said as text."""
+
+    def __init__(self, constant: Mapping[str, str]) -> None:
+        super().__init__()
+        self._constant = dict(constant)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self._constant,
+            **context_fields(),
+            **_extra(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """Time, level, words, and the fields behind them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line, followed by its stack when it has one."""
+        time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        context = context_fields()
+        fields = {**_extra(record), **{k: v for k, v in context.items() if k == "request_id"}}
+        words = [f"{time} {record.levelname.lower():7} {record.getMessage()}"]
+        words += [f"{name}={value}" for name, value in fields.items()]
+        line = "  ".join(words)
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def configure(stream: TextIO, format: LogFormat, level: str, constant: Mapping[str, str]) -> logging.Handler:
+    """Sends every log record of the process to the stream; gives the handler, to be removed with :func:`release`."""
+    human = format is LogFormat.TEXT or (format is LogFormat.AUTO and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if human else JsonFormatter(constant))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(level)
+    return handler
+
+
+def release(handler: logging.Handler) -> None:
+    """Flushes the handler and takes it away."""
+    handler.flush()
+    logging.getLogger().removeHandler(handler)

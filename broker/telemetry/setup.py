@@ -1,0 +1,142 @@
+"""The OpenTelemetry SDK of one process. Only the composition root imports this; worker processes never do.
+
+The exporters have threads, which do not survive a fork, so a process sets telemetry up for itself once it was started.
+Nothing is registered globally: whoever needs telemetry is handed the :class:`Telemetry` object.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
+from prometheus_client import CollectorRegistry, start_http_server
+
+from broker.telemetry import logs
+from broker.telemetry.instruments import Telemetry
+from broker.telemetry.options import TelemetryOptions
+
+
+class ScrapeEndpoint:
+    """Metrics over HTTP, on a thread of its own. ``port`` is the one that was bound; asking for 0 binds any."""
+
+    def __init__(self, registry: CollectorRegistry, address: str, port: int) -> None:
+        try:
+            self._server, self._thread = start_http_server(port, address, registry)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"cannot serve metrics on {address}:{port} ({error.strerror}); "
+                "choose another metrics port, or 0 for none",
+            ) from error
+        self.port = int(self._server.server_port)
+
+    def close(self) -> None:
+        """Stops answering and frees the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class TelemetrySession:
+    """The running SDK: use ``telemetry``, and call :meth:`close` last of all when the process ends."""
+
+    def __init__(
+        self, telemetry: Telemetry, closers: tuple[Callable[[], None], ...], scrape: ScrapeEndpoint | None
+    ) -> None:
+        self.telemetry = telemetry
+        self.scrape = scrape
+        self._closers = closers
+
+    def close(self, timeout: float) -> bool:
+        """Sends what is left and ends the exporters; says whether all of it was done within ``timeout`` seconds.
+
+        It blocks, so an event loop calls it through :func:`asyncio.to_thread`. A collector that does not answer costs
+        the timeout and no more: the threads that still wait for it do not keep the process alive.
+        """
+        if self.scrape is not None:
+            self.scrape.close()
+            self.scrape = None
+        threads = [threading.Thread(target=closer, daemon=True) for closer in self._closers]
+        self._closers = ()
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + timeout
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+
+def start(options: TelemetryOptions, stream: TextIO = sys.stderr) -> TelemetrySession:
+    """Sets up logs on ``stream``, traces and metrics.
+
+    Raises:
+        OSError: The metrics port cannot be bound.
+    """
+    resource = _resource(options)
+    registry = CollectorRegistry()
+    readers: list[MetricReader] = []
+    scrape = None
+    if options.prometheus_port:
+        readers.append(PrometheusMetricReader(scope_info_enabled=False, registry=registry))
+        scrape = ScrapeEndpoint(registry, options.prometheus_host, options.prometheus_port)
+    if options.otlp_endpoint:
+        readers.append(_metric_export(options))
+    tracers = TracerProvider(sampler=_sampler(options), resource=resource, shutdown_on_exit=False)
+    if options.otlp_endpoint:
+        tracers.add_span_processor(_span_export(options))
+    meters = MeterProvider(readers, resource, shutdown_on_exit=False)
+    constant = {"service": options.service_name, "instance": options.instance_id}
+    handler = logs.configure(stream, options.log_format, options.log_level, constant)
+    closers = (tracers.shutdown, meters.shutdown, lambda: logs.release(handler))
+    return TelemetrySession(Telemetry(tracers, meters), closers, scrape)
+
+
+def _resource(options: TelemetryOptions) -> Resource:
+    return Resource.create(
+        {
+            "service.name": options.service_name,
+            "service.version": options.version,
+            "service.instance.id": options.instance_id,
+            "process.pid": os.getpid(),
+        }
+    )
+
+
+def _sampler(options: TelemetryOptions) -> Sampler:
+    """Without an exporter nothing is recorded; spans still carry ids, so that logs can be put together."""
+    if not options.otlp_endpoint:
+        return ALWAYS_OFF
+    return ParentBased(TraceIdRatioBased(options.sampling_ratio))
+
+
+def _span_export(options: TelemetryOptions) -> BatchSpanProcessor:
+    exporter = OTLPSpanExporter(
+        endpoint=options.otlp_endpoint,
+        insecure=not options.otlp_endpoint.startswith("https"),
+        headers=options.otlp_headers,
+        timeout=options.otlp_timeout,
+    )
+    return BatchSpanProcessor(exporter, schedule_delay_millis=options.span_interval * 1000)
+
+
+def _metric_export(options: TelemetryOptions) -> PeriodicExportingMetricReader:
+    exporter = OTLPMetricExporter(
+        endpoint=options.otlp_endpoint,
+        insecure=not options.otlp_endpoint.startswith("https"),
+        headers=options.otlp_headers,
+        timeout=options.otlp_timeout,
+    )
+    return PeriodicExportingMetricReader(exporter, options.metric_interval * 1000)

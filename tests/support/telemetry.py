@@ -1,0 +1,38 @@
+"""One value for every metric that the broker has."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from broker.telemetry import catalog
+from broker.telemetry.instruments import Telemetry
+from broker.telemetry.meters import Reading
+from broker.telemetry.names import MetricKind
+
+
+def record_everything(telemetry: Telemetry) -> None:
+    """Records every metric once, with every attribute that it may carry."""
+    telemetry.call("querybroker.v1.QueryService/Dashboard", "UNAVAILABLE", 0.1, "OVERLOADED")
+    telemetry.store_call(
+        "SELECT", 0.1, collection="flights", pool="dashboard", sqlstate="57014", error_type="cancelled"
+    )
+    telemetry.connection_wait("dashboard", 0.01)
+    telemetry.admission("dashboard", "critical", "refused", "OVERLOADED")
+    telemetry.queue_wait("dashboard", "refused", 0.02)
+    telemetry.seat_held("dashboard", "success", 0.2)
+    telemetry.deadline_remaining("dashboard", 2.5)
+    telemetry.answer("Dashboard", "cache_stale", "overload_pool_full", age=12.0)
+    telemetry.cache_lookup("memory", "stale")
+    telemetry.flight_followers("Dashboard", 3)
+    telemetry.fallback("live", "cache_stale", "overload_pool_full")
+    telemetry.aggregation("dashboard", "table", "success", 0.03)
+    telemetry.worker_restart("dashboard", "deadline")
+    telemetry.loop_lag(0.002)
+    telemetry.job_attempt("export", "succeeded", 120.0)
+    telemetry.watch_streams("job", +1)
+    for metric in catalog.METRICS:
+        if metric.kind is MetricKind.GAUGE:
+            telemetry.observe(metric, partial(_seven, dict.fromkeys(metric.attributes, "dashboard")))
+
+
+def _seven(labels: Mapping[str, str]) -> list[Reading]:
+    return [(7.0, labels)]
