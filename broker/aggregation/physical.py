@@ -1,0 +1,27 @@
+"""Values as frames and small results hold them: instants in microseconds, dates in days since 1970."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+from broker.domain.timegrid import TimeGrid
+from broker.domain.values import DataType, Scalar
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def physical(value: Scalar) -> Scalar:
+    """An instant as microseconds, a date as days, anything else as it is."""
+    match value:
+        case datetime():
+            return (value - EPOCH) // timedelta(microseconds=1)
+        case date():
+            return (value - EPOCH.date()).days
+        case _:
+            return value
+
+
+def beginning(grid: TimeGrid, position: int, kind: DataType) -> int:
+    """First instant of a bucket in microseconds, or its date in days."""
+    unit = timedelta(days=1) if kind is DataType.DATE else timedelta(microseconds=1)
+    return (grid.starts[position] - EPOCH) // unit

@@ -1,0 +1,52 @@
+"""The protobuf wire format of single fields: https://protobuf.dev/programming-guides/encoding/.
+
+A message is a list of byte strings, joined once at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+Parts = list[bytes]
+
+LENGTH_DELIMITED = 2
+"""Wire type of messages, strings and packed numbers."""
+MORE = 0x80
+"""Set in every byte of a varint but the last."""
+
+
+def varint(value: int) -> bytes:
+    """One non-negative number, seven bits to a byte, lowest first."""
+    out = bytearray()
+    while value >= MORE:
+        out.append(value & 0x7F | MORE)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def number(field: int, value: int) -> Parts:
+    """A field with a non-negative number; zero is the default and left out."""
+    return [varint(field << 3), varint(value)] if value else []
+
+
+def text(field: int, value: str) -> Parts:
+    """A string field; an empty string is the default and left out."""
+    return message(field, [value.encode()]) if value else []
+
+
+def message(field: int, parts: Parts) -> Parts:
+    """A field that holds a message or bytes, also when it is empty."""
+    size = sum(map(len, parts))
+    return [varint(field << 3 | LENGTH_DELIMITED) + varint(size), *parts]
+
+
+def packed(field: int, data: bytes) -> Parts:
+    """A packed repeated field; without elements it is left out."""
+    return message(field, [data]) if data else []
+
+
+def strings(field: int, values: Iterable[str]) -> bytes:
+    """A repeated string field with few elements."""
+    tag = varint(field << 3 | LENGTH_DELIMITED)
+    return b"".join(tag + varint(len(data)) + data for data in (value.encode() for value in values))
