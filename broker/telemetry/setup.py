@@ -53,11 +53,9 @@ class ScrapeEndpoint:
 class TelemetrySession:
     """The running SDK: use ``telemetry``, and call :meth:`close` last of all when the process ends."""
 
-    def __init__(
-        self, telemetry: Telemetry, closers: tuple[Callable[[], None], ...], scrape: ScrapeEndpoint | None
-    ) -> None:
+    def __init__(self, telemetry: Telemetry, closers: tuple[Callable[[], None], ...]) -> None:
         self.telemetry = telemetry
-        self.scrape = scrape
+        self.scrape: ScrapeEndpoint | None = None
         self._closers = closers
 
     def close(self, timeout: float) -> bool:
@@ -88,10 +86,8 @@ def start(options: TelemetryOptions, stream: TextIO = sys.stderr) -> TelemetrySe
     resource = _resource(options)
     registry = CollectorRegistry()
     readers: list[MetricReader] = []
-    scrape = None
     if options.prometheus_port:
         readers.append(PrometheusMetricReader(scope_info_enabled=False, registry=registry))
-        scrape = ScrapeEndpoint(registry, options.prometheus_host, options.prometheus_port)
     if options.otlp_endpoint:
         readers.append(_metric_export(options))
     tracers = TracerProvider(sampler=_sampler(options), resource=resource, shutdown_on_exit=False)
@@ -101,7 +97,14 @@ def start(options: TelemetryOptions, stream: TextIO = sys.stderr) -> TelemetrySe
     constant = {"service": options.service_name, "instance": options.instance_id}
     handler = logs.configure(stream, options.log_format, options.log_level, constant)
     closers = (tracers.shutdown, meters.shutdown, lambda: logs.release(handler))
-    return TelemetrySession(Telemetry(tracers, meters), closers, scrape)
+    session = TelemetrySession(Telemetry(tracers, meters), closers)
+    if options.prometheus_port:
+        try:
+            session.scrape = ScrapeEndpoint(registry, options.prometheus_host, options.prometheus_port)
+        except OSError:
+            session.close(timeout=1.0)
+            raise
+    return session
 
 
 def _resource(options: TelemetryOptions) -> Resource:
