@@ -24,10 +24,6 @@ class Quantiles:
     p50: float = 0.0
     p90: float = 0.0
 
-    def then(self, other: Quantiles) -> Quantiles:
-        """The time of both, one after the other; an upper bound for p90, a lower one for p10."""
-        return Quantiles(self.p10 + other.p10, self.p50 + other.p50, self.p90 + other.p90)
-
 
 @dataclass(frozen=True, slots=True)
 class AdmissionRequest:

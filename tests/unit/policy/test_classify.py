@@ -167,7 +167,3 @@ def test_quantiles_are_ordered_whatever_was_seen(seen: list[Seen], cost: float) 
         for estimate in (None, cost):
             quantiles = classifier.classify(subject(name, cost=estimate), 100.0).quantiles
             assert 0.0 <= quantiles.p10 <= quantiles.p50 <= quantiles.p90
-
-
-def test_times_in_a_row_add_up() -> None:
-    assert Quantiles(1.0, 2.0, 3.0).then(Quantiles(0.5, 0.5, 0.5)) == Quantiles(1.5, 2.5, 3.5)
