@@ -4,11 +4,8 @@ import math
 
 import pytest
 
-from broker.domain.pool import PoolLimits, PoolName
 from broker.policy.admission_values import (
-    AdmissionRequest,
     Admitted,
-    Decision,
     Outcome,
     PoolLoad,
     Quantiles,
@@ -17,43 +14,8 @@ from broker.policy.admission_values import (
     Refused,
     Stage,
 )
-from broker.policy.scheduler import MAX_PUSHBACK, Scheduler
-
-DASHBOARD = PoolName.DASHBOARD
-UNKNOWN = Quantiles()
-
-
-def scheduler(in_flight: int = 1, queue: int = 10, tenant_queue: int = 10, wait: float = 0.25) -> Scheduler:
-    limits = PoolLimits(in_flight, queue, 1, 1, wait_fraction=wait, tenant_queue=tenant_queue)
-    other = PoolLimits(1, 10, 1, 1)
-    return Scheduler({DASHBOARD: limits, PoolName.ADMIN: other}, seed=7)
-
-
-def ask(
-    id: str,
-    tenant: str = "a",
-    deadline: float = 10.0,
-    predicted: Quantiles = UNKNOWN,
-    pool: PoolName = DASHBOARD,
-    *,
-    exempt: bool = False,
-) -> AdmissionRequest:
-    return AdmissionRequest(id, tenant, pool, deadline, predicted=predicted, exempt=exempt)
-
-
-def only(decisions: tuple[Decision, ...]) -> Decision:
-    assert len(decisions) == 1
-    return decisions[0]
-
-
-def refused(decisions: tuple[Decision, ...]) -> Refused:
-    decision = decisions[-1]
-    assert isinstance(decision, Refused)
-    return decision
-
-
-def admitted_ids(decisions: tuple[Decision, ...]) -> list[str]:
-    return [d.id for d in decisions if isinstance(d, Admitted)]
+from broker.policy.scheduler import MAX_PUSHBACK
+from tests.support.scheduling import DASHBOARD, admitted_ids, ask, only, refused, scheduler
 
 
 def test_a_free_seat_is_given_at_once() -> None:
@@ -261,49 +223,3 @@ def test_draining_refuses_waiters_and_newcomers_and_lets_work_end() -> None:
     assert refused(core.offer(ask("3"), 1.0)).reason is RefusalReason.DRAINING
     assert core.finish("1", Outcome.SUCCESS, 1.0, 1.0) == ()
     assert core.next_wakeup() is None
-
-
-def test_pools_do_not_share_seats() -> None:
-    core = scheduler()
-    core.offer(ask("1"), 0.0)
-    assert isinstance(only(core.offer(ask("2", pool=PoolName.ADMIN), 0.0)), Admitted)
-    assert isinstance(only(core.offer(ask("3", pool=PoolName.ADMIN), 0.0)), Queued)
-    assert admitted_ids(core.finish("1", Outcome.SUCCESS, 1.0, 1.0)) == []
-
-
-@pytest.mark.parametrize(
-    ("outcome", "seconds", "expected"),
-    [
-        (Outcome.SUCCESS, 12.0, 3.0),  # 2 + 0.1 × (12 − 2)
-        (Outcome.IGNORED, 12.0, 2.0),
-        (Outcome.DROPPED, 12.0, 3.0),  # it would have taken at least as long
-        (Outcome.DROPPED, 1.0, 2.0),  # says nothing
-    ],
-)
-def test_what_is_learned_from_an_outcome(outcome: Outcome, seconds: float, expected: float) -> None:
-    core = scheduler()
-    core.offer(ask("1"), 0.0)
-    core.finish("1", Outcome.SUCCESS, 2.0, 2.0)
-    core.offer(ask("2", deadline=math.inf), 2.0)
-    core.finish("2", outcome, seconds, 9.0)
-    core.offer(ask("3", deadline=math.inf), 9.0)
-    decision = only(core.offer(ask("4", deadline=math.inf), 9.0))
-    assert isinstance(decision, Queued)
-    assert decision.expected_wait == pytest.approx(expected)
-
-
-def test_the_state_shows_pools_and_tenants() -> None:
-    core = scheduler()
-    core.offer(ask("1", "a"), 0.0)
-    core.finish("1", Outcome.SUCCESS, 3.0, 3.0)
-    core.offer(ask("2", "b"), 3.0)
-    core.finish("2", Outcome.SUCCESS, 1.0, 3.0)
-    core.offer(ask("3", "a", 20.0), 3.0)
-    core.offer(ask("4", "b", 20.0), 4.0)
-    core.offer(ask("5", "b", 4.5, Quantiles(1.0, 1.0, 1.0)), 4.0)
-    pool, admin = core.state(5.0)
-    assert (pool.name, pool.seat_limit, pool.seats_used, pool.queue_length) == (DASHBOARD, 1, 1, 1)
-    assert (pool.oldest_wait, pool.admitted_count, pool.refused_count) == (1.0, 3, 1)
-    assert [(t.tenant, t.queue_length, t.seats_used) for t in pool.tenants] == [("a", 0, 1), ("b", 1, 0)]
-    assert [t.share for t in pool.tenants] == pytest.approx([0.75, 0.25])
-    assert (admin.name, admin.tenants) == (PoolName.ADMIN, ())

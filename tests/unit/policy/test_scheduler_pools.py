@@ -1,0 +1,55 @@
+"""Pools of the admission core: apart from each other, learning from outcomes, shown to operators."""
+
+import math
+
+import pytest
+
+from broker.domain.pool import PoolName
+from broker.policy.admission_values import Admitted, Outcome, Quantiles, Queued
+from tests.support.scheduling import DASHBOARD, admitted_ids, ask, only, scheduler
+
+
+def test_pools_do_not_share_seats() -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    assert isinstance(only(core.offer(ask("2", pool=PoolName.ADMIN), 0.0)), Admitted)
+    assert isinstance(only(core.offer(ask("3", pool=PoolName.ADMIN), 0.0)), Queued)
+    assert admitted_ids(core.finish("1", Outcome.SUCCESS, 1.0, 1.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "seconds", "expected"),
+    [
+        (Outcome.SUCCESS, 12.0, 3.0),  # 2 + 0.1 × (12 − 2)
+        (Outcome.IGNORED, 12.0, 2.0),
+        (Outcome.DROPPED, 12.0, 3.0),  # it would have taken at least as long
+        (Outcome.DROPPED, 1.0, 2.0),  # says nothing
+    ],
+)
+def test_what_is_learned_from_an_outcome(outcome: Outcome, seconds: float, expected: float) -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    core.finish("1", Outcome.SUCCESS, 2.0, 2.0)
+    core.offer(ask("2", deadline=math.inf), 2.0)
+    core.finish("2", outcome, seconds, 9.0)
+    core.offer(ask("3", deadline=math.inf), 9.0)
+    decision = only(core.offer(ask("4", deadline=math.inf), 9.0))
+    assert isinstance(decision, Queued)
+    assert decision.expected_wait == pytest.approx(expected)
+
+
+def test_the_state_shows_pools_and_tenants() -> None:
+    core = scheduler()
+    core.offer(ask("1", "a"), 0.0)
+    core.finish("1", Outcome.SUCCESS, 3.0, 3.0)
+    core.offer(ask("2", "b"), 3.0)
+    core.finish("2", Outcome.SUCCESS, 1.0, 3.0)
+    core.offer(ask("3", "a", 20.0), 3.0)
+    core.offer(ask("4", "b", 20.0), 4.0)
+    core.offer(ask("5", "b", 4.5, Quantiles(1.0, 1.0, 1.0)), 4.0)
+    pool, admin = core.state(5.0)
+    assert (pool.name, pool.seat_limit, pool.seats_used, pool.queue_length) == (DASHBOARD, 1, 1, 1)
+    assert (pool.oldest_wait, pool.admitted_count, pool.refused_count) == (1.0, 3, 1)
+    assert [(t.tenant, t.queue_length, t.seats_used) for t in pool.tenants] == [("a", 0, 1), ("b", 1, 0)]
+    assert [t.share for t in pool.tenants] == pytest.approx([0.75, 0.25])
+    assert (admin.name, admin.tenants) == (PoolName.ADMIN, ())
