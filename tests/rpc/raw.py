@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import pytest
@@ -57,3 +57,10 @@ def reason(found: status_pb2.Status) -> str:
     assert info is not None
     assert info.domain == "querybroker.v1"
     return info.reason
+
+
+async def read(call: grpc.aio.UnaryStreamCall[Any, M]) -> M:
+    """The next response of a stream that has one."""
+    response = await call.read()
+    assert isinstance(response, Message)
+    return response  # type: ignore[return-value] # what is not the end of the stream is a response
