@@ -1,0 +1,100 @@
+"""One connection to the analytical database: how it is set up, how it is used, how it is given back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from broker.domain.pool import PoolName
+
+# Set once per connection. Unknown ones are left out, so that older servers and relatives of PostgreSQL work too.
+SESSION_SETTINGS: Mapping[str, str] = {
+    "default_transaction_read_only": "on",
+    "timezone": "UTC",
+    "jit": "off",  # compiling costs more than it saves on queries of this size
+    "plan_cache_mode": "force_custom_plan",  # the selectivity of ranges and lists is in their values
+    "client_connection_check_interval": "100ms",  # a statement ends when its connection is cut
+    "standard_conforming_strings": "on",  # a backslash in a literal is a backslash
+    "extra_float_digits": "1",  # shortest text that reads back as the same double
+}
+_CONFIGURE = """
+SELECT set_config(s.name, wanted.value, false)
+FROM unnest($1::text[], $2::text[]) AS wanted (name, value) JOIN pg_settings AS s ON lower(s.name) = wanted.name
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How connections are made. Times in seconds; ``statements`` are kept prepared on each connection."""
+
+    application_name: str = "querybroker"
+    connect_timeout: float = 5.0
+    idle_in_transaction: float = 60.0
+    idle: float = 600.0
+    statements: int = 200
+    patience: float = 0.3
+
+
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"  # generic for type checkers only
+
+
+class Lease:
+    """A connection in use. ``replica`` when it may lag behind a primary."""
+
+    __slots__ = ("_pool", "connection", "pool_name", "replica")
+
+    def __init__(
+        self, pool: asyncpg.Pool[asyncpg.Record], proxy: Connection, name: PoolName, *, replica: bool
+    ) -> None:
+        self._pool = pool
+        self.connection = proxy
+        self.pool_name = name
+        self.replica = replica
+
+    async def end(self, patience: float) -> None:
+        """Ends the transaction and gives the connection back, closed unless it is known to be clean.
+
+        COMMIT of a failed transaction rolls back; a statement that is being cancelled is waited for first.
+        """
+        connection = self.connection
+        try:
+            if not connection.is_closed():
+                async with asyncio.timeout(patience):
+                    await connection.execute("COMMIT")
+        except Exception:  # noqa: BLE001 - whatever went wrong, the connection must not be used again
+            connection.terminate()
+        else:
+            if not connection.is_closed() and connection.is_in_transaction():
+                connection.terminate()
+        finally:
+            await self._pool.release(self.connection)
+
+    async def expire(self) -> None:
+        """Closes the connection, and all idle ones of the pool on their next use."""
+        self.connection.terminate()
+        await self._pool.expire_connections()
+        await self._pool.release(self.connection)
+
+
+def configure_with(
+    settings: Settings,
+) -> Callable[[asyncpg.Connection[asyncpg.Record]], Coroutine[Any, Any, None]]:
+    """What sets a new connection up."""
+    wanted = {
+        **SESSION_SETTINGS,
+        "idle_in_transaction_session_timeout": f"{round(settings.idle_in_transaction * 1000)}ms",
+    }
+
+    async def configure(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.execute(_CONFIGURE, list(wanted), list(wanted.values()))
+
+    return configure
+
+
+async def nothing_to_reset(_: object) -> None:
+    """All settings of a transaction end with it; saves a round trip per use."""

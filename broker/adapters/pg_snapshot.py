@@ -1,0 +1,236 @@
+"""One read-only transaction: all statements of a dashboard, or the one of an exploration, see the same data.
+
+The transaction begins, limits its statements' time and marks a savepoint in one round trip. A statement that fails for
+reasons of its own is undone to the savepoint, so that the other panels of a dashboard can still be read; in a
+transaction with snapshot isolation that leaves the snapshot as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from broker.adapters.pg_connection import Lease
+from broker.adapters.pg_copy import BlockCollector, BlockWriter, Put, copy, streamed, too_large
+from broker.adapters.pg_errors import deadline_exceeded, translated
+from broker.adapters.sql.compiler import Recent, SqlCompiler
+from broker.adapters.sql.statements import ScanStatements, Statement, first_text
+from broker.domain.deadline import Deadline
+from broker.domain.plan import Block, Plan, Rows, ScanResult
+from broker.domain.values import Column
+from broker.ports.clock import Clock
+from broker.ports.store import SqlPlan
+from broker.telemetry.instruments import Telemetry
+
+BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limit}; SAVEPOINT statement"
+UNDO = "ROLLBACK TO SAVEPOINT statement; {limit}"
+# The instant of BEGIN, which is not after the snapshot: this statement takes it.
+AS_OF = "SELECT now()"
+# Nothing is behind while everything received has been replayed; otherwise the age of the last replayed commit counts.
+LAG = """
+SELECT CASE
+  WHEN NOT pg_is_in_recovery() THEN NULL
+  WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
+  ELSE extract(epoch FROM clock_timestamp() - coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time()))
+END::float8
+"""
+_RENEW = 0.1
+"""The time limit is set again once it exceeds what is left of the deadline by this share."""
+_SLACK = 0.05
+"""A statement that was stopped so many seconds before the deadline was stopped by it."""
+_LONGEST = 2**31 - 1
+"""The largest statement_timeout, in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """``rows`` bounds results that are decoded on the loop, ``read_bytes`` what a read may hold in memory.
+
+    A stream's blocks have about ``block_bytes``, of which ``queue_blocks`` wait for the consumer; a stream of SQL has
+    at most ``sql_rows`` rows.
+    """
+
+    rows: int = 2_000
+    read_bytes: int = 256 << 20
+    block_bytes: int = 512 << 10
+    queue_blocks: int = 1
+    sql_rows: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What snapshots share: ``counts`` remembers how many rows a shape had last."""
+
+    compiler: SqlCompiler
+    counts: Recent[object, int]
+    limits: ReadLimits
+    clock: Clock
+    telemetry: Telemetry
+
+
+class PgSnapshot:
+    """See :class:`broker.ports.store.Snapshot`. Made by :func:`begin`, ended by :meth:`close`."""
+
+    def __init__(self, lease: Lease, deadline: Deadline, tools: Tools) -> None:
+        self._lease, self._deadline, self._tools = lease, deadline, tools
+        self._connection = lease.connection
+        self._as_of: datetime | None = None
+        self._lag: float | None = None
+        self._limit = 0.0
+        self._undo = False
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    @property
+    def as_of(self) -> datetime:
+        """Instant of the snapshot: it holds everything that was committed before."""
+        assert self._as_of is not None, "the snapshot has begun"
+        return self._as_of
+
+    @property
+    def replica_lag(self) -> float | None:
+        """How far the replica was behind when the snapshot was taken, in seconds."""
+        return self._lag
+
+    @property
+    def lease(self) -> Lease:
+        """The connection that the snapshot lives on."""
+        return self._lease
+
+    @property
+    def server_version(self) -> str:
+        """The server's version, as it calls it."""
+        return str(self._connection.get_settings().server_version)
+
+    async def begin(self) -> None:
+        """Takes the snapshot. The lag is read before it, so that it is never understated."""
+        if self._lease.replica:
+            self._lag = await self._connection.fetchval(LAG)
+        await self._connection.execute(BEGIN.format(limit=self._time_limit()))
+        self._as_of = await self._connection.fetchval(AS_OF)
+
+    async def close(self) -> None:
+        """Stops streams that are still open."""
+        for pump in self._pumps:
+            pump.cancel()
+        if self._pumps:
+            await asyncio.wait(self._pumps)
+
+    async def read(self, plan: Plan) -> tuple[ScanResult, ...]:
+        """The states of every scan."""
+        held = BlockCollector(self._tools.limits.read_bytes)
+        return tuple([await self._scan(s, held) for s in self._tools.compiler.compile(plan)])
+
+    def stream(self, plan: Plan) -> AsyncGenerator[Block, None]:
+        """The states of a pushed-down plan in blocks."""
+        (statements,) = self._tools.compiler.compile(plan)
+        statement = statements.grouped
+        assert statement is not None, "a pushed-down plan has keys or states"
+        assert not statements.values, "sketches are not pushed down"
+
+        async def work(put: Put) -> None:
+            count = await self._copy_blocks(
+                statement.literal(), statement.dataset, statement.columns, statement.compiled.force_quote, put
+            )
+            self._tools.counts.put(statement.shape, count)
+
+        return streamed(work, self._tools.limits.queue_blocks, self._pumps)
+
+    def stream_sql(self, sql: SqlPlan) -> AsyncGenerator[Block, None]:
+        """The rows of gated SQL in blocks. More than the limit is an error at the end, never a short answer."""
+        limit = self._tools.limits.sql_rows
+
+        async def work(put: Put) -> None:
+            force = first_text(sql.columns, sql.columns[0].name if sql.columns else "")
+            if await self._copy_blocks(sql.text, "sql", sql.columns, force, put) > limit:
+                raise too_large("sql_rows", limit)
+
+        return streamed(work, self._tools.limits.queue_blocks, self._pumps)
+
+    async def explain(self, statement: Statement) -> str:
+        """The planner's view of a statement as JSON."""
+        text, values = statement.whole()
+        with self._guarded("EXPLAIN", statement.dataset):
+            await self._prepare()
+            found = await self._connection.fetchval(f"EXPLAIN (FORMAT JSON) {text}", *values)
+        return str(found)
+
+    async def _scan(self, statements: ScanStatements, held: BlockCollector) -> ScanResult:
+        grouped: tuple[Block, ...] = (Rows((), ((),)),)
+        if statements.grouped is not None:
+            grouped = await self._read(statements.grouped, held)
+        return ScanResult(grouped, {m: await self._read(s, held) for m, s in statements.values.items()})
+
+    async def _read(self, statement: Statement, held: BlockCollector) -> tuple[Block, ...]:
+        """A small result as rows, by one round trip of the extended protocol; any other by COPY.
+
+        Small is what the statement's own limit makes small, or what was small for this shape the last time. Where that
+        turns out to be wrong the rows are read again by COPY, in the same snapshot.
+        """
+        limits, counts = self._tools.limits, self._tools.counts
+        surely = _within(statement.row_limit, limits.rows)
+        if surely or _within(counts.get(statement.shape), limits.rows):
+            text, values = statement.whole() if surely else statement.capped(limits.rows + 1)
+            with self._guarded("SELECT", statement.dataset):
+                await self._prepare()
+                found = await self._connection.fetch(text, *values)
+            counts.put(statement.shape, len(found))
+            if len(found) <= limits.rows:
+                return (Rows(statement.columns, tuple(map(tuple, found))),)
+        blocks: list[Block] = []
+        with self._guarded("COPY", statement.dataset):
+            await self._prepare()
+            quote = statement.compiled.force_quote
+            writer = BlockWriter(statement.columns, limits.block_bytes, held.into(blocks))
+            counts.put(statement.shape, await copy(self._connection, statement.literal(), quote, writer.add))
+            await writer.flush()
+        return tuple(blocks)
+
+    async def _copy_blocks(
+        self, text: str, name: str, columns: tuple[Column, ...], quote: tuple[str, ...], put: Put
+    ) -> int:
+        with self._guarded("COPY", name):
+            await self._prepare()
+            writer = BlockWriter(columns, self._tools.limits.block_bytes, put)
+            count = await copy(self._connection, text, quote, writer.add)
+            await writer.flush()
+        return count
+
+    @contextmanager
+    def _guarded(self, operation: str, name: str) -> Iterator[None]:
+        """The one place through which every statement goes: its span, its errors, its undoing."""
+        telemetry, pool = self._tools.telemetry, self._lease.pool_name.value
+        with telemetry.store_span(operation, f"{operation} {name}", collection=name, pool=pool):
+            try:
+                with translated(self._expired):
+                    yield
+            except BaseException:
+                self._undo = True
+                raise
+
+    async def _prepare(self) -> None:
+        """Makes the transaction ready for the next statement, mostly without a round trip."""
+        if self._undo:
+            await self._connection.execute(UNDO.format(limit=self._time_limit()))
+            self._undo = False
+        elif self._limit > self._remaining() * (1 + _RENEW):
+            await self._connection.execute(self._time_limit())
+
+    def _time_limit(self) -> str:
+        remaining = self._remaining()
+        if remaining <= 0:
+            raise deadline_exceeded("")
+        self._limit = remaining
+        return f"SET LOCAL statement_timeout = {min(max(1, int(remaining * 1000)), _LONGEST)}"
+
+    def _remaining(self) -> float:
+        return self._deadline.remaining(self._tools.clock.monotonic())
+
+    def _expired(self) -> bool:
+        return self._remaining() < _SLACK
+
+
+def _within(count: int | None, limit: int) -> bool:
+    return count is not None and count <= limit

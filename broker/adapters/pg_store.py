@@ -1,0 +1,86 @@
+"""The analytical database behind the port: snapshots, estimates, and the gate for SQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from broker.adapters.pg_connection import Lease
+from broker.adapters.pg_errors import deadline_exceeded, translated
+from broker.adapters.pg_pool import PgPools
+from broker.adapters.pg_snapshot import PgSnapshot, ReadLimits, Tools
+from broker.adapters.sql.compiler import Recent, SqlCompiler
+from broker.domain.deadline import Deadline
+from broker.domain.plan import Plan
+from broker.domain.pool import PoolName
+from broker.ports.clock import Clock
+from broker.ports.store import Estimate
+from broker.telemetry.instruments import Telemetry
+
+_SHAPES = 10_000
+"""Shapes of which the last number of rows is remembered."""
+
+
+class PgStore:
+    """See :class:`broker.ports.store.QueryStore`. The pools stay the caller's to close."""
+
+    def __init__(
+        self,
+        pools: PgPools,
+        clock: Clock,
+        limits: ReadLimits | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._pools, self._clock = pools, clock
+        self._tools = Tools(
+            SqlCompiler(),
+            Recent(_SHAPES),
+            limits or ReadLimits(),
+            clock,
+            telemetry or Telemetry.off(),
+        )
+
+    @asynccontextmanager
+    async def snapshot(self, pool: PoolName, deadline: Deadline) -> AsyncIterator[PgSnapshot]:
+        """A snapshot on a connection of the pool."""
+
+        async def first(lease: Lease) -> PgSnapshot:
+            snapshot = PgSnapshot(lease, deadline, self._tools)
+            await snapshot.begin()
+            return snapshot
+
+        remaining = deadline.remaining(self._clock.monotonic())
+        if remaining <= 0:
+            raise deadline_exceeded("")
+        with translated(lambda: deadline.expired(self._clock.monotonic())):
+            snapshot = await self._pools.begin(pool, remaining, first)
+        try:
+            yield snapshot
+        finally:
+            try:
+                await snapshot.close()
+            finally:
+                await self._pools.end(snapshot.lease)
+
+    async def estimate(self, plan: Plan, deadline: Deadline) -> Estimate:
+        """The planner's estimate over all statements of the plan; rows and width of the largest result."""
+        cost, rows, width = 0.0, 0, 0
+        async with self.snapshot(PoolName.ADMIN, deadline) as snapshot:
+            for statements in self._tools.compiler.compile(plan):
+                for statement in statements.all():
+                    top = json.loads(await snapshot.explain(statement))[0]["Plan"]
+                    cost += top["Total Cost"]
+                    if top["Plan Rows"] >= rows:
+                        rows, width = top["Plan Rows"], top["Plan Width"]
+        return Estimate(cost, rows, width)
+
+    def statements(self, plan: Plan) -> tuple[str, ...]:
+        """The statements with their values, laid out for people."""
+        return self._tools.compiler.pretty(plan)
+
+    async def ping(self) -> str:
+        """The server's version."""
+        deadline = Deadline.after(self._pools.connect_timeout, self._clock.monotonic())
+        async with self.snapshot(PoolName.ADMIN, deadline) as snapshot:
+            return snapshot.server_version
