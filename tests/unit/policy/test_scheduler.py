@@ -102,6 +102,19 @@ def test_a_promised_wait_beyond_the_budget_is_refused_at_arrival_with_the_excess
     assert 5.5 * 0.8 <= decision.pushback <= 5.5 * 1.2
 
 
+def test_a_promised_wait_as_long_as_the_budget_is_still_a_promise() -> None:
+    core = scheduler()
+    core.offer(ask("1"), 0.0)
+    core.finish("1", Outcome.SUCCESS, 2.5, 0.0)
+    core.offer(ask("2"), 0.0)
+    assert isinstance(only(core.offer(ask("3", deadline=10.0), 0.0)), Queued)
+
+
+def test_work_that_just_fits_its_deadline_is_tried() -> None:
+    decision = only(scheduler().offer(ask("1", deadline=1.0, predicted=Quantiles(1.0, 2.0, 9.0)), 0.0))
+    assert isinstance(decision, Admitted)
+
+
 def test_hints_are_bounded() -> None:
     core = scheduler()
     core.offer(ask("1", deadline=math.inf), 0.0)
@@ -159,6 +172,15 @@ def test_a_full_queue_makes_room_for_a_quiet_tenant_at_the_cost_of_the_noisiest(
     assert (pushed_out.id, pushed_out.stage, pushed_out.wait) == ("4", Stage.QUEUE, 1.0)
     assert refused(core.offer(ask("7", "b"), 1.0)).id == "7"  # both tenants would trade places for nothing
     assert core.loads()[0].queue_length == 3
+
+
+def test_among_several_tenants_the_noisiest_pays() -> None:
+    core = scheduler(queue=6)
+    core.offer(ask("0", "z"), 0.0)
+    for name, tenant in (("a1", "a"), ("a2", "a"), ("b1", "b"), ("b2", "b"), ("b3", "b"), ("c1", "c")):
+        core.offer(ask(name, tenant), 0.0)
+    _, pushed_out = core.offer(ask("d1", "d"), 0.0)
+    assert pushed_out.id == "b3"
 
 
 def test_a_waiter_that_leaves_makes_room_and_is_forgotten() -> None:

@@ -53,3 +53,11 @@ def test_the_state_shows_pools_and_tenants() -> None:
     assert [(t.tenant, t.queue_length, t.seats_used) for t in pool.tenants] == [("a", 0, 1), ("b", 1, 0)]
     assert [t.share for t in pool.tenants] == pytest.approx([0.75, 0.25])
     assert (admin.name, admin.tenants) == (PoolName.ADMIN, ())
+
+
+def test_the_oldest_wait_is_that_of_whoever_has_waited_longest() -> None:
+    core = scheduler()
+    core.offer(ask("1", "a", 100.0), 0.0)
+    for name, tenant, at in (("2", "b", 1.0), ("3", "c", 2.0), ("4", "b", 3.0)):
+        core.offer(ask(name, tenant, 100.0), at)
+    assert core.state(5.0)[0].oldest_wait == 4.0

@@ -240,3 +240,15 @@ def test_names_of_tenants_do_not_matter(limits: PoolLimits, script: list[Event],
     plain.play(script)
     renamed.play(script)
     assert plain.log == renamed.log
+
+
+@settings(max_examples=60, deadline=None)
+@given(limits=bounds, script=events)
+def test_the_hour_does_not_matter(limits: PoolLimits, script: list[Event]) -> None:
+    early, late = Model(limits), Model(limits, now=4096.0)
+    early.play(script)
+    late.play(script)
+    shifted = [replace(d, until=d.until + 4096.0) if isinstance(d, Queued) else d for d in early.log]
+    assert late.log == shifted
+    states = [model.core.state(model.now) for model in (early, late)]
+    assert states[0] == states[1]
