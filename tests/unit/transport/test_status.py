@@ -1,0 +1,82 @@
+"""Reasons, codes and their page agree; statuses stay small."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from google.rpc import error_details_pb2 as details
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.domain.errors import BrokerError, ErrorReason, Violation
+from broker.transport.status import MAX_STATUS, RULES, Retry, Statuses, clip
+from querybroker.v1 import error_reason_pb2
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "errors.md").read_text()
+WORDS = {Retry.NO: "no", Retry.BACKOFF: "after the hint", Retry.HINTED: "later, by hand"}
+
+
+def test_the_contract_the_code_and_the_page_list_the_same_reasons() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| ([A-Z_]+) \| ([a-z, ]+) \|", PAGE, re.MULTILINE)
+    contract = [n.removeprefix("ERROR_REASON_") for n, v in error_reason_pb2.ErrorReason.items() if v]
+    assert [reason.value for reason in ErrorReason] == contract
+    assert rows == [(r.value, RULES[r].code.name, WORDS[RULES[r].retry]) for r in ErrorReason]
+
+
+def test_the_contract_names_the_codes_that_the_rules_use() -> None:
+    proto = (ROOT / "protos" / "querybroker" / "v1" / "error_reason.proto").read_text()
+    comments = dict(re.findall(r"// ([^\n]+)\n  ERROR_REASON_([A-Z_]+) =", proto))
+    told = {reason: text for text, reason in comments.items()}
+    for reason in ErrorReason:
+        text = told[reason.value]
+        assert RULES[reason].code.name in text or "Only in jobs" in text, reason
+
+
+def test_every_code_of_a_violation_is_on_the_page() -> None:
+    last_argument = re.compile(r', "([A-Z_]{4,})"\)\)?$', re.MULTILINE)
+    sources = [path.read_text() for path in (ROOT / "broker" / "transport").rglob("*.py")]
+    found = {code for source in sources for code in last_argument.findall(source)}
+    assert len(found) > 15
+    assert [code for code in sorted(found) if f"`{code}`" not in PAGE] == []
+
+
+texts = st.text(max_size=2_000)
+violations = st.lists(st.builds(Violation, texts, texts, st.just("INVALID")), max_size=60)
+
+
+@given(st.sampled_from(ErrorReason), texts, violations, st.dictionaries(texts, texts, max_size=40), texts)
+def test_a_status_stays_within_its_size(
+    reason: ErrorReason, text: str, wrong: list[Violation], metadata: dict[str, str], resource: str
+) -> None:
+    error = BrokerError(reason, text, retry_after=1.0, metadata=metadata, violations=wrong, resource=resource)
+    status = Statuses(lambda: 0.0, "https://docs.example.com/errors").status(error, "r" * 36)
+    first_violation = 700  # one is always shown, however little room is left
+    assert status.ByteSize() <= MAX_STATUS + first_violation
+    kinds = [detail.TypeName() for detail in status.details]
+    assert len(kinds) == len(set(kinds))
+    assert kinds[0] == "google.rpc.ErrorInfo"
+
+
+def test_hints_are_spread_by_a_fifth() -> None:
+    error = BrokerError(ErrorReason.OVERLOADED, "Full.", retry_after=10.0)
+    low = Statuses(lambda: 0.0).refusal(error, "")
+    high = Statuses(lambda: 0.999_999).refusal(error, "")
+    assert dict(low.trailers)["grpc-retry-pushback-ms"] == "8000"
+    assert dict(high.trailers)["grpc-retry-pushback-ms"] == "12000"
+
+
+def test_help_leads_to_the_reason() -> None:
+    error = BrokerError(ErrorReason.USE_SUBMIT_JOB, "Too heavy.")
+    status = Statuses(lambda: 0.0, "https://docs.example.com/errors").status(error, "")
+    info = details.Help()
+    assert any(detail.Unpack(info) for detail in status.details)
+    assert info.links[0].url == "https://docs.example.com/errors#use_submit_job"
+
+
+@given(texts, st.integers(3, 300))
+def test_clipped_text_is_text_of_at_most_the_size(text: str, size: int) -> None:
+    clipped = clip(text, size)
+    assert len(clipped.encode()) <= size
+    assert clipped == text or clipped.endswith("…")
