@@ -1,0 +1,132 @@
+"""The schema of what the processes work with: the database, the executor pools, jobs, telemetry."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from broker.config.base import PRESET, Count, Name, Port, Section, Text
+from broker.config.units import GIB, MIB, Duration, Size
+
+
+class DatabaseConfig(Section):
+    """The analytical PostgreSQL."""
+
+    dsn: str = ""
+    """Address, as `postgresql://user:password@host:5432/database`. Empty: the variable `DATABASE_URL`, or what the
+    variables of libpq (`PGHOST`, `PGUSER`, `PGDATABASE`, …) say."""
+    replicas: dict[Name, Text] = Field(default_factory=dict)
+    """Read-only replicas by name, each with its address; pools name the one they read from."""
+    connect_timeout: Duration = 10
+    """Longest time to make a connection."""
+    max_statement_time: Duration = 3600
+    """Upper bound of `statement_timeout`; below it a statement may take what is left of its caller's deadline."""
+    lock_timeout: Duration = 5
+    """Longest wait for a lock."""
+    idle_transaction_timeout: Duration = 60
+    """The server ends a transaction in which nothing was asked for this long."""
+    work_mem: Size | None = None
+    """Memory for each sort or hash of a statement. Unset: as the server is configured."""
+    parallel_workers: Annotated[int, Field(ge=0, le=1024)] | None = None
+    """Parallel workers that one statement may use. Unset: as the server is configured."""
+    reserved_connections: Annotated[int, Field(ge=0)] = 5
+    """Connections of the server that are left to others when pools are checked against `max_connections`."""
+
+
+class PoolConfig(Section):
+    """One executor pool."""
+
+    model_config = PRESET
+
+    in_flight: Count
+    """Requests that run at once; those of the job pool are jobs of one worker process."""
+    queue: Annotated[int, Field(ge=0)]
+    """Requests that may wait for a seat."""
+    connections: Count | None = None
+    """Database connections. Unset: from the number of processors, see below, and never more than `in_flight`."""
+    workers: Count | None = None
+    """Worker processes for calculations. Unset: from the number of processors, see below."""
+    wait_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of a caller's remaining time that may be spent waiting for a seat."""
+    worker_memory: Annotated[Size, Field(ge=128 * MIB)] = 1 * GIB
+    """Memory that one worker process may take."""
+    replica: str = ""
+    """Name of the replica in `database.replicas` that this pool reads from. Empty: the primary."""
+
+
+class PoolsConfig(Section):
+    """The executor pools. Each has its own seats, connections and worker processes."""
+
+    dashboard: PoolConfig = PoolConfig(in_flight=100, queue=1000)
+    """Dashboards."""
+    exploration: PoolConfig = PoolConfig(in_flight=10, queue=50)
+    """Explorations."""
+    job: PoolConfig = PoolConfig(in_flight=5, queue=20, wait_fraction=0.5)
+    """Jobs, in the process `broker worker`."""
+    admin: PoolConfig = PoolConfig(in_flight=2, queue=10)
+    """Health, estimates and administration."""
+
+
+class LogLevel(StrEnum):
+    """Least important log lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """One JSON object per line, or text for people."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+class JobsConfig(Section):
+    """Durable jobs."""
+
+    dsn: str = ""
+    """Address of the database with the job tables. Empty: the analytical one."""
+    result_dir: Text = "querybroker-results"
+    """Folder of result files, shared by broker and workers; relative to the configuration file."""
+    slots: Count | None = None
+    """Jobs that one worker process runs at once. Unset: `in_flight` of the job pool."""
+    lease: Annotated[Duration, Field(ge=1, le=600)] = 10
+    """A worker that has not been heard of for this long has lost its jobs."""
+    retention: Annotated[Duration, Field(ge=60)] = 7 * 86400
+    """Time that a result is kept."""
+    record_retention: Annotated[Duration, Field(ge=60)] = 30 * 86400
+    """Time that the record of a finished job is kept, and its request id remembered."""
+    attempt_timeout: Annotated[Duration, Field(ge=1)] = 3600
+    """Longest time of one attempt."""
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """Attempts before a job has failed."""
+    max_queued: Count = 1000
+    """Jobs of one tenant that may wait."""
+    max_rows: Count = 1_000_000_000
+    """Rows of one result."""
+    max_bytes: Size = 100 * GIB
+    """Bytes of one result."""
+
+
+class TelemetryConfig(Section):
+    """Traces, metrics and logs."""
+
+    service_name: Text = "querybroker"
+    """Name under which the process reports. Also read from `OTEL_SERVICE_NAME`."""
+    otlp_endpoint: str = ""
+    """Collector for traces and metrics, as `http://localhost:4317`. Empty: none. Also read from
+    `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+    sampling_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of traces that are kept when the caller has not decided."""
+    prometheus_host: Text = "127.0.0.1"
+    """Address of the Prometheus endpoint."""
+    prometheus_port: Port = 9464
+    """Port of the Prometheus endpoint; 0 switches it off."""
+    log_level: LogLevel = LogLevel.INFO
+    """Least important log lines that are written."""
+    log_format: LogFormat = LogFormat.JSON
+    """JSON for machines, text for people."""

@@ -1,0 +1,143 @@
+"""Everything the processes are started with, decided: one frozen tree. Durations are in seconds, sizes in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from broker.domain.pool import PoolLimits, PoolName
+from broker.domain.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """The analytical PostgreSQL. ``work_mem`` and ``parallel_workers`` are None where the server decides."""
+
+    dsn: str
+    replicas: Mapping[str, str]
+    connect_timeout: float
+    max_statement_time: float
+    lock_timeout: float
+    idle_transaction_timeout: float
+    work_mem: int | None
+    parallel_workers: int | None
+    reserved_connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """PEM files of the server; ``client_ca`` is None when clients need no certificate."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineLimits:
+    """Deadline of a call that brings none, and the longest one."""
+
+    default: float
+    cap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Deadline limits by method name, such as ``Dashboard``; ``other`` holds for methods that are not listed."""
+
+    methods: Mapping[str, DeadlineLimits]
+    other: DeadlineLimits
+
+    def of(self, method: str) -> DeadlineLimits:
+        """The limits of a method, given bare or as ``package.Service/Method``."""
+        return self.methods.get(method.rpartition("/")[2], self.other)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLimits:
+    """Largest answer, and the most bytes that the database may return for it while it is held in memory."""
+
+    max_rows: int
+    max_bytes: int
+    max_scan_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The gRPC server. ``sql_functions`` are allowed in SQL beside the built-in list."""
+
+    host: str
+    port: int
+    tls: TlsSettings | None
+    deadlines: Deadlines
+    max_receive_bytes: int
+    max_send_bytes: int
+    max_panels: int
+    dashboard: AnswerLimits
+    explore: AnswerLimits
+    batch_bytes: int
+    sql_enabled: bool
+    sql_functions: frozenset[str]
+    reflection: bool
+    drain_notice: float
+    drain_grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A caller with an API key; each of ``hashes`` is the SHA-256 of a valid key, 32 bytes."""
+
+    hashes: tuple[bytes, ...]
+    principal: Principal
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """Who may call. ``anonymous`` is the principal of callers on loopback without credentials, None to refuse them."""
+
+    anonymous: Principal | None
+    api_keys: tuple[ApiKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """Durable jobs. ``slots`` are jobs that one worker process runs at once."""
+
+    dsn: str
+    result_dir: Path
+    slots: int
+    lease: float
+    retention: float
+    record_retention: float
+    attempt_timeout: float
+    max_attempts: int
+    max_queued: int
+    max_rows: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """Traces, metrics and logs. An empty endpoint or port 0 means none."""
+
+    service_name: str
+    otlp_endpoint: str
+    sampling_ratio: float
+    prometheus_host: str
+    prometheus_port: int
+    log_level: str
+    log_format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration without the model."""
+
+    database: DatabaseSettings
+    server: ServerSettings
+    pools: Mapping[PoolName, PoolLimits]
+    auth: AuthSettings
+    tenants: frozenset[str]
+    jobs: JobSettings
+    telemetry: TelemetrySettings
