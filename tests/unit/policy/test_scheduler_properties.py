@@ -42,7 +42,10 @@ class End:
 
 @dataclass(frozen=True)
 class Pass:
+    """Time passes; a timer that is not ``punctual`` comes later than it should."""
+
     seconds: float
+    punctual: bool
 
 
 @dataclass(frozen=True)
@@ -51,19 +54,25 @@ class Drain:
 
 
 Event = Arrive | End | Pass | Drain
-quarters = st.integers(0, 80).map(lambda n: n / 4)  # exact in binary, so that scaled runs compare equal
+# Times are exact in binary, so that scaled and shifted runs compare equal.
 arrivals = st.builds(
-    Arrive, st.integers(0, 3), st.integers(0, 1), quarters, st.sampled_from([0.0, 0.25, 1.0, 4.0])
-)
+    Arrive,
+    tenant=st.integers(0, 3), pool=st.sampled_from([0, 0, 0, 1]),
+    slack=st.sampled_from([0.25, 2.0, 8.0, 64.0, 1024.0]), p50=st.sampled_from([0.0, 0.25, 1.0, 4.0]),
+)  # fmt: skip
 ends = st.builds(End, st.integers(0, 30), st.sampled_from([*Outcome, None]))
-events = st.lists(
-    st.one_of(arrivals, arrivals, arrivals, ends, ends, st.builds(Pass, quarters), st.builds(Drain)),
-    max_size=120,
-)
+passes = st.builds(Pass, st.sampled_from([0.25, 0.5, 2.0, 16.0]), st.booleans())
+weighted = st.sampled_from([arrivals] * 6 + [ends, passes]).flatmap(
+    lambda kind: kind
+)  # one_of has no weights
+crowds = st.lists(weighted, min_size=20, max_size=80)
+after = st.lists(st.one_of(st.just(Drain()), arrivals, ends, passes), max_size=8)
+events = st.builds(lambda crowd, rest: [*crowd, *rest], crowds, after)
 bounds = st.builds(
     PoolLimits,
-    in_flight=st.integers(1, 4), queue=st.integers(0, 8), connections=st.just(1), workers=st.just(1),
-    wait_fraction=st.sampled_from([0.125, 0.25, 1.0]), tenant_queue=st.integers(1, 6),
+    in_flight=st.sampled_from([1, 1, 2, 3]), queue=st.sampled_from([0, 2, 8, 30]),
+    connections=st.just(1), workers=st.just(1),
+    wait_fraction=st.sampled_from([0.125, 0.25, 1.0]), tenant_queue=st.sampled_from([1, 4, 20]),
 )  # fmt: skip
 
 
@@ -100,12 +109,12 @@ class Model:
                 under_way = [*self.running, *self.until]
                 if under_way:
                     self.end(under_way[pick % len(under_way)], outcome)
-            case Pass(seconds):
+            case Pass(seconds, punctual):
                 self.now += seconds * self.scale
                 wakeup = self.core.next_wakeup()
-                if wakeup is not None and wakeup <= self.now:
+                if punctual and wakeup is not None and wakeup <= self.now:
                     self.accept(self.core.tick(self.now))
-                assert all(until > self.now for until in self.until.values())
+                    assert all(until > self.now for until in self.until.values())
             case Drain():
                 self.draining = True
                 self.accept(self.core.drain(self.now))
@@ -219,7 +228,10 @@ def test_the_same_events_give_the_same_log(limits: PoolLimits, script: list[Even
 
 @settings(max_examples=60, deadline=None)
 @given(limits=bounds, script=events)
-@example(PoolLimits(1, 8, 1, 1), [Arrive(0, 0, 8, 1), Arrive(1, 0, 8, 1), Pass(1), End(0, Outcome.SUCCESS)])
+@example(
+    PoolLimits(1, 8, 1, 1),
+    [Arrive(0, 0, 8, 1), Arrive(1, 0, 8, 1), Pass(1, punctual=True), End(0, Outcome.SUCCESS)],
+)
 def test_a_slower_world_decides_the_same(limits: PoolLimits, script: list[Event]) -> None:
     plain, slow = Model(limits), Model(limits, scale=4.0)
     plain.play(script)
@@ -252,3 +264,32 @@ def test_the_hour_does_not_matter(limits: PoolLimits, script: list[Event]) -> No
     assert late.log == shifted
     states = [model.core.state(model.now) for model in (early, late)]
     assert states[0] == states[1]
+
+
+def test_the_scripts_reach_every_decision() -> None:
+    seen: set[str] = set()
+
+    @settings(max_examples=250, deadline=None, derandomize=True, database=None)
+    @given(limits=bounds, script=events)
+    def play(limits: PoolLimits, script: list[Event]) -> None:
+        model = Model(limits)
+        model.play(script)
+        seen.update(
+            f"{d.reason} {d.stage}" if isinstance(d, Refused) else type(d).__name__ for d in model.log
+        )
+
+    play()
+    assert seen == {
+        "Admitted",
+        "Queued",
+        "OVERLOADED arrival",
+        "OVERLOADED queue",
+        "TENANT_QUOTA arrival",
+        "DEADLINE_TOO_SHORT arrival",
+        "DEADLINE_TOO_SHORT queue",
+        "DEADLINE_TOO_SHORT dispatch",
+        "QUEUE_TIMEOUT queue",
+        "QUEUE_TIMEOUT dispatch",
+        "DRAINING arrival",
+        "DRAINING queue",
+    }
