@@ -1,0 +1,1 @@
+"""Answers and errors as people read them in a terminal."""
