@@ -36,6 +36,8 @@ _METHODS = {
     "submit_job": ("SubmitJob",),
     "watch_job": ("WatchJob", "WatchState"),
     "read_job_result": ("ReadJobResult",),
+    "wait_operation": ("WaitOperation",),
+    "verify_rollup": ("VerifyRollup",),
 }
 # Connections and workers per processor, and the least of each. The database usually has processors of its own, and
 # dashboards are short, so they get more connections than processors; calculations get about one worker per processor.
@@ -149,9 +151,9 @@ def _deadlines(given: DeadlinesConfig, report: Report) -> Deadlines:
             report(("server", "deadlines", name), "leaves no time at all; give more than 0")
         return DeadlineLimits(section.default, section.cap)
 
-    methods = {method: limits(name) for name, names in _METHODS.items() for method in names[:1]}
-    methods |= {other: methods[names[0]] for names in _METHODS.values() for other in names[1:]}
-    return Deadlines(methods, limits("other"))
+    by_name = {name: limits(name) for name in (*_METHODS, "other")}
+    methods = {method: by_name[name] for name, names in _METHODS.items() for method in names}
+    return Deadlines(methods, by_name["other"])
 
 
 def _pool(

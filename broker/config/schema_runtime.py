@@ -15,24 +15,20 @@ class DatabaseConfig(Section):
     """The analytical PostgreSQL."""
 
     dsn: str = ""
-    """Address, as `postgresql://user:password@host:5432/database`. Empty: the variable `DATABASE_URL`, or what the
-    variables of libpq (`PGHOST`, `PGUSER`, `PGDATABASE`, …) say."""
+    """Address, as `postgresql://user:password@host:5432/database`; server settings may follow, as `?work_mem=64MB`.
+    Empty: the variable `DATABASE_URL`, or what the variables of libpq (`PGHOST`, `PGUSER`, `PGDATABASE`, …) say."""
     replicas: dict[Name, Text] = Field(default_factory=dict)
     """Read-only replicas by name, each with its address; pools name the one they read from."""
-    connect_timeout: Duration = 10
+    application_name: Text = "querybroker"
+    """Name under which the database shows the connections."""
+    connect_timeout: Annotated[Duration, Field(gt=0)] = 5
     """Longest time to make a connection."""
-    max_statement_time: Duration = 3600
-    """Upper bound of `statement_timeout`; below it a statement may take what is left of its caller's deadline."""
-    lock_timeout: Duration = 5
-    """Longest wait for a lock."""
-    idle_transaction_timeout: Duration = 60
+    idle_connection: Annotated[Duration, Field(gt=0)] = 600
+    """A connection that was not used for this long is closed."""
+    idle_transaction: Annotated[Duration, Field(gt=0)] = 60
     """The server ends a transaction in which nothing was asked for this long."""
-    work_mem: Size | None = None
-    """Memory for each sort or hash of a statement. Unset: as the server is configured."""
-    parallel_workers: Annotated[int, Field(ge=0, le=1024)] | None = None
-    """Parallel workers that one statement may use. Unset: as the server is configured."""
-    reserved_connections: Annotated[int, Field(ge=0)] = 5
-    """Connections of the server that are left to others when pools are checked against `max_connections`."""
+    prepared_statements: Annotated[int, Field(ge=0)] = 200
+    """Statements that each connection keeps prepared."""
 
 
 class PoolConfig(Section):

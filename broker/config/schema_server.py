@@ -47,6 +47,10 @@ class DeadlinesConfig(Section):
     """JobService.WatchJob, and WatchState of the administrator."""
     read_job_result: DeadlineConfig = DeadlineConfig(default=600, cap=86400)
     """JobService.ReadJobResult."""
+    wait_operation: DeadlineConfig = DeadlineConfig(default=60, cap=600)
+    """Operations.WaitOperation."""
+    verify_rollup: DeadlineConfig = DeadlineConfig(default=60, cap=600)
+    """AdminService.VerifyRollup."""
     other: DeadlineConfig = DeadlineConfig(default=10, cap=60)
     """Every other method."""
 

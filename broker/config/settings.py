@@ -12,17 +12,15 @@ from broker.domain.principal import Principal
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSettings:
-    """The analytical PostgreSQL. ``work_mem`` and ``parallel_workers`` are None where the server decides."""
+    """The analytical PostgreSQL."""
 
     dsn: str
     replicas: Mapping[str, str]
+    application_name: str
     connect_timeout: float
-    max_statement_time: float
-    lock_timeout: float
-    idle_transaction_timeout: float
-    work_mem: int | None
-    parallel_workers: int | None
-    reserved_connections: int
+    idle_connection: float
+    idle_transaction: float
+    prepared_statements: int
 
 
 @dataclass(frozen=True, slots=True)
