@@ -1,0 +1,59 @@
+"""Opens the analytical database for the pools of a process, and checks that the server can take them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from broker.adapters.pg_pool import PgPools
+from broker.adapters.pg_snapshot import ReadLimits
+from broker.adapters.pg_store import PgStore
+from broker.app.loop import StartError
+from broker.app.options import connection_settings
+from broker.app.process import Process
+from broker.config.settings import Settings
+from broker.domain.errors import BrokerError
+from broker.domain.pool import PoolName
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """The store with its connections."""
+
+    pools: PgPools
+    store: PgStore
+
+
+@asynccontextmanager
+async def database(settings: Settings, names: Iterable[PoolName], process: Process) -> AsyncIterator[Database]:
+    """The store over the pools; PostgreSQL may still be down.
+
+    Raises:
+        StartError: The pools can never all be open at the server.
+    """
+    limits = {name: settings.pools[name] for name in names}
+    own = connection_settings(settings.database)
+    pools = await PgPools.open(settings.database.dsn, limits, own, process.telemetry)
+    try:
+        await _check(pools)
+        reads = ReadLimits(read_bytes=settings.server.dashboard.max_scan_bytes)
+        yield Database(pools, PgStore(pools, process.clock, reads, process.telemetry))
+    finally:
+        await pools.aclose()
+
+
+async def _check(pools: PgPools) -> None:
+    try:
+        capacities = await pools.check()
+    except BrokerError as error:
+        _LOG.warning("starting without the database: %s", error.message)
+        return
+    for capacity in capacities:
+        if capacity.wanted > capacity.max_connections - capacity.reserved:
+            raise StartError(capacity.message)
+        if not capacity.fits:
+            _LOG.warning("%s", capacity.message)

@@ -1,0 +1,69 @@
+"""Builds the request path: from the ports to the application that the query servicer calls."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from random import Random
+
+from broker.config.settings import Settings
+from broker.domain.model import Model
+from broker.domain.pool import PoolLimits, PoolName
+from broker.domain.request import RequestKind
+from broker.pipeline import recipes
+from broker.pipeline.catalog import Catalog
+from broker.pipeline.classified import Classifying
+from broker.pipeline.execute import Live
+from broker.pipeline.explain import Explainer
+from broker.pipeline.grids import GridCache
+from broker.pipeline.service import QueryService
+from broker.pipeline.sql import SqlStream
+from broker.pipeline.stage import Question
+from broker.pipeline.streamed import Limits, LiveStream
+from broker.policy.classify import Classifier, Run
+from broker.policy.scheduler import Scheduler
+from broker.ports.aggregator import Aggregator
+from broker.ports.clock import Clock
+from broker.ports.store import QueryStore
+from broker.runtime.admission import Admission
+from broker.telemetry.instruments import Telemetry
+
+
+def build_admission(
+    limits: Mapping[PoolName, PoolLimits], clock: Clock, telemetry: Telemetry, random: Random
+) -> Admission:
+    """Seats for the pools."""
+    return Admission(Scheduler(limits, random.getrandbits(64)), clock, telemetry)
+
+
+def build_query_service(
+    settings: Settings,
+    model: Model,
+    store: QueryStore,
+    aggregator: Aggregator,
+    admission: Admission,
+    clock: Clock,
+    telemetry: Telemetry,
+) -> QueryService:
+    """The application's side of QueryService."""
+    catalog = Catalog(model)
+    classifying = Classifying(Classifier(), clock)
+    explore = settings.server.explore
+    workers = settings.pools[PoolName.EXPLORATION].workers
+    limits = Limits(explore.max_rows, explore.max_bytes, window=workers + 1)
+    ids = itertools.count()
+
+    def observe(question: Question, kind: RequestKind, run: Run) -> None:
+        classifying.observe(question.plan.fingerprint, kind, run)
+
+    stacks = recipes.build(
+        admission,
+        ids,
+        Live(store, aggregator, clock, observe),
+        LiveStream(store, aggregator, clock, observe, limits),
+    )
+    sql = SqlStream(
+        store, aggregator, admission, classifying, catalog, clock, limits, settings.server.sql_enabled, ids
+    )
+    explainer = Explainer(store, classifying)
+    return QueryService(catalog, stacks, classifying, explainer, sql, GridCache(), telemetry)

@@ -1,0 +1,188 @@
+"""The broker as a program: builds everything, serves, drains. Who needs whom decides the order of stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from broker.adapters.migrate import check_migrated
+from broker.app.database import Database, database
+from broker.app.jobs import Jobs, jobs
+from broker.app.options import authenticator, server_options
+from broker.app.process import Process, process
+from broker.app.query import build_admission, build_query_service
+from broker.app.workers import workers
+from broker.aggregation.executor import WorkerPools
+from broker.config.settings import Settings
+from broker.domain.model import Model
+from broker.domain.pool import PoolName
+from broker.domain.state import BackendState, BrokerState
+from broker.domain.terms import AnswerPolicy
+from broker.runtime.admission import Admission
+from broker.runtime.lifecycle import Program, Stop
+from broker.runtime.signals import handled
+from broker.runtime.state import PoolResources, Sources, StateReader
+from broker.transport.drain import Gate
+from broker.transport.interceptors import CallPath
+from broker.transport.server import Server
+from broker.transport.servicers.admin import AdminServicer
+from broker.transport.servicers.catalog import CatalogServicer
+from broker.transport.servicers.jobs import JobServicer
+from broker.transport.servicers.operations import OperationsServicer
+from broker.transport.servicers.query import QueryServicer
+from broker.transport.status import Statuses
+
+POOLS = (PoolName.DASHBOARD, PoolName.EXPLORATION, PoolName.ADMIN)
+"""Pools of a broker; jobs run in worker processes of their own."""
+QUERY_SERVICE, JOB_SERVICE = "querybroker.v1.QueryService", "querybroker.v1.JobService"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """Where a broker answers; ``metrics_address`` is empty without a Prometheus endpoint."""
+
+    address: str
+    metrics_address: str
+
+
+@dataclass(slots=True)
+class Admin:
+    """The application's side of AdminService."""
+
+    reader: StateReader
+    program: Program
+    grace: float | None = None
+
+    async def state(self) -> BrokerState:
+        """What the process is doing now."""
+        return await self.reader.read()
+
+    async def drain(self, grace: float | None) -> None:
+        """Begins to drain."""
+        self.grace = grace
+        self.program.stop()
+
+
+async def run_server(
+    settings: Settings,
+    model: Model,
+    *,
+    ready: Callable[[ServerInfo], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serves until a signal, AdminService.Drain or ``stop``; ``ready`` is called once the server answers.
+
+    Raises:
+        StartError: The configuration does not fit the database.
+        OSError: An address cannot be listened on.
+    """
+    program = Program()
+
+    async def setup(running: Program) -> None:
+        own = await running.enter("process", process("broker", settings.telemetry))
+        data = await running.enter("database", database(settings, POOLS, own.value), [own])
+        crew = await running.enter("workers", workers(settings, POOLS, own.value), [own])
+        queue = await running.enter("jobs", jobs(settings, model, own.value), [own])
+        server = Broker(settings, model, own.value, data.value, crew.value, queue.value, running, ready)
+        running.start("server", server.run, [data, crew, queue])
+        if stop is not None:
+            running.start("stop", _until(stop, running))
+
+    with handled(program):
+        await program.run(setup)
+
+
+def _until(stop: asyncio.Event, program: Program) -> Callable[[Stop], asyncio.Future[None]]:
+    async def wait(own: Stop) -> None:
+        asked = asyncio.create_task(stop.wait())
+        told = asyncio.create_task(own.wait())
+        await asyncio.wait({asked, told}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        told.cancel()
+        program.stop()
+
+    return lambda own: asyncio.ensure_future(wait(own))
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """The server over the open parts."""
+
+    settings: Settings
+    model: Model
+    process: Process
+    database: Database
+    crew: WorkerPools
+    jobs: Jobs
+    program: Program
+    ready: Callable[[ServerInfo], None] | None
+
+    async def run(self, stop: Stop) -> None:
+        """Serves until told to stop, then drains."""
+        own = self.process
+        limits = {name: self.settings.pools[name] for name in POOLS}
+        admission = build_admission(limits, own.clock, own.telemetry, own.random)
+        admin = Admin(self._reader(admission), self.program)
+        server = self._server(admission, admin)
+        try:
+            port = await server.start()
+            host = self.settings.server.host
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            _LOG.info("serving at %s", address)
+            if self.ready is not None:
+                self.ready(ServerInfo(address, own.metrics_address))
+            await stop.wait()
+        finally:
+            await server.drain(admin.grace)
+            admission.drain()
+            admission.close()
+
+    def _reader(self, admission: Admission) -> StateReader:
+        own = self.process
+
+        def resources(pool: PoolName) -> PoolResources:
+            connections, crew = self.database.pools.usage(pool), self.crew.usage(pool)
+            return PoolResources(
+                connection_count=connections[0],
+                connection_limit=connections[1],
+                worker_count=crew.workers,
+                worker_task_count=crew.tasks,
+                worker_restart_count=crew.restarts,
+            )
+
+        sources = Sources(resources, lambda: (BackendState("primary"),), jobs=self.jobs.queue_state)
+        return StateReader(own.identity, own.clock, admission, own.lag, sources)
+
+    def _server(self, admission: Admission, admin: Admin) -> Server:
+        own, options = self.process, server_options(self.settings.server)
+        statuses = Statuses(own.random.random)
+        gate = Gate()
+        query = build_query_service(
+            self.settings, self.model, self.database.store, self.crew, admission, own.clock, own.telemetry
+        )
+        path = CallPath(
+            authenticator(self.settings.auth), own.telemetry, own.clock, new_id, statuses, gate, options
+        )
+        defaults = AnswerPolicy()
+        job_servicer = JobServicer(self.jobs.service(query.plan), statuses, defaults, new_id)
+        services = [
+            QueryServicer(query, statuses, defaults, self.settings.server.max_panels).service(),
+            job_servicer.service(),
+            CatalogServicer(query.catalog).service(),
+            AdminServicer(admin, job_servicer).service(),
+            OperationsServicer(job_servicer.app, statuses, own.clock).service(),
+        ]
+        checks = {QUERY_SERVICE: self.database.store.ping, JOB_SERVICE: self._jobs_ready}
+        return Server(path, services, checks, options)
+
+    async def _jobs_ready(self) -> None:
+        await check_migrated(self.settings.jobs.dsn, "jobs")
+
+
+def new_id() -> str:
+    """A fresh request id."""
+    return str(uuid.uuid4())
