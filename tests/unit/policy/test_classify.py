@@ -98,6 +98,13 @@ def test_a_single_run_is_taken_with_a_wide_margin() -> None:
     assert classifier.classify(subject(), 0.0).quantiles == Quantiles(1.0, 2.0, 4.0)
 
 
+def test_four_runs_are_taken_as_they_are() -> None:
+    classifier = Classifier()
+    for seconds in (1.0, 2.0, 2.0, 3.0):
+        classifier.observe(subject(), Run(seconds), 0.0)
+    assert classifier.classify(subject(), 0.0).quantiles == Quantiles(1.0, 2.0, 3.0)
+
+
 def test_only_the_last_runs_count() -> None:
     classifier = Classifier()
     classifier.observe(subject(), Run(100.0), 0.0)
