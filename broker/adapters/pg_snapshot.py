@@ -149,6 +149,13 @@ class PgSnapshot:
 
         return streamed(work, self._tools.limits.queue_blocks, self._pumps)
 
+    async def describe(self, text: str) -> list[tuple[str, str]]:
+        """Names and PostgreSQL types of a statement's columns, without running it."""
+        with self._guarded("PREPARE", "sql"):
+            await self._prepare()
+            prepared = await self._connection.prepare(text)
+        return [(attribute.name, attribute.type.name) for attribute in prepared.get_attributes()]
+
     async def explain(self, statement: Statement) -> str:
         """The planner's view of a statement as JSON."""
         text, values = statement.whole()

@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from broker.adapters.pg_connection import Lease
+from broker.adapters.pg_describe import as_violation, columns_of
 from broker.adapters.pg_errors import deadline_exceeded, translated
 from broker.adapters.pg_pool import PgPools
 from broker.adapters.pg_snapshot import PgSnapshot, ReadLimits, Tools
 from broker.adapters.sql.compiler import Recent, SqlCompiler
+from broker.adapters.sql.gate import check
+from broker.adapters.sql.gate_rules import GateLimits
 from broker.domain.deadline import Deadline
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.fingerprint import fingerprint
+from broker.domain.model import Dataset
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
+from broker.domain.principal import Principal
+from broker.domain.query import SqlQuery
 from broker.ports.clock import Clock
-from broker.ports.store import Estimate
+from broker.ports.store import Estimate, SqlPlan
 from broker.telemetry.instruments import Telemetry
 
 _SHAPES = 10_000
 """Shapes of which the last number of rows is remembered."""
+_LONG_SQL = 1_000
+"""SQL of more characters is parsed in a thread, so that the loop goes on."""
 
 
 class PgStore:
-    """See :class:`broker.ports.store.QueryStore`. The pools stay the caller's to close."""
+    """See :class:`broker.ports.store.QueryStore`. The pools stay the caller's to close; no ``gate`` means no SQL."""
 
     def __init__(
         self,
         pools: PgPools,
         clock: Clock,
         limits: ReadLimits | None = None,
+        gate: GateLimits | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        self._pools, self._clock = pools, clock
+        self._pools, self._clock, self._gate = pools, clock, gate
         self._tools = Tools(
             SqlCompiler(),
             Recent(_SHAPES),
@@ -74,6 +86,26 @@ class PgStore:
                     if top["Plan Rows"] >= rows:
                         rows, width = top["Plan Rows"], top["Plan Width"]
         return Estimate(cost, rows, width)
+
+    async def gate(self, sql: SqlQuery, datasets: tuple[Dataset, ...], principal: Principal) -> SqlPlan:
+        """Checks SQL and rewrites it; then PostgreSQL reads it, so that its columns are known and it can run."""
+        if self._gate is None:
+            text = "SQL is not enabled on this server. Ask with a query, or have `sql` enabled in the configuration."
+            raise BrokerError(ErrorReason.SQL_DISABLED, text)
+        known = {dataset.name: self._tools.compiler.dataset(dataset) for dataset in datasets}
+        if len(sql.text) > _LONG_SQL:  # parsing takes some milliseconds per thousand characters
+            gated = await asyncio.to_thread(check, sql, known, principal, self._gate)
+        else:
+            gated = check(sql, known, principal, self._gate)
+        deadline = Deadline.after(self._pools.connect_timeout, self._clock.monotonic())
+        try:
+            async with self.snapshot(PoolName.ADMIN, deadline) as snapshot:
+                described = await snapshot.describe(gated.text())
+        except BrokerError as error:
+            raise as_violation(error) from error
+        columns = columns_of(described, gated.scales)
+        text = gated.wrapped(columns, self._tools.limits.sql_rows + 1)
+        return SqlPlan(text, columns, fingerprint(text))
 
     def statements(self, plan: Plan) -> tuple[str, ...]:
         """The statements with their values, laid out for people."""
