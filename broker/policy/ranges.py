@@ -139,6 +139,15 @@ def shift_back(instant: datetime, compare: CompareTo, zone: ZoneInfo) -> datetim
     return datetime.combine(shifted, local.timetz()).replace(fold=local.fold).astimezone(UTC)
 
 
+def shift_bound(instant: datetime, compare: CompareTo, zone: ZoneInfo) -> datetime:
+    """The bound of a range one shift earlier: the beginning of a date, however late, leads to that of a date."""
+    if compare.unit.calendar:
+        day = instant.astimezone(zone).date()
+        if instant == local_midnight(day, zone):
+            return local_midnight(add_units(day, compare.unit, -compare.count), zone)
+    return shift_back(instant, compare, zone)
+
+
 def comparison(
     main: ResolvedTime, compare: CompareTo, grain: Grain | None, grids: GridBuilder = build
 ) -> tuple[AbsoluteRange, TimeGrid | None, tuple[int, ...]]:
@@ -146,11 +155,13 @@ def comparison(
     assert main.bounds is not None
     zone = ZoneInfo(main.zone)
     bounds = AbsoluteRange(
-        shift_back(main.bounds.start, compare, zone), shift_back(main.bounds.end, compare, zone)
+        shift_bound(main.bounds.start, compare, zone), shift_bound(main.bounds.end, compare, zone)
     )
     if main.grid is None or grain is None:
         return bounds, None, ()
     grid = grids(bounds, grain, main.zone)
+    if bounds.start >= bounds.end:  # all of the range's days are past the end of the shorter month
+        return bounds, grid, (-1,) * len(main.grid.starts)
     return bounds, grid, tuple(_position(start, compare, grain, grid, zone) for start in main.grid.starts)
 
 
@@ -163,4 +174,5 @@ def _position(start: datetime, compare: CompareTo, grain: Grain, grid: TimeGrid,
         if compare.unit.calendar and instant.astimezone(zone).time() != start.astimezone(zone).time():
             return -1  # the local time does not exist on the earlier date
     position = grid.index(instant)
-    return position if instant < grid.end else -1
+    # Where an offset change moved the buckets of one of the days, no bucket begins at the same time on the other.
+    return position if position >= 0 and instant == grid.starts[position] and instant < grid.end else -1
