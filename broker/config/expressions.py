@@ -19,17 +19,16 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from broker.config.sql_names import (
     AGGREGATES,
-    RESERVED_WORDS,
     SESSION_FUNCTIONS,
     SET_FUNCTIONS,
     VOLATILE_FUNCTIONS,
     VOLATILE_PREFIXES,
 )
+from broker.config.sql_text import quote
 from broker.policy.conditions import nearest
 
 _PREFIX = "SELECT "
 _STAND_IN = "querybroker_value_"
-_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 _ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _DIALECT = "postgres"
 _FORBIDDEN: tuple[tuple[tuple[type[exp.Expr], ...], str], ...] = (
@@ -53,18 +52,10 @@ _CHANGING: tuple[tuple[tuple[type[exp.Expr], ...], str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """SQL with every column qualified, the aliases it uses in order of first use, and the functions it calls."""
+    """SQL with every column qualified, and the aliases it uses in order of first use."""
 
     sql: str
     tables: tuple[str, ...]
-    functions: frozenset[str] = frozenset()
-
-
-def quote(name: str) -> str:
-    """A name as an identifier, in quotes only where it needs them."""
-    if _PLAIN.fullmatch(name) and name not in RESERVED_WORDS:
-        return name
-    return '"' + name.replace('"', '""') + '"'
 
 
 def read_column(text: str, own: str, aliases: Collection[str]) -> Expression | str:
@@ -97,9 +88,8 @@ def read_expression(
     tree = _parse(plain, symbols)
     if isinstance(tree, str):
         return [tree]
-    functions = _functions(symbols)
     problems = [message for kinds, message in _FORBIDDEN if tree.find(*kinds)]
-    problems += _function_problems(tree, functions)
+    problems += _function_problems(tree, _called(symbols))
     found = _qualify(plain, tree, own, aliases)
     if isinstance(found, list) or problems:
         return [*problems, *(found if isinstance(found, list) else [])]
@@ -107,7 +97,7 @@ def read_expression(
     for i, name in enumerate(names):
         sql = sql.replace(f"{_STAND_IN}{i}_", f"{{{name}}}")
     # Brackets around what binds more loosely than a condition, such as AT TIME ZONE.
-    return Expression(sql if isinstance(tree, exp.Condition) else f"({sql})", tables, functions)
+    return Expression(sql if isinstance(tree, exp.Condition) else f"({sql})", tables)
 
 
 def _without_placeholders(
@@ -176,8 +166,12 @@ def _where(error: SqlglotError) -> str:
     return f": near {near!r}, character {max(column, 1)}" if near else ""
 
 
-def _functions(symbols: Sequence[Token]) -> frozenset[str]:
-    """Names before a bracket, as they were written, in lower case."""
+def functions_in(sql: str) -> frozenset[str]:
+    """The functions that an expression calls, in lower case, and some words that are followed by a bracket."""
+    return _called(sqlglot.tokenize(sql, dialect=_DIALECT))
+
+
+def _called(symbols: Sequence[Token]) -> frozenset[str]:
     return frozenset(
         name.text.lower()
         for name, bracket in pairwise(symbols)

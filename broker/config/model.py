@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from broker.config.document import Path
-from broker.config.expressions import Expression, quote
+from broker.config.expressions import Expression
 from broker.config.members import Scope, build_dimension, build_measure, check_ratio
 from broker.config.report import Report
 from broker.config.schema import Config
 from broker.config.schema_data import DatasetConfig, JoinConfig
 from broker.config.shape import Removed
+from broker.config.sql_text import read_table, show_table
 from broker.domain.fingerprint import fingerprint
 from broker.domain.measures import ORDERED
 from broker.domain.model import Dataset, Dimension, Join, Measure, MeasureKind, Model, RowPolicy
@@ -21,7 +21,6 @@ from broker.policy.conditions import nearest
 from broker.policy.fanout import fan_out_violation, multiplying_joins
 
 CALLER_VALUES = ("tenant", "principal", "attributes.")
-_TABLE = re.compile(r'(?:(?P<schema>"(?:[^"]|"")+"|[^\W\d][\w$]*)\.)?(?P<table>"(?:[^"]|"")+"|[^\W\d][\w$]*)')
 
 
 def build_model(config: Config, removed: Removed, report: Report) -> Model:
@@ -80,12 +79,12 @@ class _Builder:
         return dataset
 
     def _table(self, text: str, path: Path) -> str:
-        match = _TABLE.fullmatch(text.strip())
-        if match is None:
+        table = read_table(text)
+        if table is None:
             if not self.removed.within(path):
                 self.report(path, f"{text!r} is not the name of a table; give it as `schema.table`")
             return text
-        return ".".join(quote(_unquote(part)) for part in (match["schema"] or "public", match["table"]))
+        return show_table(*table)
 
     def _names(self) -> None:
         for name in self.given.measures:
@@ -217,7 +216,3 @@ class _Builder:
             problem = fan_out_violation(dataset, (), (name,))
             if problem:
                 self.report((*self.path, "measures", name), f"can never be asked for: {problem}")
-
-
-def _unquote(part: str) -> str:
-    return part[1:-1].replace('""', '"') if part.startswith('"') else part.lower()

@@ -5,7 +5,7 @@ import pytest
 
 from broker.adapters.pg_catalog import PgCatalog, open_catalog
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.relations import ForeignKey, Relation, RelationKind, SqlType
+from broker.domain.relations import ForeignKey, FunctionFacts, Relation, RelationKind, SqlType
 from broker.domain.values import DataType
 
 
@@ -105,7 +105,7 @@ async def test_functions_are_known_by_what_they_may_do(shop_dsn: str) -> None:
     async with open_catalog(shop_dsn) as catalog:
         found = {f.name: f for f in await catalog.functions(["lower", "random", "sum", "unnest", "nosuch"])}
     assert set(found) == {"lower", "random", "sum", "unnest"}
-    assert not (found["lower"].volatile or found["lower"].aggregate or found["lower"].returns_set)
+    assert found["lower"] == FunctionFacts("lower")
     assert found["random"].volatile
     assert found["sum"].aggregate
     assert found["unnest"].returns_set
