@@ -26,6 +26,7 @@ from broker.ports.jobs import JobSignal
 
 QUEUED = "broker_job_queued"  # payload: the lowest queue rank, ISO 8601
 CHANGED = "broker_job_changed"  # payload: ids, separated by commas
+STOPPING = "broker_job_stopping"  # the same, for workers
 PAYLOAD_LIMIT = 7_900  # PostgreSQL allows 8,000 bytes
 GATHER_SECONDS = 0.01
 PROBE_SECONDS = 10.0
@@ -52,15 +53,17 @@ class PgJobHints:
 
     def __init__(self, database: JobDatabase) -> None:
         self._database = database
-        self._changed: set[str] = set()
+        self._ids: dict[str, set[str]] = {CHANGED: set(), STOPPING: set()}
         self._queued: datetime | None = None
         self._waiting = asyncio.Event()
 
     def changed(self, ids: Iterable[str]) -> None:
         """These jobs have changed."""
-        self._changed.update(ids)
-        if self._changed:
-            self._waiting.set()
+        self._gather(CHANGED, ids)
+
+    def stopping(self, job_id: str) -> None:
+        """This running job was asked to stop."""
+        self._gather(STOPPING, [job_id])
 
     def queued(self, rank: datetime) -> None:
         """A job with this queue rank has become due."""
@@ -69,18 +72,21 @@ class PgJobHints:
 
     async def send(self) -> None:
         """Sends what has been gathered; what cannot be sent is dropped, because polling will find it."""
-        texts = payloads(self._changed)
-        channels = [CHANGED] * len(texts)
+        messages = [(channel, text) for channel, ids in self._ids.items() for text in payloads(ids)]
         if self._queued is not None:
-            channels.append(QUEUED)
-            texts.append(self._queued.isoformat())
-        self._changed, self._queued = set(), None
+            messages.append((QUEUED, self._queued.isoformat()))
+        self._ids, self._queued = {channel: set() for channel in self._ids}, None
         self._waiting.clear()
-        if texts:
+        if messages:
             try:
-                await self._database.fetch(_SEND, channels, texts)
+                await self._database.fetch(_SEND, [c for c, _ in messages], [text for _, text in messages])
             except BrokerError as error:
                 logger.info("hints about jobs were not sent: %s", error)
+
+    def _gather(self, channel: str, ids: Iterable[str]) -> None:
+        self._ids[channel].update(ids)
+        if self._ids[channel]:
+            self._waiting.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -152,7 +158,7 @@ class PgJobSignals:
         lost = asyncio.Event()
         try:
             connection.add_termination_listener(lambda _: lost.set())
-            for channel in (QUEUED, CHANGED, self._probe_channel):
+            for channel in (QUEUED, CHANGED, STOPPING, self._probe_channel):
                 await connection.add_listener(channel, self._receive)
             self._listening = True
             self._deliver(JobSignal(resync=True))
@@ -174,6 +180,8 @@ class PgJobSignals:
             self._deliver(JobSignal(queued=datetime.fromisoformat(text)))
         elif channel == CHANGED:
             self._deliver(JobSignal(changed=frozenset(text.split(","))))
+        elif channel == STOPPING:
+            self._deliver(JobSignal(stopping=frozenset(text.split(","))))
         else:
             self._probed.set()
 

@@ -112,6 +112,8 @@ class PgJobStore:
         self._hints.changed([job_id])
         if row["state"] == "queued":
             self._hints.queued(row["queue_rank"])
+        elif row["state"] == "running":
+            self._hints.stopping(job_id)
         return job_of(row)
 
     async def queue_state(self) -> JobQueueState:

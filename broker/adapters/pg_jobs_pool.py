@@ -9,7 +9,7 @@ import asyncpg
 
 from broker.adapters.pg_jobs_errors import job_database
 
-STATEMENT_SECONDS = 30.0
+STATEMENT_SECONDS = 10.0
 """No statement on the job tables takes long; one that does is stuck behind something."""
 
 SETTINGS = {"application_name": "querybroker jobs", "timezone": "UTC"}
@@ -60,7 +60,7 @@ async def open_job_database(dsn: str, connections: int) -> AsyncIterator[JobData
         dsn,
         min_size=0,
         max_size=connections,
-        timeout=10.0,
+        timeout=5.0,
         command_timeout=STATEMENT_SECONDS,
         server_settings={**SETTINGS, "default_transaction_isolation": "read committed"},
     ) as pool:

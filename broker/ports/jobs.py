@@ -107,15 +107,6 @@ class JobStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """A running job as its worker's row says; the worker compares it with what it runs."""
-
-    job_id: str
-    fence: int
-    cancel_requested: bool
-
-
 class JobQueue(Protocol):
     """The jobs, seen from a worker.
 
@@ -151,8 +142,8 @@ class JobQueue(Protocol):
         """Confirms that an attempt that was asked to stop has stopped."""
         ...
 
-    async def held(self, worker_id: str) -> Sequence[Holding]:
-        """The running jobs of a worker."""
+    async def held(self, worker_id: str) -> Sequence[Job]:
+        """The jobs that run under a worker, for it to compare with what it runs."""
         ...
 
 
@@ -215,12 +206,13 @@ class WorkerLease(Protocol):
 class JobSignal:
     """A hint that something happened; hints may be lost, so whoever uses them polls as well.
 
-    ``queued`` is the lowest queue rank of jobs that became due, ``changed`` holds ids of changed jobs. ``resync`` means
-    that hints may have been missed.
+    ``queued`` is the lowest queue rank of jobs that became due, ``changed`` holds ids of changed jobs, ``stopping`` of
+    running ones that were asked to stop. ``resync`` means that hints may have been missed.
     """
 
     queued: datetime | None = None
     changed: frozenset[str] = frozenset()
+    stopping: frozenset[str] = frozenset()
     resync: bool = False
 
 

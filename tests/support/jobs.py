@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from random import Random
@@ -13,8 +14,9 @@ import asyncpg
 
 from broker.adapters.migrate import migrate
 from broker.adapters.pg_jobs_open import PgJobs, open_jobs
-from broker.domain.job import Job
+from broker.domain.job import Job, JobState
 from broker.domain.principal import Principal
+from broker.jobs.hub import JobHub
 from broker.ports.jobs import Submission, WorkerIdentity
 from tests.support.pg import Connection
 
@@ -41,6 +43,7 @@ class Jobs:
     dsn: str
     ports: PgJobs
     admin: Connection
+    hub: JobHub
 
     async def worker(self, seconds: float = 3600.0) -> str:
         """Registers a worker; its lease runs for so long."""
@@ -74,6 +77,29 @@ class Jobs:
             "UPDATE broker.job SET run_at = now(), queue_rank = now() WHERE id = $1", job_id
         )
 
+    async def until(self, job_id: str, reached: Callable[[Job], bool]) -> Job:
+        """The job once it is as wanted. A state that is replaced at once may not be seen."""
+        job: Job | None = None
+        async with asyncio.timeout(60), self.hub.watch("acme", job_id, 0, 3600.0) as events:
+            async for event in events:
+                job = event.job
+                if reached(job):
+                    return job
+        raise AssertionError(f"it ended otherwise: {job}")
+
+    async def reaches(self, job_id: str, state: JobState) -> Job:
+        """The job once it is in the state."""
+        return await self.until(job_id, lambda job: job.state is state)
+
+    async def listening(self) -> None:
+        """Returns once hints arrive."""
+        arrived = asyncio.Event()
+        forget = self.ports.signals.subscribe(lambda _: arrived.set())
+        if not self.ports.signals.listening:
+            async with asyncio.timeout(60):
+                await arrived.wait()
+        forget()
+
     async def get(self, job_id: str) -> Job:
         """The job as it is."""
         (job,) = await self.ports.store.get_many([job_id])
@@ -94,6 +120,8 @@ async def job_database(dsn: str) -> AsyncIterator[Jobs]:
     admin = await asyncpg.connect(dsn)
     try:
         async with open_jobs(dsn, connections=8, clock=monotonic, rng=Random(7)) as ports:
-            yield Jobs(dsn, ports, admin)
+            hub = JobHub(ports.store, ports.signals)
+            async with hub.running():
+                yield Jobs(dsn, ports, admin, hub)
     finally:
         await admin.close()

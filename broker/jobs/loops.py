@@ -1,0 +1,55 @@
+"""Loops of a worker: something again and again, sooner after a hint, and on through the loss of the database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+
+from broker.domain.errors import BrokerError, ErrorReason
+
+logger = logging.getLogger(__name__)
+
+
+async def pause(seconds: float, rng: Random, at_once: asyncio.Event | None = None) -> None:
+    """Waits for the time, varied by a quarter so that workers do not march in step, or for the event; clears it."""
+    varied = rng.uniform(0.75, 1.25) * seconds
+    if at_once is None:
+        await asyncio.sleep(varied)
+        return
+    waiting = asyncio.ensure_future(at_once.wait())
+    try:
+        await asyncio.wait({waiting}, timeout=varied)
+    finally:
+        waiting.cancel()
+        at_once.clear()
+
+
+async def attempt(action: Callable[[], Awaitable[bool | None]]) -> bool:
+    """Does it, and logs what the database had against it; whether it is to be done again at once."""
+    try:
+        return bool(await action())
+    except BrokerError as error:
+        level = logging.INFO if error.reason is ErrorReason.STORE_UNAVAILABLE else logging.ERROR
+        logger.log(level, "will try again: %s", error)
+        return False
+
+
+async def repeat(
+    seconds: float,
+    rng: Random,
+    action: Callable[[], Awaitable[bool | None]],
+    at_once: asyncio.Event | None = None,
+) -> None:
+    """Does it for ever, with pauses except where it says that there is more to do."""
+    while True:
+        if not await attempt(action):
+            await pause(seconds, rng, at_once)
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels tasks and waits for them."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,74 @@
+"""What the worker and the child of an export say to each other. Without Polars and Arrow: the worker imports it too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.domain.errors import BrokerError
+from broker.domain.job import ExportFormat
+from broker.domain.plan import Block, Finish, ScanResult
+from broker.domain.values import Column
+
+WRITER = "broker.jobs.writer:write_export"
+"""What the child runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be written: the answer's columns, how rows are finished (None: SQL rows, as they are), and where."""
+
+    format: ExportFormat
+    columns: tuple[Column, ...]
+    finish: Finish | None
+    directory: str
+    part_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """To the child: rows of a pushed-down plan."""
+
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """To the child: all states of a plan that is computed here."""
+
+    results: tuple[ScanResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """To the child: that was all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """From the child: rows and bytes written so far."""
+
+    row_count: int
+    byte_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartDone:
+    """From the child: a file of the directory is complete and synced."""
+
+    name: str
+    row_count: int
+    byte_count: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """From the child: everything has been written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """From the child: it gave up. ``detail`` is for the log only."""
+
+    error: BrokerError
+    detail: str = ""

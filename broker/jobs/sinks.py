@@ -1,0 +1,147 @@
+"""Files of rows in Parquet, Arrow and CSV, hashed while they are written. Used in child processes only."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from broker.aggregation import arrow
+from broker.domain.job import ExportFormat
+from broker.domain.values import Column
+
+ROW_GROUP_BYTES = 32 << 20
+ROW_GROUP_ROWS = 1 << 20
+
+
+class Sink(Protocol):
+    """Writes rows in one format."""
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Appends rows, in the columns' order."""
+        ...
+
+    def close(self) -> None:
+        """Completes the file; the caller syncs it."""
+        ...
+
+
+class HashingFile(io.RawIOBase):
+    """A new file that is hashed while it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        self._hash = hashlib.sha256()
+        self._position = 0
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes written."""
+        return self._position
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]  # the buffers that writers pass
+        """Writes all of the data."""
+        view = memoryview(data).cast("B")
+        self._hash.update(view)
+        rest = view
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        self._position += len(view)
+        return len(view)
+
+    def sync(self) -> bytes:
+        """Waits for the disk, closes, and gives the SHA-256."""
+        os.fsync(self._descriptor)
+        os.close(self._descriptor)
+        return self._hash.digest()
+
+
+def open_sink(format: ExportFormat, columns: tuple[Column, ...], file: HashingFile) -> Sink:
+    """The sink of a format."""
+    match format:
+        case ExportFormat.PARQUET:
+            return _ParquetSink(columns, file)
+        case ExportFormat.CSV:
+            return _CsvSink(columns, file)
+        case ExportFormat.ARROW:
+            return _ArrowSink(columns, file)
+
+
+def _batch(frame: pl.DataFrame, columns: tuple[Column, ...]) -> pa.RecordBatch:
+    arrays = [
+        arrow.array(series, column) for series, column in zip(frame.get_columns(), columns, strict=True)
+    ]
+    return pa.record_batch(arrays, schema=arrow.schema(columns))
+
+
+class _ParquetSink:
+    """Parquet with zstd; row groups of about 32 MB in memory."""
+
+    def __init__(self, columns: tuple[Column, ...], file: HashingFile) -> None:
+        self._columns = columns
+        self._writer = pq.ParquetWriter(file, arrow.schema(columns), compression="zstd")
+        self._group: list[pa.RecordBatch] = []
+
+    def write(self, frame: pl.DataFrame) -> None:
+        self._group.append(_batch(frame, self._columns))
+        full = sum(b.num_rows for b in self._group) >= ROW_GROUP_ROWS
+        if full or sum(b.nbytes for b in self._group) >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._group:
+            self._writer.write_table(pa.Table.from_batches(self._group), row_group_size=ROW_GROUP_ROWS)
+            self._group = []
+
+
+class _ArrowSink:
+    """An Arrow IPC file without compression, which every implementation reads and can map."""
+
+    def __init__(self, columns: tuple[Column, ...], file: HashingFile) -> None:
+        self._columns = columns
+        self._writer = pa.ipc.new_file(file, arrow.schema(columns))
+
+    def write(self, frame: pl.DataFrame) -> None:
+        self._writer.write_batch(_batch(frame, self._columns))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _CsvSink:
+    """CSV after RFC 4180: null is nothing at all, an empty text is ``""``; instants after RFC 3339, with offset."""
+
+    def __init__(self, columns: tuple[Column, ...], file: HashingFile) -> None:
+        self._columns = columns
+        self._file = file
+        header = io.StringIO()
+        csv.writer(header, lineterminator="\r\n").writerow([column.name for column in columns])
+        file.write(header.getvalue().encode())
+
+    def write(self, frame: pl.DataFrame) -> None:
+        # Names of SQL columns may repeat, which frames cannot have: by position.
+        table = pa.Table.from_batches([_batch(frame, self._columns)])
+        typed = pl.from_arrow(table.rename_columns([f"c{i}" for i in range(len(self._columns))]))
+        assert isinstance(typed, pl.DataFrame)
+        buffer = io.BytesIO()
+        typed.write_csv(
+            buffer, include_header=False, line_terminator="\r\n", datetime_format="%Y-%m-%dT%H:%M:%S%.f%:z"
+        )
+        self._file.write(buffer.getbuffer())
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,108 @@
+"""From an export's request to something that can be read: checked at submission, and made again when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from broker.domain.answer import (
+    AnswerKind,
+    AnswerPart,
+    AnswerStatus,
+    Cost,
+    CostClass,
+    Exactness,
+    PartSource,
+)
+from broker.domain.fingerprint import fingerprint
+from broker.domain.plan import Plan
+from broker.domain.pool import PoolName
+from broker.domain.query import Query, SqlQuery
+from broker.domain.request import Basis, CallContext, Classification
+from broker.domain.terms import AnswerPolicy
+from broker.domain.values import ResultFormat
+from broker.domain.work import ExportWork, JobAsk
+from broker.pipeline.execute import live_status
+from broker.pipeline.routed import considered, refusal
+from broker.pipeline.stage import Question
+from broker.policy.admission_values import Quantiles
+from broker.policy.classify import Classified
+from broker.ports.store import SqlPlan
+
+Planner = Callable[[Query, CallContext, str], Plan]
+"""Resolves a query for the caller; the text is the query's path in the request, for its violations."""
+
+SqlGate = Callable[[CallContext, SqlQuery], Awaitable[SqlPlan]]
+"""Lets SQL pass, or raises."""
+
+Source = Plan | SqlPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Makes sources as the submitter may see them; raises BrokerError when they may not, or the question is wrong."""
+
+    plan: Planner
+    gate: SqlGate
+
+    async def check(self, context: CallContext, ask: JobAsk) -> None:
+        """What a submission is checked by."""
+        await self.make(context, ask)
+
+    async def make(self, context: CallContext, ask: JobAsk) -> Source:
+        """The source of an export."""
+        assert isinstance(ask.work, ExportWork)
+        source = ask.work.source
+        if isinstance(source, SqlQuery):
+            return await self.gate(context, source)
+        plan = self.plan(source, context, f"{ask.path}.query")
+        if (refused := refusal(plan, ask.policy)) is not None:
+            raise refused
+        return plan
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """When and where a source was read; ``lag`` of a replica in seconds."""
+
+    as_of: datetime
+    lag: float | None
+
+
+def status_of(
+    source: Source, policy: AnswerPolicy, reading: Reading, now: datetime, predicted_rows: int, actual: Cost
+) -> AnswerStatus:
+    """What the answer in an export is worth."""
+    if isinstance(source, SqlPlan):
+        part = AnswerPart(
+            PartSource.LIVE,
+            "primary" if reading.lag is None else "replica",
+            reading.as_of,
+            row_count=actual.row_count,
+            share=1.0,
+            replica_lag=reading.lag,
+        )
+        return AnswerStatus(
+            kind=AnswerKind.LIVE,
+            exactness=Exactness.EXACT,
+            as_of=reading.as_of,
+            staleness=max(0.0, (now - reading.as_of).total_seconds()) + (reading.lag or 0.0),
+            parts=(part,),
+            pool=PoolName.JOB.value,
+            actual=actual,
+            cost_class=CostClass.JOB,
+            answer_version=fingerprint(source.fingerprint, reading.as_of),
+        )
+    classified = Classified(
+        Classification(CostClass.JOB, PoolName.JOB, Basis.REQUEST),
+        Cost(row_count=predicted_rows),
+        Quantiles(),
+    )
+    question = Question("", source, policy, ResultFormat.ARROW, classified, considered(policy))
+    return live_status(question, reading.as_of, reading.lag, now, actual)
+
+
+def for_job(status: AnswerStatus, name: str, request_id: str) -> AnswerStatus:
+    """The status with the job that it belongs to."""
+    return replace(status, job=name, request_id=request_id)
