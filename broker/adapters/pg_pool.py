@@ -181,6 +181,11 @@ class PgPools:
             found.append(Capacity(tuple(names), wanted, most, reserved, max(0, used - own), limit))
         return tuple(found)
 
+    def usage(self, name: PoolName) -> tuple[int, int]:
+        """Connections of the pool that are open, and how many may be; none when the process has no such pool."""
+        pool = self._pools.get(name)
+        return (0, 0) if pool is None else (pool.get_size(), pool.get_max_size())
+
     async def aclose(self) -> None:
         """Waits for connections that are being given back, then closes all."""
         for forget in self._forget:

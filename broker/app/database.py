@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from broker.adapters.pg_pool import PgPools
 from broker.adapters.pg_snapshot import ReadLimits
 from broker.adapters.pg_store import PgStore
+from broker.adapters.sql.gate_rules import GateLimits
 from broker.app.loop import StartError
 from broker.app.options import connection_settings
 from broker.app.process import Process
@@ -29,7 +30,9 @@ class Database:
 
 
 @asynccontextmanager
-async def database(settings: Settings, names: Iterable[PoolName], process: Process) -> AsyncIterator[Database]:
+async def database(
+    settings: Settings, names: Iterable[PoolName], process: Process
+) -> AsyncIterator[Database]:
     """The store over the pools; PostgreSQL may still be down.
 
     Raises:
@@ -41,7 +44,8 @@ async def database(settings: Settings, names: Iterable[PoolName], process: Proce
     try:
         await _check(pools)
         reads = ReadLimits(read_bytes=settings.server.dashboard.max_scan_bytes)
-        yield Database(pools, PgStore(pools, process.clock, reads, process.telemetry))
+        gate = GateLimits() if settings.server.sql_enabled else None
+        yield Database(pools, PgStore(pools, process.clock, reads, gate, process.telemetry))
     finally:
         await pools.aclose()
 

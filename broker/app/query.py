@@ -16,8 +16,9 @@ from broker.pipeline.classified import Classifying
 from broker.pipeline.execute import Live
 from broker.pipeline.explain import Explainer
 from broker.pipeline.grids import GridCache
+from broker.pipeline.planner import Planner
 from broker.pipeline.service import QueryService
-from broker.pipeline.sql import SqlStream
+from broker.pipeline.sql import SqlGate, SqlStream
 from broker.pipeline.stage import Question
 from broker.pipeline.streamed import Limits, LiveStream
 from broker.policy.classify import Classifier, Run
@@ -46,7 +47,6 @@ def build_query_service(
     telemetry: Telemetry,
 ) -> QueryService:
     """The application's side of QueryService."""
-    catalog = Catalog(model)
     classifying = Classifying(Classifier(), clock)
     explore = settings.server.explore
     workers = settings.pools[PoolName.EXPLORATION].workers
@@ -62,8 +62,17 @@ def build_query_service(
         Live(store, aggregator, clock, observe),
         LiveStream(store, aggregator, clock, observe, limits),
     )
-    sql = SqlStream(
-        store, aggregator, admission, classifying, catalog, clock, limits, settings.server.sql_enabled, ids
-    )
+    gate = build_gate(settings, model, store)
+    sql = SqlStream(gate, store, aggregator, admission, classifying, clock, limits, ids)
     explainer = Explainer(store, classifying)
-    return QueryService(catalog, stacks, classifying, explainer, sql, GridCache(), telemetry)
+    return QueryService(build_planner(model, telemetry), stacks, classifying, explainer, sql, telemetry)
+
+
+def build_planner(model: Model, telemetry: Telemetry) -> Planner:
+    """Makes plans over the model."""
+    return Planner(Catalog(model), GridCache(), telemetry)
+
+
+def build_gate(settings: Settings, model: Model, store: QueryStore) -> SqlGate:
+    """Lets SQL pass, or refuses it."""
+    return SqlGate(store, Catalog(model), settings.server.sql_enabled)

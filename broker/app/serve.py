@@ -7,15 +7,16 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from broker.adapters.migrate import check_migrated
+from broker.aggregation.executor import WorkerPools
 from broker.app.database import Database, database
 from broker.app.jobs import Jobs, jobs
 from broker.app.options import authenticator, server_options
 from broker.app.process import Process, process
 from broker.app.query import build_admission, build_query_service
+from broker.app.stopping import until
 from broker.app.workers import workers
-from broker.aggregation.executor import WorkerPools
 from broker.config.settings import Settings
 from broker.domain.model import Model
 from broker.domain.pool import PoolName
@@ -86,26 +87,14 @@ async def run_server(
         own = await running.enter("process", process("broker", settings.telemetry))
         data = await running.enter("database", database(settings, POOLS, own.value), [own])
         crew = await running.enter("workers", workers(settings, POOLS, own.value), [own])
-        queue = await running.enter("jobs", jobs(settings, model, own.value), [own])
+        queue = await running.enter("jobs", jobs(settings.jobs, own.value), [own])
         server = Broker(settings, model, own.value, data.value, crew.value, queue.value, running, ready)
         running.start("server", server.run, [data, crew, queue])
         if stop is not None:
-            running.start("stop", _until(stop, running))
+            running.start("stop", partial(until, stop, running))
 
     with handled(program):
         await program.run(setup)
-
-
-def _until(stop: asyncio.Event, program: Program) -> Callable[[Stop], asyncio.Future[None]]:
-    async def wait(own: Stop) -> None:
-        asked = asyncio.create_task(stop.wait())
-        told = asyncio.create_task(own.wait())
-        await asyncio.wait({asked, told}, return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
-        told.cancel()
-        program.stop()
-
-    return lambda own: asyncio.ensure_future(wait(own))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,19 +157,16 @@ class Broker:
             authenticator(self.settings.auth), own.telemetry, own.clock, new_id, statuses, gate, options
         )
         defaults = AnswerPolicy()
-        job_servicer = JobServicer(self.jobs.service(query.plan), statuses, defaults, new_id)
+        job_servicer = JobServicer(self.jobs.service(query.plan, query.sql.gate), statuses, defaults, new_id)
         services = [
             QueryServicer(query, statuses, defaults, self.settings.server.max_panels).service(),
             job_servicer.service(),
-            CatalogServicer(query.catalog).service(),
+            CatalogServicer(query.plan.catalog).service(),
             AdminServicer(admin, job_servicer).service(),
             OperationsServicer(job_servicer.app, statuses, own.clock).service(),
         ]
-        checks = {QUERY_SERVICE: self.database.store.ping, JOB_SERVICE: self._jobs_ready}
+        checks = {QUERY_SERVICE: self.database.store.ping, JOB_SERVICE: self.jobs.ready}
         return Server(path, services, checks, options)
-
-    async def _jobs_ready(self) -> None:
-        await check_migrated(self.settings.jobs.dsn, "jobs")
 
 
 def new_id() -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from broker.domain.answer import Answer, AnswerStatus
 from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
 from broker.domain.plan import Plan
-from broker.domain.query import Query, SqlQuery
+from broker.domain.query import SqlQuery
 from broker.domain.request import (
     CallContext,
     DashboardAsk,
@@ -24,42 +24,26 @@ from broker.domain.request import (
 )
 from broker.domain.terms import AnswerPolicy
 from broker.domain.values import ResultFormat
-from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
 from broker.pipeline.explain import Explainer
-from broker.pipeline.grids import GridCache
+from broker.pipeline.planner import Planner
 from broker.pipeline.recipes import Recipes
 from broker.pipeline.sql import SqlStream
 from broker.pipeline.stage import Group, Outcome, Question
-from broker.policy.resolve import resolve_query
 from broker.telemetry.instruments import Telemetry
-from broker.telemetry.names import DATASET, SpanName
+from broker.telemetry.names import SpanName
 
 
 @dataclass(frozen=True, slots=True)
 class QueryService:
     """Answers dashboards, explorations and explanations."""
 
-    catalog: Catalog
+    plan: Planner
     recipes: Recipes
     classifying: Classifying
     explainer: Explainer
     sql: SqlStream
-    grids: GridCache
     telemetry: Telemetry
-
-    def plan(self, query: Query, context: CallContext, path: str = "query") -> Plan:
-        """The plan of a query as the caller may see it.
-
-        Raises:
-            BrokerError: DATASET_NOT_FOUND, or INVALID_REQUEST with every violation under ``path``.
-        """
-        dataset = self.catalog.dataset(query.dataset, context.principal)
-        with self.telemetry.span(SpanName.RESOLVE, attributes={DATASET: dataset.name}):
-            try:
-                return resolve_query(query, dataset, context.principal, context.received, self.grids)
-            except BrokerError as error:
-                raise invalid([v.under(path) for v in error.violations]) from None
 
     async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
         """One outcome for each panel. Raises the panels' error when none of them can be answered at all."""

@@ -43,20 +43,14 @@ GRANT = "sql"
 
 
 @dataclass(frozen=True, slots=True)
-class SqlStream:
-    """Answers SQL for principals that hold the grant ``sql``, where the server enables it."""
+class SqlGate:
+    """Lets SQL of principals that hold the grant ``sql`` pass, where the server enables it."""
 
     store: QueryStore
-    aggregator: Aggregator
-    admission: Admission
-    classifying: Classifying
     catalog: Catalog
-    clock: Clock
-    limits: Limits
     enabled: bool
-    ids: Iterator[int]
 
-    async def gate(self, context: CallContext, sql: SqlQuery) -> SqlPlan:
+    async def __call__(self, context: CallContext, sql: SqlQuery) -> SqlPlan:
         """The statement as it may run.
 
         Raises:
@@ -69,6 +63,20 @@ class SqlStream:
             text = f"The grant {GRANT!r} is needed to explore in SQL. Ask the operator for it."
             raise BrokerError(ErrorReason.PERMISSION_DENIED, text, metadata={"grant": GRANT})
         return await self.store.gate(sql, tuple(self.catalog.datasets(context.principal)), context.principal)
+
+
+@dataclass(frozen=True, slots=True)
+class SqlStream:
+    """Answers SQL that passes the gate."""
+
+    gate: SqlGate
+    store: QueryStore
+    aggregator: Aggregator
+    admission: Admission
+    classifying: Classifying
+    clock: Clock
+    limits: Limits
+    ids: Iterator[int]
 
     async def explore(
         self, context: CallContext, ask: ExploreAsk, sql: SqlQuery

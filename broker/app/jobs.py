@@ -1,0 +1,70 @@
+"""Opens the job database for a broker: the store, the hub of watchers, the result files."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from broker.adapters.migrate import check_migrated
+from broker.adapters.pg_jobs_open import PgJobs, open_jobs
+from broker.adapters.result_dir import DirectoryResults
+from broker.app.process import Process
+from broker.config.settings import JobSettings
+from broker.domain.state import JobQueueState
+from broker.jobs.hub import JobHub
+from broker.jobs.service import JobService, JobTerms
+from broker.jobs.sources import Planner, Sources, SqlGate
+
+COMPONENT = "jobs"
+"""Name of the job tables among the migrations."""
+CONNECTIONS = 4
+"""Connections to the job database; every statement on it is short."""
+
+
+@dataclass(slots=True)
+class Jobs:
+    """The jobs, seen from a broker."""
+
+    settings: JobSettings
+    process: Process
+    ports: PgJobs
+    hub: JobHub
+    migrated: bool = False
+
+    def service(self, plan: Planner, gate: SqlGate) -> JobService:
+        """The application's side of JobService."""
+        sources = Sources(plan, gate)
+        return JobService(
+            store=self.ports.store,
+            events=self.hub,
+            results=DirectoryResults(self.settings.result_dir),
+            checks={"export": sources.check},
+            clock=self.process.clock,
+            new_id=lambda: str(uuid.uuid4()),
+            terms=JobTerms(self.settings.max_attempts, self.settings.attempt_timeout),
+        )
+
+    async def queue_state(self) -> JobQueueState:
+        """The queue, for operators."""
+        return await self.ports.store.queue_state()
+
+    async def ready(self) -> None:
+        """Returns when the job tables are there; raises when they are not or cannot be reached."""
+        if not self.migrated:
+            await check_migrated(self.settings.dsn, COMPONENT)
+            self.migrated = True
+        await self.ports.store.versions([])
+
+
+@asynccontextmanager
+async def jobs(settings: JobSettings, process: Process) -> AsyncIterator[Jobs]:
+    """The jobs; their database may be unreachable, which every call then says."""
+    opened = open_jobs(
+        settings.dsn, connections=CONNECTIONS, clock=process.clock.monotonic, rng=process.random
+    )
+    async with opened as ports:
+        hub = JobHub(ports.store, ports.signals)
+        async with hub.running():
+            yield Jobs(settings, process, ports, hub)

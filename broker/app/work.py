@@ -1,0 +1,146 @@
+"""The job worker as a program: a lease, slots, the kinds of job, and their children."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+from broker.adapters.pg_jobs_open import PgJobs, open_jobs
+from broker.adapters.result_dir import DirectoryResults
+from broker.app.database import Database, database
+from broker.app.jobs import CONNECTIONS
+from broker.app.process import Process, process
+from broker.app.query import build_gate, build_planner
+from broker.app.stopping import until
+from broker.config.settings import Settings
+from broker.domain.model import Model
+from broker.domain.pool import PoolName
+from broker.domain.terms import AnswerPolicy
+from broker.jobs.attempt import Tools
+from broker.jobs.children import Children
+from broker.jobs.export import ExportKind
+from broker.jobs.lease import LeaseKeeper
+from broker.jobs.progress import ProgressBoard
+from broker.jobs.sources import Sources
+from broker.jobs.tracing import traced
+from broker.jobs.upkeep import Upkeep
+from broker.jobs.worker import Pace, Worker
+from broker.ports.jobs import WorkerIdentity
+from broker.runtime.lifecycle import Program, Stop
+from broker.runtime.signals import handled
+from broker.transport.decode_job import decode_job_spec
+
+POOLS = (PoolName.JOB, PoolName.ADMIN)
+"""Pools of a worker: exports read with one, estimates with the other."""
+
+
+async def run_worker(
+    settings: Settings,
+    model: Model,
+    *,
+    ready: Callable[[], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Works until a signal or ``stop``; ``ready`` is called once it looks for jobs.
+
+    Raises:
+        StartError: The configuration does not fit the database.
+        OSError: An address cannot be listened on.
+    """
+    program = Program()
+
+    async def setup(running: Program) -> None:
+        own = await running.enter("process", process("worker", settings.telemetry))
+        data = await running.enter("database", database(settings, POOLS, own.value), [own])
+        queue = await running.enter("jobs", _queue(settings, own.value), [own])
+        children = await running.enter("children", _children(settings), [own])
+        worker = build_worker(settings, model, own.value, data.value, queue.value, children.value)
+        running.start("worker", partial(_work, worker), [data, queue, children])
+        if stop is not None:
+            running.start("stop", partial(until, stop, running))
+        if ready is not None:
+            ready()
+
+    with handled(program):
+        await program.run(setup)
+
+
+async def _work(worker: Worker, stop: Stop) -> None:
+    """Runs the worker until told to stop; its own end, by a bug, ends the program."""
+    working = asyncio.create_task(worker.run())
+    asked = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+        worker.stop()
+        await working
+
+
+@asynccontextmanager
+async def _queue(settings: Settings, own: Process) -> AsyncIterator[PgJobs]:
+    opened = open_jobs(settings.jobs.dsn, connections=CONNECTIONS, clock=own.clock.monotonic, rng=own.random)
+    async with opened as ports:
+        yield ports
+
+
+@asynccontextmanager
+async def _children(settings: Settings) -> AsyncIterator[Children]:
+    children = Children(settings.pools[PoolName.JOB].worker_memory)
+    try:
+        yield children
+    finally:
+        children.kill_all()
+        await asyncio.to_thread(children.close)
+
+
+def build_worker(
+    settings: Settings, model: Model, own: Process, data: Database, ports: PgJobs, children: Children
+) -> Worker:
+    """The worker over the open parts."""
+    results = DirectoryResults(settings.jobs.result_dir)
+    sources = Sources(build_planner(model, own.telemetry), build_gate(settings, model, data.store))
+    export = ExportKind(sources, data.store, partial(decode_job_spec, defaults=AnswerPolicy()), own.clock)
+    tools = Tools(
+        queue=ports.queue,
+        results=results,
+        children=children,
+        board=ProgressBoard(ports.queue),
+        clock=own.clock,
+        rng=own.random,
+        retention=settings.jobs.retention,
+    )
+
+    def identity() -> WorkerIdentity:
+        return WorkerIdentity(
+            id=str(uuid.uuid4()),
+            host=socket.gethostname(),
+            process_id=os.getpid(),
+            build=own.identity.version,
+            slot_count=settings.jobs.slots,
+        )
+
+    lease = LeaseKeeper(
+        ports.lease, identity, settings.jobs.lease, clock=_sleepless, exit=os._exit, rng=own.random
+    )
+    return Worker(
+        {export.name: export},
+        tools,
+        slots=settings.jobs.slots,
+        lease=lease,
+        signals=ports.signals,
+        upkeep=Upkeep(ports.keeper, results, own.random, settings.jobs.record_retention),
+        pace=Pace(),
+        scope=traced(own.telemetry, own.clock),
+    )
+
+
+def _sleepless() -> float:
+    """Seconds of a clock that counts the time in which the machine sleeps, where there is one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

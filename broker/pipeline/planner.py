@@ -1,0 +1,37 @@
+"""From a question to a plan, as one caller may see the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.domain.errors import BrokerError, invalid
+from broker.domain.plan import Plan
+from broker.domain.query import Query
+from broker.domain.request import CallContext
+from broker.pipeline.catalog import Catalog
+from broker.pipeline.grids import GridCache
+from broker.policy.resolve import resolve_query
+from broker.telemetry.instruments import Telemetry
+from broker.telemetry.names import DATASET, SpanName
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Makes plans; relative ranges are resolved against the moment at which the call was received."""
+
+    catalog: Catalog
+    grids: GridCache
+    telemetry: Telemetry
+
+    def __call__(self, query: Query, context: CallContext, path: str = "query") -> Plan:
+        """The plan of a query; ``path`` is the query's place in the request.
+
+        Raises:
+            BrokerError: DATASET_NOT_FOUND, or INVALID_REQUEST with every violation under the path.
+        """
+        dataset = self.catalog.dataset(query.dataset, context.principal)
+        with self.telemetry.span(SpanName.RESOLVE, attributes={DATASET: dataset.name}):
+            try:
+                return resolve_query(query, dataset, context.principal, context.received, self.grids)
+            except BrokerError as error:
+                raise invalid([v.under(path) for v in error.violations]) from None
