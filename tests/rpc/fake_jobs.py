@@ -24,7 +24,9 @@ class FakeJobs:
     asks: list[JobAsk] = field(default_factory=list)
     listings: list[JobListing] = field(default_factory=list)
     reads: list[int] = field(default_factory=list)
+    watches: list[int] = field(default_factory=list)
     break_after: int = 0
+    break_watch: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def submit(self, context: CallContext, ask: JobAsk) -> Job:
@@ -75,10 +77,14 @@ class FakeJobs:
     ) -> AsyncGenerator[JobEvent, None]:
         job = await self.get(context, tenant, job_id)
         seen = after_revision
+        self.watches.append(seen)
         while True:
             if job.revision > seen:
                 seen = job.revision
                 yield JobEvent(job)
+            if self.break_watch:
+                self.break_watch = False
+                raise BrokerError(ErrorReason.STORE_UNAVAILABLE, "The job store is away.", retry_after=0.0)
             if job.state.final:
                 return
             async with self.changed:

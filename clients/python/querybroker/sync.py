@@ -1,0 +1,195 @@
+"""The synchronous client: the same calls, without an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+import grpc
+
+from querybroker import requests as r
+from querybroker.channel import Connection
+from querybroker.client import STREAM_TIMEOUT, TIMEOUT
+from querybroker.errors import QueryBrokerError
+from querybroker.requests import Format, Kind, Panel, Policy, Question
+from querybroker.result import Batch, Dashboard, Result
+from querybroker.stream import Exploration
+from querybroker.sync_jobs import SyncJobs, translated
+from querybroker.v1 import catalog_service_pb2, query_service_pb2
+from querybroker.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
+
+
+class Events(Protocol):
+    """A call whose responses are read one by one."""
+
+    def __next__(self) -> query_service_pb2.ExploreResponse:
+        """The next response."""
+        ...
+
+    def cancel(self) -> object:
+        """Ends the call."""
+        ...
+
+
+class SyncExploreStream(Exploration):
+    """Batches as they arrive: ``with broker.explore(...) as stream: for batch in stream: ...``."""
+
+    def __init__(self, call: Events) -> None:
+        super().__init__()
+        self._call = call
+
+    def __enter__(self) -> Self:
+        self._next(header=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._call.cancel()
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = self._next(header=False)
+        if batch is None:
+            raise StopIteration
+        return batch
+
+    def collect(self) -> Result:
+        """All rows at once."""
+        return self.result(list(self))
+
+    def _next(self, *, header: bool) -> Batch | None:
+        """The next batch, None at the end; with ``header`` returns as soon as the header is known."""
+        while not self.done and not (header and self.header is not None):
+            try:
+                event = next(self._call, None)
+            except grpc.RpcError as error:
+                raise QueryBrokerError.from_rpc_error(error) from error
+            batch = self.accept(event)
+            if batch is not None:
+                return batch
+        return None
+
+
+class SyncClient:
+    """Calls a broker; ``with SyncClient("localhost:50051") as broker: ...``.
+
+    Every method raises :class:`QueryBrokerError`. ``jobs`` keeps jobs.
+
+    Args:
+        target: A gRPC target: ``localhost:50051``, ``dns:///broker.example.com:443``, ``unix:/run/broker.sock``.
+        api_key: Sent with every call.
+        tls: True for TLS with the system's authorities, or the PEM text of others.
+        metadata: Sent with every call.
+        timeout: Seconds for calls that name none of their own.
+    """
+
+    def __init__(
+        self,
+        target: str = "localhost:50051",
+        *,
+        api_key: str = "",
+        tls: bool | bytes = False,
+        metadata: Iterable[tuple[str, str]] = (),
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self._connection = Connection(target, api_key, tls, tuple(metadata), timeout)
+        options, credentials = self._connection.options(), self._connection.credentials()
+        if credentials is None:
+            self.channel = grpc.insecure_channel(target, options)
+        else:
+            self.channel = grpc.secure_channel(target, credentials, options)
+        self._queries = QueryServiceStub(self.channel)
+        self._catalog = CatalogServiceStub(self.channel)
+        self.jobs = SyncJobs(self.channel, self._connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channel; calls under way are cancelled."""
+        self.channel.close()
+
+    def ask(
+        self,
+        question: Panel,
+        *,
+        policy: Policy = None,
+        format: Format = "columns",
+        timeout: float | None = None,
+    ) -> Result:
+        """Answers one query, as a dashboard of one panel."""
+        request = r.dashboard_request({r.ONLY: question}, policy, format, "")
+        with translated():
+            response = self._queries.Dashboard(request, **self._connection.unary(request.request_id, timeout))
+        return r.only_result(response)
+
+    def dashboard(
+        self,
+        panels: Mapping[str, Panel],
+        *,
+        policy: Policy = None,
+        format: Format = "columns",
+        dashboard_id: str = "",
+        timeout: float | None = None,
+    ) -> Dashboard:
+        """Answers 1 to 64 panels, by id, the live ones from one snapshot. A panel may fail alone."""
+        request = r.dashboard_request(panels, policy, format, dashboard_id)
+        with translated():
+            response = self._queries.Dashboard(request, **self._connection.unary(request.request_id, timeout))
+        return Dashboard(response)
+
+    def explore(
+        self,
+        question: Question,
+        *,
+        policy: Policy = None,
+        format: Format = "columns",
+        max_rows: int = 0,
+        max_bytes: int = 0,
+        timeout: float | None = STREAM_TIMEOUT,
+    ) -> SyncExploreStream:
+        """Streams the answer of a query, or of SQL where the server enables it."""
+        request = r.explore_request(question, policy, format, max_rows, max_bytes)
+        given = self._connection.stream(request.request_id, timeout)
+        return SyncExploreStream(self._queries.Explore(request, **given))
+
+    def explain(
+        self,
+        question: Question,
+        *,
+        policy: Policy = None,
+        kind: Kind = "explore",
+        timeout: float | None = None,
+    ) -> query_service_pb2.ExplainResponse:
+        """Tells how a query would be answered, without answering it."""
+        request = r.explain_request(question, policy, kind)
+        with translated():
+            return self._queries.Explain(request, **self._connection.unary(timeout=timeout))
+
+    def datasets(self, *, timeout: float | None = None) -> list[catalog_service_pb2.Dataset]:
+        """The datasets that may be queried, without their members."""
+        found: list[catalog_service_pb2.Dataset] = []
+        request = catalog_service_pb2.ListDatasetsRequest()
+        while True:
+            with translated():
+                page = self._catalog.ListDatasets(request, **self._connection.unary(timeout=timeout))
+            found.extend(page.datasets)
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return found
+
+    def dataset(self, name: str, *, timeout: float | None = None) -> catalog_service_pb2.Dataset:
+        """One dataset with its dimensions and measures."""
+        with translated():
+            given = self._connection.unary(timeout=timeout)
+            return self._catalog.GetDataset(r.dataset_request(name), **given).dataset
