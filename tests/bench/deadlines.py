@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import asyncpg
 import grpc
 import grpc.aio
-import yaml
 
 from querybroker.v1 import admin_service_pb2, admin_service_pb2_grpc, query_pb2, query_service_pb2
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
@@ -28,8 +27,8 @@ from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 if TYPE_CHECKING:
     from querybroker.v1.query_service_pb2_grpc import QueryServiceAsyncStub
 from tests.bench import harness
-from tests.bench.parts.place import CHANNEL, flights_database
-from tests.support.server import FLIGHTS_MODEL, RunningBroker, running_broker
+from tests.bench.parts.place import CHANNEL, extended_model, flights_database
+from tests.support.server import RunningBroker, running_broker
 
 DEADLINE = 0.3
 SETTLE = 0.5
@@ -51,7 +50,7 @@ def ordinary(rng: random.Random) -> query_service_pb2.DashboardRequest:
     panels = []
     for _ in range(rng.randint(1, 4)):
         dimensions = rng.sample(["carrier", "origin", "dest", "tailnum"], rng.randint(0, 3))
-        measures = rng.sample(["flights", "total_distance", "avg_departure_delay", "approx_tails"], 2)
+        measures = rng.sample(["flights", "miles", "dep_delay", "median_delay"], 2)
         query = query_pb2.Query(dataset="flights", measures=measures, dimensions=dimensions)
         panels.append(query_service_pb2.Panel(query=query))
     return query_service_pb2.DashboardRequest(panels=panels)
@@ -172,11 +171,8 @@ async def measure(options: harness.Options) -> harness.Report:
     async with flights_database() as (_, dsn):
         outside = await asyncpg.connect(dsn)
         await outside.execute(VIEW)
-        model = yaml.safe_load(FLIGHTS_MODEL.read_text())
-        model["datasets"]["slow"] = SLOW
         with tempfile.TemporaryDirectory(prefix="deadlines-") as home:
-            config = Path(home) / "broker.yaml"
-            config.write_text(yaml.safe_dump(model, sort_keys=False))
+            config = extended_model(Path(home), {"slow": SLOW})
             manager = running_broker(dsn, Path(home), config=config)
             broker = await asyncio.to_thread(manager.__enter__)
             try:

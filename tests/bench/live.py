@@ -25,7 +25,7 @@ SELECT carrier, origin, count(*), sum(distance), avg(dep_delay::float8)
 FROM flights WHERE time_hour >= $1 AND time_hour < $2
 GROUP BY carrier, origin ORDER BY carrier COLLATE "C", origin COLLATE "C"
 """
-MEASURES = ("flights", "total_distance", "avg_departure_delay")
+MEASURES = ("flights", "miles", "dep_delay")
 CALLERS = 8
 
 

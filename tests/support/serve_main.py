@@ -1,6 +1,6 @@
-"""Runs a broker for tests: ``python -m tests.support.serve_main CONFIG OVERRIDES READY_FD``.
+"""Runs a broker or a worker for tests: ``python -m tests.support.serve_main ROLE CONFIG OVERRIDES READY_FD``.
 
-Writes the address and the metrics address as one JSON line to the file descriptor once the server answers.
+Writes one JSON line to the file descriptor once it is ready: a broker its address and metrics address.
 """
 
 from __future__ import annotations
@@ -11,18 +11,29 @@ import sys
 from pathlib import Path
 
 from broker.app.loop import run
-from broker.app.serve import ServerInfo, run_server
 from broker.config.loader import load
 
 
 def main() -> int:
-    """Serve until SIGTERM."""
-    config, overrides, ready_fd = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
+    """Serve or work until SIGTERM."""
+    role, config, overrides, ready_fd = (
+        sys.argv[1],
+        Path(sys.argv[2]),
+        json.loads(sys.argv[3]),
+        int(sys.argv[4]),
+    )
     loaded = load(config, os.environ, overrides)
 
-    def ready(info: ServerInfo) -> None:
+    def ready(info: object = None) -> None:
         with os.fdopen(ready_fd, "w") as pipe:
-            pipe.write(json.dumps({"address": info.address, "metrics": info.metrics_address}) + "\n")
+            told = {name: getattr(info, name, "") for name in ("address", "metrics_address")}
+            pipe.write(json.dumps(told) + "\n")
+
+    if role == "worker":
+        from broker.app.work import run_worker
+
+        return run(run_worker(loaded.settings, loaded.model, ready=ready))
+    from broker.app.serve import run_server
 
     return run(run_server(loaded.settings, loaded.model, ready=ready))
 

@@ -41,9 +41,14 @@ class RunningBroker:
 
 @contextmanager
 def running_broker(
-    dsn: str, home: Path, *, config: Path = FLIGHTS_MODEL, overrides: Mapping[str, object] | None = None
+    dsn: str,
+    home: Path,
+    *,
+    config: Path = FLIGHTS_MODEL,
+    overrides: Mapping[str, object] | None = None,
+    role: str = "serve",
 ) -> Iterator[RunningBroker]:
-    """Starts a broker on a free port for the database, and ends it with everything that it started."""
+    """Starts a broker on a free port (or a worker) for the database, and ends it with everything that it started."""
     settings: dict[str, object] = {
         "database.dsn": dsn,
         "server.port": 0,
@@ -53,7 +58,7 @@ def running_broker(
         **(overrides or {}),
     }
     home.mkdir(parents=True, exist_ok=True)
-    log = home / "broker.log"
+    log = home / f"{role}.log"
     reader, writer = os.pipe()
     command = [
         sys.executable,
@@ -68,7 +73,7 @@ def running_broker(
         os.close(writer)
         try:
             info = _wait(ready, process, log)
-            yield RunningBroker(info["address"], info["metrics"], process, log)
+            yield RunningBroker(info["address"], info["metrics_address"], process, log)
         finally:
             _end(process)
 

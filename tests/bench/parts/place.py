@@ -12,12 +12,13 @@ from pathlib import Path
 import asyncpg
 import grpc
 import grpc.aio
+import yaml
 
 from broker.adapters.migrate import migrate
 from broker.demo.embedded import EmbeddedPostgres
 from broker.demo.flights import load_flights
 from broker.demo.install import reachable_data_dir
-from tests.support.server import RunningBroker, running_broker
+from tests.support.server import FLIGHTS_MODEL, RunningBroker, running_broker
 
 KEPT = Path(tempfile.gettempdir()) / "querybroker-bench"
 """Outside the checkout, so that a clean clone stays clean; made again when it is gone."""
@@ -57,14 +58,26 @@ async def flights_database(copies: int = 1) -> AsyncIterator[tuple[EmbeddedPostg
         await asyncio.to_thread(postgres.stop)
 
 
+def extended_model(home: Path, datasets: Mapping[str, object]) -> Path:
+    """The model of the flights with more datasets, as a file in ``home``."""
+    model = yaml.safe_load(FLIGHTS_MODEL.read_text())
+    model["datasets"].update(datasets)
+    config = home / "broker.yaml"
+    config.write_text(yaml.safe_dump(model, sort_keys=False))
+    return config
+
+
 @asynccontextmanager
 async def flights_broker(
-    copies: int = 1, overrides: Mapping[str, object] | None = None
+    copies: int = 1,
+    overrides: Mapping[str, object] | None = None,
+    datasets: Mapping[str, object] | None = None,
 ) -> AsyncIterator[Place]:
-    """A broker in a process of its own over the flights."""
+    """A broker in a process of its own over the flights; ``datasets`` are added to its model."""
     async with flights_database(copies) as (postgres, dsn):
         with tempfile.TemporaryDirectory(prefix="broker-") as home:
-            manager = running_broker(dsn, Path(home), overrides=overrides)
+            config = extended_model(Path(home), datasets or {})
+            manager = running_broker(dsn, Path(home), config=config, overrides=overrides)
             running = await asyncio.to_thread(manager.__enter__)
             try:
                 yield Place(dsn, running, postgres)

@@ -9,19 +9,15 @@ import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 import grpc
 import pytest
-from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from broker.telemetry import catalog, setup
 from broker.telemetry.names import SpanName
 from broker.telemetry.options import LogFormat, TelemetryOptions
+from tests.support.collector import Collector, collecting, plain
 from tests.support.telemetry import record_everything
 
 METHOD = "querybroker.v1.QueryService/Dashboard"
@@ -34,47 +30,10 @@ print(json.dumps({"traceparent": sys.argv[1], "start": start, "end": time.time_n
 """
 
 
-@dataclass
-class Collector:
-    """What an OpenTelemetry collector would have received."""
-
-    port: int = 0
-    spans: dict[str, Span] = field(default_factory=dict)
-    resource: dict[str, Any] = field(default_factory=dict)
-    metrics: set[str] = field(default_factory=set)
-    headers: dict[str, str] = field(default_factory=dict)
-
-    async def Export(  # noqa: N802 - the name in the protocol
-        self, request: Any, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> Any:
-        self.headers = {key: str(value) for key, value in context.invocation_metadata() or ()}
-        if isinstance(request, trace_service_pb2.ExportTraceServiceRequest):
-            for resource in request.resource_spans:
-                self.resource = plain(resource.resource.attributes)
-                for scope in resource.scope_spans:
-                    self.spans.update({span.name: span for span in scope.spans})
-            return trace_service_pb2.ExportTraceServiceResponse()
-        for measured in request.resource_metrics:
-            for scope in measured.scope_metrics:
-                self.metrics.update(metric.name for metric in scope.metrics)
-        return metrics_service_pb2.ExportMetricsServiceResponse()
-
-
-def plain(attributes: Any) -> dict[str, Any]:
-    pairs: list[KeyValue] = list(attributes)
-    return {pair.key: getattr(pair.value, str(pair.value.WhichOneof("value"))) for pair in pairs}
-
-
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
-    received = Collector()
-    server = grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(received, server)  # type: ignore[no-untyped-call] # generated
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(received, server)  # type: ignore[no-untyped-call] # generated
-    received.port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield received
-    await server.stop(None)
+    async with collecting() as received:
+        yield received
 
 
 @pytest.fixture(autouse=True)
