@@ -134,7 +134,7 @@ class Broker:
         own = self.process
 
         def resources(pool: PoolName) -> PoolResources:
-            connections, crew = self.database.pools.usage(pool), self.crew.usage(pool)
+            connections, crew = self.database.pools.usage(pool), self.crew.stats()[pool]
             return PoolResources(
                 connection_count=connections[0],
                 connection_limit=connections[1],
