@@ -13,6 +13,8 @@ from broker.domain.answer import AnswerKind, AnswerStatus
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.request import CallContext
 
+RESPONSE_LIMIT = "querybroker-max-response-bytes"
+"""Metadata in which a caller says how large a response it receives."""
 M = TypeVar("M", bound=Message)
 _KINDS = list(AnswerKind)
 

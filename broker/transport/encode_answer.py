@@ -10,6 +10,7 @@ from google.rpc.status_pb2 import Status
 from broker.domain.answer import Answer, AnswerStatus, Batch
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.request import DashboardOutcome, ExploreHeader, PanelOutcome
+from broker.transport.call import RESPONSE_LIMIT
 from broker.transport.encode_status import (
     encode_columns,
     encode_cost,
@@ -84,12 +85,12 @@ def _error(panel_id: str, error: BrokerError, describe: Describe) -> _Encoded:
 
 def too_large(size: int, limit: int, what: str) -> BrokerError:
     """The error for bytes that the caller could not receive."""
-    return BrokerError(
-        ErrorReason.RESULT_TOO_LARGE,
-        f"The result has {size} bytes, more than fits into {what}, which may have {limit}. "
-        "Select fewer groups, set a limit, or use Explore or SubmitJob.",
-        metadata={"byte_count": str(size), "byte_limit": str(limit)},
+    text = (
+        f"The result has {size} bytes, more than the {limit} that fit into {what}. Select fewer groups, set a limit, "
+        f"or use Explore or SubmitJob. Callers that receive more say so in the metadata {RESPONSE_LIMIT}."
     )
+    metadata = {"byte_count": str(size), "byte_limit": str(limit)}
+    return BrokerError(ErrorReason.RESULT_TOO_LARGE, text, metadata=metadata)
 
 
 def encode_header(header: ExploreHeader, request_id: str) -> bytes:

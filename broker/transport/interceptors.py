@@ -28,7 +28,7 @@ from broker.ports.clock import Clock
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.spans import ServerCall
 from broker.transport.access import log_call
-from broker.transport.call import Call, Endpoint, Streaming
+from broker.transport.call import RESPONSE_LIMIT, Call, Endpoint, Streaming
 from broker.transport.decode_values import is_uuid
 from broker.transport.drain import Gate
 from broker.transport.options import ServerOptions
@@ -37,7 +37,6 @@ from broker.transport.status import Refusal, Statuses
 PREFIX = "querybroker-"
 REQUEST_ID = "x-request-id"
 CRITICALITY = f"{PREFIX}criticality"
-RESPONSE_LIMIT = f"{PREFIX}max-response-bytes"
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 _LOG = logging.getLogger(__name__)
 
@@ -189,7 +188,7 @@ class CallPath:
             ),
             min(
                 self.options.max_send_bytes,
-                _number(arrival.metadata.get(RESPONSE_LIMIT, ""), self.options.max_send_bytes),
+                _number(arrival.metadata.get(RESPONSE_LIMIT, ""), self.options.assumed_receive_bytes),
             ),
         )
         return await respond(arrival.call, arrival.message)

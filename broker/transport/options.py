@@ -44,10 +44,11 @@ class ServerOptions:
     """How the server listens.
 
     ``address`` is ``host:port`` (port 0 takes a free one) or ``unix:path``. ``limits`` are by method name. Sizes are in
-    bytes, times in seconds. ``reuse_port`` lets several processes share the port, for the deliberate multi-process
-    mode only: with it a second server binds silently. ``connection_age`` spreads connections over replicas (the library
-    adds 10 % of jitter); streams that outlive it have ``connection_grace``. ``max_calls`` is a backstop far above
-    every admission limit, for it refuses without details.
+    bytes, times in seconds. ``assumed_receive_bytes`` is the largest response that a caller is taken to receive when it
+    says nothing: what gRPC's libraries allow unless told otherwise. ``reuse_port`` lets several processes share the
+    port, for the deliberate multi-process mode only: with it a second server binds silently. ``connection_age`` spreads
+    connections over replicas (the library adds 10 % of jitter); streams that outlive it have ``connection_grace``.
+    ``max_calls`` is a backstop far above every admission limit, for it refuses without details.
     """
 
     address: str = "127.0.0.1:50051"
@@ -56,6 +57,7 @@ class ServerOptions:
     reuse_port: bool = False
     max_receive_bytes: int = 4 * MIB
     max_send_bytes: int = 32 * MIB
+    assumed_receive_bytes: int = 4 * MIB
     limits: Mapping[str, TimeLimits] = field(default_factory=lambda: DEFAULT_LIMITS)
     other_limits: TimeLimits = OTHER_LIMITS
     max_streams: int = 1_000

@@ -6,6 +6,7 @@ from broker.domain.answer import AnswerKind, DegradationReason
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.request import CallContext, DashboardAsk, DashboardOutcome, PanelOutcome
 from broker.domain.terms import CacheMode, Consistency
+from querybroker import Client
 from querybroker.v1 import answer_pb2, policy_pb2, query_pb2, query_service_pb2
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.rpc.fakes import NOON, answer, encoded_table
@@ -97,6 +98,17 @@ async def test_tables_that_the_caller_cannot_receive_are_replaced_largest_first(
     assert [p.HasField("error") for p in response.panels] == [False, False, True]
     assert "Explore" in response.panels[2].error.message
     assert response.panels[2].panel_id == "larger"
+
+
+async def test_callers_that_say_nothing_are_taken_to_receive_what_libraries_allow(broker: Serving) -> None:
+    async def large(context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
+        return DashboardOutcome((PanelOutcome(ask.panels[0].panel_id, answer(2_000_000)),))
+
+    broker.queries.on_dashboard = large
+    (panel,) = (await QueryServiceStub(broker.channel).Dashboard(request("a"))).panels
+    assert "querybroker-max-response-bytes" in panel.error.message
+    async with Client(broker.address) as client:
+        assert len(await client.ask(QUERY)) == 2_000_000
 
 
 async def test_a_stream_is_a_header_batches_in_order_and_a_status(broker: Serving) -> None:
