@@ -50,7 +50,7 @@ class QueryService:
         planned = [self._panel(panel, ask, context) for panel in ask.panels]
         questions = tuple(q for q in planned if isinstance(q, Question))
         if not questions:
-            raise _joint([q for q in planned if isinstance(q, BrokerError)])
+            raise _joint(planned)
         group = Group(
             context,
             RequestKind.DASHBOARD,
@@ -60,6 +60,8 @@ class QueryService:
         )
         answered = iter(await self.recipes.dashboard(group))
         outcomes = [next(answered) if isinstance(q, Question) else q for q in planned]
+        if not any(isinstance(outcome, Answer) for outcome in outcomes):
+            raise _joint(outcomes)
         for outcome in outcomes:
             if isinstance(outcome, Answer):
                 self._count(context, outcome.status)
@@ -124,10 +126,11 @@ def _panel_outcome(panel: PanelAsk, outcome: Outcome, context: CallContext) -> P
     return PanelOutcome(panel.panel_id, outcome)
 
 
-def _joint(errors: Sequence[BrokerError]) -> BrokerError:
-    """One error for panels that all failed: their violations together, or the first of another kind."""
-    others = [e for e in errors if e.reason is not ErrorReason.INVALID_REQUEST]
-    if others:
-        return others[0]
-    violations: list[Violation] = [v for e in errors for v in e.violations]
+def _joint(outcomes: Sequence[object]) -> BrokerError:
+    """One error for panels that all failed: the first that is not the request's own fault, or all its violations."""
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BrokerError)]
+    for error in errors:
+        if error.reason is not ErrorReason.INVALID_REQUEST:
+            return error
+    violations: list[Violation] = [v for error in errors for v in error.violations]
     return invalid(violations)
