@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pyarrow import compute
 
 from broker.aggregation import packing, wire
 from broker.aggregation.arrow import array, ipc_stream
@@ -83,10 +84,14 @@ def _values(series: pl.Series, column: Column) -> wire.Parts:
 
 
 def _dictionary(series: pl.Series) -> wire.Parts:
-    encoded = array(series, _TEXT).dictionary_encode()
-    indices = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.uint64)
+    encoded = compute.dictionary_encode(array(series, _TEXT))
+    indices = encoded.indices
+    _, data = indices.buffers()  # `to_numpy` and `fill_null` would import pandas, where it is installed
+    codes = np.frombuffer(data, np.int32)[indices.offset : indices.offset + len(indices)]
+    if series.null_count():
+        codes = np.where(series.is_not_null().to_numpy(), codes, 0)
     words = pl.Series(encoded.dictionary, dtype=pl.String())
-    return [_strings(DICTIONARY, words), *wire.packed(INDICES, packing.varints(indices))]
+    return [_strings(DICTIONARY, words), *wire.packed(INDICES, packing.varints(codes.astype(np.uint64)))]
 
 
 _TEXT = Column("", DataType.STRING)

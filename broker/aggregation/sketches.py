@@ -37,7 +37,7 @@ def build(values: pl.DataFrame, keys: Sequence[str], leaf: Leaf) -> pl.DataFrame
         groups = _grouped(values, keys, [VALUE, WEIGHT])
         pairs = zip(groups.get_column(VALUE), groups.get_column(WEIGHT), strict=True)
         sketches = [_percentile(group.to_numpy(), weights.to_numpy()) for group, weights in pairs]
-    return groups.select(keys).with_columns(pl.Series(column, sketches, pl.Binary()))
+    return pl.DataFrame([*groups.select(keys).get_columns(), pl.Series(column, sketches, pl.Binary())])
 
 
 def unite(groups: pl.Series, kind: MeasureKind) -> pl.Series:
@@ -54,12 +54,15 @@ def estimate(sketches: pl.Series, leaf: Leaf) -> pl.Series:
     if leaf.measure.kind is MeasureKind.APPROX_DISTINCT:
         counts = [0 if s is None else round(hll_sketch.deserialize(s).get_estimate()) for s in sketches]
         return pl.Series(sketches.name, counts, pl.Int64())
-    rank = leaf.measure.percentile
-    quantiles = [
-        None if s is None else kll_doubles_sketch.deserialize(s).get_quantile(rank, inclusive=True)
-        for s in sketches
-    ]
+    quantiles = [None if s is None else _quantile(s, leaf.measure.percentile) for s in sketches]
     return pl.Series(sketches.name, quantiles, pl.Float64())
+
+
+def _quantile(serialized: bytes, rank: float) -> float | None:
+    sketch = kll_doubles_sketch.deserialize(serialized)
+    return (
+        None if sketch.is_empty() else float(sketch.get_quantile(rank, inclusive=True))
+    )  # empty after NaN alone
 
 
 def _grouped(values: pl.DataFrame, keys: Sequence[str], wanted: Sequence[str]) -> pl.DataFrame:

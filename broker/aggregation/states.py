@@ -140,7 +140,7 @@ def _scale(column: pl.Series) -> int:
 
 def _guard(column: pl.Series) -> pl.Expr:
     """A second sum in a type that holds it: exact for integers, approximate for decimals."""
-    wider = pl.Float64() if isinstance(column.dtype, pl.Decimal) else pl.Int128()
+    wider = pl.Int128() if column.dtype == pl.Int64 else pl.Float64()
     return pl.col(column.name).cast(wider).sum()
 
 

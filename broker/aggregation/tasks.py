@@ -1,0 +1,74 @@
+"""What worker processes are asked to do. Pure functions of values; the executor names them by reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from broker.aggregation import encode, kernels
+from broker.aggregation.arrow import ipc_stream
+from broker.aggregation.framing import Encoded
+from broker.domain.plan import Block, CsvBlock, Finish, Rows, ScanResult
+from broker.domain.values import Column, DataType, ResultFormat
+
+BATCH_BYTES = 1 << 20
+"""Aim for the size of one batch."""
+BATCH_ROWS = 1 << 16
+
+
+def table(results: Sequence[ScanResult], finish: Finish, encoding: ResultFormat) -> tuple[Encoded, ...]:
+    """The whole answer as one serialized ``Table``."""
+    frame = kernels.answer(results, finish)
+    return (Encoded(frame.height, encode.table(frame, finish.columns, encoding)),)
+
+
+def batches(results: Sequence[ScanResult], finish: Finish, encoding: ResultFormat) -> tuple[Encoded, ...]:
+    """The whole answer as serialized ``RowBatch`` messages of about ``BATCH_BYTES``; none for no rows."""
+    frame = kernels.answer(results, finish)
+    if frame.is_empty():
+        return ()
+    width = max(1, int(frame.estimated_size()) // frame.height)
+    step = max(1, min(BATCH_ROWS, BATCH_BYTES // width))
+    parts: list[Encoded] = []
+    for start in range(0, frame.height, step):
+        parts += _bounded(frame.slice(start, step), finish.columns, encoding)
+    return tuple(parts)
+
+
+def batch(
+    block: Block, finish: Finish | None, columns: Sequence[Column], encoding: ResultFormat
+) -> tuple[Encoded, ...]:
+    """One block of a pushed-down plan, or of SQL rows, as one serialized ``RowBatch``."""
+    frame = kernels.rows(block, finish, columns)
+    return (Encoded(frame.height, encode.row_batch(frame, columns, encoding)),)
+
+
+def arrow_block(block: Block, finish: Finish | None, columns: Sequence[Column]) -> tuple[Encoded, ...]:
+    """One block of a pushed-down plan, or of SQL rows, as an Arrow IPC stream."""
+    frame = kernels.rows(block, finish, columns)
+    return (Encoded(frame.height, ipc_stream(frame, columns)),)
+
+
+def arrow_answer(results: Sequence[ScanResult], finish: Finish) -> tuple[Encoded, ...]:
+    """The whole answer as an Arrow IPC stream."""
+    frame = kernels.answer(results, finish)
+    return (Encoded(frame.height, ipc_stream(frame, finish.columns)),)
+
+
+def warm_up() -> None:
+    """Runs every engine once, so that no request pays for their first use."""
+    columns = (Column("c0", DataType.INT64), Column("c1", DataType.STRING), Column("c2", DataType.DOUBLE))
+    for encoding in ResultFormat:
+        batch(CsvBlock(columns, b"1,a,0.5\n,,\n"), None, columns, encoding)
+    frame = kernels.rows(Rows(columns, ((1, "a", 0.5),)), None, columns)
+    frame.group_by("c0").agg(pl.col("c2").sum()).join(frame, on="c0", how="left", nulls_equal=True).sort("c0")
+
+
+def _bounded(frame: pl.DataFrame, columns: Sequence[Column], encoding: ResultFormat) -> list[Encoded]:
+    """The rows as one batch, or halved until batches are small; rows of very different size need that."""
+    data = encode.row_batch(frame, columns, encoding)
+    if len(data) <= 2 * BATCH_BYTES or frame.height == 1:
+        return [Encoded(frame.height, data)]
+    half = frame.height // 2
+    return [*_bounded(frame.head(half), columns, encoding), *_bounded(frame.slice(half), columns, encoding)]
