@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -61,24 +62,25 @@ class Lease:
 
         COMMIT of a failed transaction rolls back; a statement that is being cancelled is waited for first.
         """
-        connection = self.connection
         try:
-            if not connection.is_closed():
-                async with asyncio.timeout(patience):
-                    await connection.execute("COMMIT")
+            async with asyncio.timeout(patience):
+                await self.connection.execute("COMMIT")
+            clean = not self.connection.is_in_transaction()
         except Exception:  # noqa: BLE001 - whatever went wrong, the connection must not be used again
-            connection.terminate()
-        else:
-            if not connection.is_closed() and connection.is_in_transaction():
-                connection.terminate()
-        finally:
-            await self._pool.release(self.connection)
+            clean = False
+        if not clean:
+            self._terminate()
+        await self._pool.release(self.connection)
 
     async def expire(self) -> None:
         """Closes the connection, and all idle ones of the pool on their next use."""
-        self.connection.terminate()
+        self._terminate()
         await self._pool.expire_connections()
         await self._pool.release(self.connection)
+
+    def _terminate(self) -> None:
+        with suppress(asyncpg.InterfaceError):  # the pool has taken a lost connection back by itself
+            self.connection.terminate()
 
 
 def configure_with(
