@@ -64,6 +64,7 @@ def running_broker(
         sys.executable,
         "-m",
         "tests.support.serve_main",
+        role,
         str(config),
         json.dumps(settings),
         str(writer),
