@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlglot import Dialect, exp
 from sqlglot.errors import SqlglotError
+from sqlglot.tokenizer_core import TokenType
 
 from broker.adapters.sql.types import cast, is_atom, typed
 from broker.adapters.sql.values import DIALECT, MARK, Places
@@ -44,11 +45,12 @@ def parse_expression(text: str) -> exp.Expr:
     dialect = Dialect.get_or_raise(DIALECT)
     try:
         parsed = dialect.parse_into(exp.Condition, text)
-        commented = any(token.comments for token in dialect.tokenize(text))
+        tokens = dialect.tokenize(text)
     except SqlglotError as error:
         raise ModelSqlError(f"not an SQL expression: {text!r}") from error
-    if len(parsed) != 1 or parsed[0] is None or commented:
-        raise ModelSqlError(f"not one SQL expression without comments: {text!r}")
+    strange = any(token.comments or token.token_type is TokenType.L_BRACE for token in tokens)
+    if len(parsed) != 1 or parsed[0] is None or strange:
+        raise ModelSqlError(f"not one SQL expression without comments and braces: {text!r}")
     return parsed[0]
 
 

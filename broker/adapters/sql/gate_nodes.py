@@ -78,7 +78,7 @@ def check_nodes(tree: exp.Expr, limits: GateLimits) -> Iterator[Violation]:
 
 
 def _refused(node: exp.Expr) -> Violation:
-    if isinstance(node, exp.Func) and not isinstance(node, (exp.Connector, exp.Array)):
+    if isinstance(node, exp.Func) and not isinstance(node, (exp.Binary, exp.Array)):
         name = _name(node)
         return violation(f"the function {name}() is not allowed", "SQL_FUNCTION", node)
     return violation(f"{_words(type(node).__name__)} is not allowed; write one SELECT", "SQL_FORM", node)
