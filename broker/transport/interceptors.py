@@ -198,8 +198,14 @@ class CallPath:
         return tuple((f"{PREFIX}{name}", value) for name, value in notes.items())
 
     def _cancelled(self, arrival: _Arrival, span: ServerCall) -> None:
-        """A deadline of the caller arrives as a cancellation too; the clock tells them apart."""
-        late = arrival.deadline is not None and arrival.deadline.remaining(self.clock.monotonic()) < 0.002
+        """A deadline of the caller arrives as a cancellation too; the clock tells them apart.
+
+        The wire rounds long timeouts up by as much as a hundredth, so the caller's own may pass that much earlier.
+        """
+        late = False
+        if arrival.deadline is not None:
+            given = arrival.deadline.at - arrival.started
+            late = arrival.deadline.remaining(self.clock.monotonic()) < max(0.005, given * 0.015)
         self._finished(arrival, span, "DEADLINE_EXCEEDED" if late else "CANCELLED")
 
     def _finished(self, arrival: _Arrival, span: ServerCall, code: str, reason: str = "") -> None:

@@ -21,6 +21,8 @@ from broker.domain.errors import BrokerError, ErrorReason, Violation
 DOMAIN = "querybroker.v1"
 MAX_STATUS = 4_600
 """Bytes of a serialized status; its trailer is a third longer, and all trailers stay below 8 KiB."""
+MIN_DELAY = 0.001
+"""Seconds. A pushback of 0 ms makes the library of grpcio 1.85 wait until the deadline instead of retrying at once."""
 MAX_MESSAGE = 400
 MAX_TEXT = 256
 MAX_METADATA = 16
@@ -129,7 +131,7 @@ class Statuses:
         delay = error.retry_after if error.retry_after is not None else rule.delay
         if delay is None or rule.retry is Retry.NO:
             return None
-        return max(0.0, delay) * (0.8 + 0.4 * self.random())
+        return max(MIN_DELAY, delay * (0.8 + 0.4 * self.random()))
 
     def _status(self, error: BrokerError, request_id: str, delay: float | None) -> Status:
         internal = error.reason is ErrorReason.INTERNAL

@@ -25,12 +25,16 @@ class FakeJobs:
     listings: list[JobListing] = field(default_factory=list)
     reads: list[int] = field(default_factory=list)
     watches: list[int] = field(default_factory=list)
+    submits_to_fail: int = 0
     break_after: int = 0
     break_watch: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def submit(self, context: CallContext, ask: JobAsk) -> Job:
         self.asks.append(ask)
+        if self.submits_to_fail:
+            self.submits_to_fail -= 1
+            raise BrokerError(ErrorReason.STORE_UNAVAILABLE, "The job store is away.", retry_after=0.0)
         number = len(self.jobs) + 1
         job = Job(
             id="" if ask.validate_only else f"job{number:03}",

@@ -67,7 +67,7 @@ async def serving(
     checks: Mapping[str, Check] | None = None,
     anonymous: Principal | None = ANONYMOUS,
 ) -> AsyncIterator[Serving]:
-    """Starts a server on a free port, and stops it at once when the test is done."""
+    """Starts a server on a free port, and drains it when the test is done: a call left behind would cost its grace."""
     queries, jobs, admin, clock = FakeQueries(), FakeJobs(), FakeAdmin(), SystemClock()
     numbers = itertools.count(1)
 
@@ -92,4 +92,4 @@ async def serving(
         async with grpc.aio.insecure_channel(address) as channel:
             yield Serving(server, channel, address, queries, jobs, admin)
     finally:
-        await server.drain(0)
+        await server.drain()

@@ -195,6 +195,14 @@ async def test_a_watch_goes_on_where_it_broke(broker: Serving) -> None:
     assert broker.jobs.watches == [0, 1]
 
 
+async def test_a_submission_is_repeated_with_its_request_id(broker: Serving) -> None:
+    broker.jobs.submits_to_fail = 2
+    async with Client(broker.address) as client:
+        job = await client.jobs.submit(QUERY)
+    assert {ask.request_id for ask in broker.jobs.asks} == {job.request_id}
+    assert len(broker.jobs.asks) == 3
+
+
 async def test_bytes_that_were_changed_are_noticed(broker: Serving, tmp_path: Path) -> None:
     async with Client(broker.address) as client:
         job = await client.jobs.submit(QUERY)

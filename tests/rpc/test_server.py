@@ -77,6 +77,16 @@ async def test_a_service_serves_while_its_check_passes() -> None:
         assert await health(broker, "") == SERVING
 
 
+async def test_a_check_that_hangs_is_a_check_that_fails() -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    options = replace(OPTIONS, check_timeout=0.01)
+    async with serving(options, checks={QUERIES: hang, JOBS: Store(away=False).check}) as broker:
+        assert await health(broker, QUERIES) == NOT_SERVING
+        assert await health(broker, JOBS) == SERVING
+
+
 async def test_an_unknown_service_has_no_health(broker: Serving) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await health(broker, "no.such.Service")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 
@@ -12,12 +13,13 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, use_span
 
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.principal import Criticality
 from broker.domain.request import CallContext, DashboardAsk, DashboardOutcome
 from broker.telemetry.instruments import Telemetry
+from querybroker import Client
 from querybroker.v1 import query_pb2, query_service_pb2
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.rpc.raw import refused
@@ -79,6 +81,46 @@ async def test_the_servers_span_continues_the_callers_trace(broker: Serving, obs
     (context,) = broker.queries.contexts
     assert context.trace["traceparent"].split("-")[1] == TRACE
     assert context.method == METHOD
+
+
+async def test_the_python_client_hands_its_trace_on(broker: Serving, observed: Observed) -> None:
+    caller = SpanContext(int(TRACE, 16), 0x00F067AA0BA902B7, is_remote=False, trace_flags=TraceFlags(1))
+    with use_span(NonRecordingSpan(caller)):
+        async with Client(broker.address) as client:
+            await client.ask(QUERY)
+    (span,) = observed.spans.get_finished_spans()
+    assert span.parent is not None
+    assert (span.parent.trace_id, span.parent.span_id) == (caller.trace_id, caller.span_id)
+
+
+async def test_how_a_call_was_cut_short_is_told(broker: Serving, observed: Observed) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def endless(_context: CallContext, _ask: DashboardAsk) -> DashboardOutcome:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError("nobody sets the event")
+
+    broker.queries.on_dashboard = endless
+    stub = QueryServiceStub(broker.channel)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.Dashboard(REQUEST, timeout=0.02)
+    await ended.wait()
+    begun.clear()
+    ended.clear()
+    call = stub.Dashboard(REQUEST)
+    pending = asyncio.ensure_future(call)
+    await begun.wait()
+    call.cancel()
+    await ended.wait()
+    with pytest.raises(asyncio.CancelledError):
+        await pending
+    await broker.server.drain()
+    codes = [dict(span.attributes or {})["rpc.status_code"] for span in observed.spans.get_finished_spans()]
+    assert codes == ["DEADLINE_EXCEEDED", "CANCELLED"]
 
 
 async def test_a_refusal_is_counted_by_its_reason(broker: Serving, observed: Observed) -> None:

@@ -67,6 +67,11 @@ def test_hints_are_spread_by_a_fifth() -> None:
     assert dict(high.trailers)["grpc-retry-pushback-ms"] == "12000"
 
 
+def test_a_retry_at_once_is_not_told_as_zero() -> None:
+    error = BrokerError(ErrorReason.DRAINING, "Stopping.", retry_after=0.0)
+    assert dict(Statuses(lambda: 0.5).refusal(error, "").trailers)["grpc-retry-pushback-ms"] == "1"
+
+
 def test_help_leads_to_the_reason() -> None:
     error = BrokerError(ErrorReason.USE_SUBMIT_JOB, "Too heavy.")
     status = Statuses(lambda: 0.0, "https://docs.example.com/errors").status(error, "")
