@@ -39,6 +39,14 @@ class CommandError(Exception):
         super().__init__(text)
 
 
+class EndedError(Exception):
+    """Ends a command whose problem has been printed already."""
+
+    def __init__(self, code: Exit) -> None:
+        self.code = code
+        super().__init__(code.name)
+
+
 def fail(text: str, code: Exit = Exit.FAILED) -> NoReturn:
     """Raise a `CommandError`."""
     raise CommandError(text, code)

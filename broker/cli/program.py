@@ -9,7 +9,8 @@ from typing import Final
 
 import click
 
-from broker.cli.exits import CommandError, Exit
+from broker.cli.ask.problems import QuestionError
+from broker.cli.exits import CommandError, EndedError, Exit
 
 COMMANDS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "Run a broker": {
@@ -97,6 +98,13 @@ def run(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         return Exit.INTERRUPTED
+    except QuestionError as error:
+        click.echo("The question cannot be sent:", err=True)
+        for place, text in error.problems:
+            click.echo(f"  {click.style(place, bold=True)}: {text}" if place else f"  {text}", err=True)
+        return Exit.USAGE
+    except EndedError as error:
+        return error.code
     except CommandError as error:
         click.echo(str(error), err=True)
         return error.code

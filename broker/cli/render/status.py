@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from broker.cli.render.cells import duration_text, size_text
 from querybroker.v1 import answer_pb2
-from querybroker.v1.answer_pb2 import AnswerStatus, Cost
+from querybroker.v1.answer_pb2 import AnswerStatus, Cost, LadderStep, TimeInterval
 
 
 def status_line(status: AnswerStatus, rows: int | None = None, seconds: float | None = None) -> str:
@@ -48,6 +48,21 @@ def cost_text(cost: Cost) -> str:
     if cost.byte_count:
         parts.append(size_text(cost.byte_count))
     return ", ".join(parts)
+
+
+def interval_text(interval: TimeInterval) -> str:
+    """A half-open interval."""
+    start = clock_text(interval.start_time.ToDatetime(UTC)) if interval.HasField("start_time") else "…"
+    end = clock_text(interval.end_time.ToDatetime(UTC)) if interval.HasField("end_time") else "…"
+    return f"{start} to {end}, the end excluded"
+
+
+def ladder_text(step: LadderStep) -> str:
+    """A source that was considered, and what came of it."""
+    rung = short(answer_pb2.LadderRung.DESCRIPTOR, step.rung).replace("_", " ")
+    verdict = short(answer_pb2.LadderVerdict.DESCRIPTOR, step.verdict).replace("_", " ")
+    codes = f" ({', '.join(step.codes)})" if step.codes else ""
+    return f"{rung}{f' {step.source_name}' if step.source_name else ''}: {verdict}{codes}"
 
 
 def clock_text(instant: datetime) -> str:

@@ -1,0 +1,21 @@
+"""Names of jobs on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+DEFAULT_TENANT = "default"
+
+
+def job_name_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the argument NAME: a resource name, or the id alone of a job of the default tenant."""
+    return click.argument("name", callback=_complete)(command)
+
+
+def _complete(_context: click.Context, _parameter: click.Parameter, given: str) -> str:
+    if "/" in given:
+        return given
+    return f"tenants/{DEFAULT_TENANT}/jobs/{given}"

@@ -1,0 +1,105 @@
+"""``broker submit``: an answer as a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from broker.cli.ask.options import question_options
+from broker.cli.connection import Connection, call, connection_options
+from broker.cli.exits import EndedError, Exit
+
+if TYPE_CHECKING:
+    from querybroker.client import Client
+    from querybroker.v1.job_pb2 import Job
+
+
+@click.command()
+@question_options(sql=True)
+@click.option(
+    "--format",
+    type=click.Choice(["parquet", "csv", "arrow"]),
+    default="parquet",
+    show_default=True,
+    help="Format of the files.",
+)
+@click.option("--priority", type=click.IntRange(0, 9), help="0 comes first, 9 last; 5 if not given.")
+@click.option(
+    "--label", multiple=True, metavar="KEY=VALUE", help="A note that is kept with the job. Repeatable."
+)
+@click.option(
+    "--request-id", default="", metavar="UUID", help="Submitting again with it returns the same job."
+)
+@click.option("--check", is_flag=True, help="Check everything and store nothing.")
+@click.option("--wait", is_flag=True, help="Follow the job to its end, as `broker watch` does.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Wait, then download the files into this folder."
+)
+@connection_options
+def submit(  # noqa: PLR0917 - click passes options by name
+    data: Mapping[str, object],
+    format: Any,
+    priority: int | None,
+    label: tuple[str, ...],
+    request_id: str,
+    check: bool,
+    wait: bool,
+    output: Path | None,
+    connection: Connection,
+) -> None:
+    r"""Export an answer as a job, which goes on without this command and survives restarts.
+
+    \b
+      broker submit flights -m flights,miles -b carrier,dest,tailnum -r 2013 -g day
+      broker submit flights -m flights -b dest --format csv -o exports/
+
+    Prints the name of the job; `broker watch` and `broker jobs` take it.
+    """
+    from broker.cli.ask.question import question_of
+
+    question = question_of(data)
+    labels = dict(_label(text) for text in label)
+
+    async def submitted(client: Client) -> Job:
+        return await client.jobs.submit(
+            question.source,
+            format=format,
+            policy=question.policy,
+            priority=priority,
+            labels=labels,
+            request_id=request_id,
+            validate_only=check,
+            timeout=connection.deadline,
+        )
+
+    job = call(connection, submitted)
+    if check:
+        click.echo("The job would be accepted.")
+        return
+    click.echo(job.name)
+    if wait or output is not None:
+        raise EndedError(_waited(connection, job.name, output))
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"Cannot read the label {text!r}. Write it as --label team=web.")
+    return key, value
+
+
+def _waited(connection: Connection, name: str, output: Path | None) -> Exit:
+    from rich.console import Console
+
+    from broker.cli.jobs import download_all
+    from broker.cli.watch import follow, show_end
+
+    console = Console(stderr=True)
+    job = call(connection, lambda client: follow(client, name, console))
+    code = show_end(job, connection.address)
+    if code is Exit.OK and output is not None:
+        call(connection, lambda client: download_all(client, job, output, console))
+    return code

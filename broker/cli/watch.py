@@ -1,0 +1,105 @@
+"""``broker watch``: a job followed to its end, with a progress bar."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from broker.cli.connection import Connection, call, connection_options
+from broker.cli.exits import EndedError, Exit
+from broker.cli.jobnames import job_name_argument
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from querybroker.client import Client
+    from querybroker.v1.job_pb2 import Job
+
+
+@click.command()
+@job_name_argument
+@connection_options
+def watch(name: str, connection: Connection) -> None:
+    """Follow a job to its end. Ctrl-C stops watching, not the job: `broker jobs cancel` does that.
+
+    NAME is tenants/TENANT/jobs/ID; the ID alone means a job of the tenant `default`.
+    """
+    from rich.console import Console
+
+    job = call(connection, lambda client: follow(client, name, Console(stderr=True)))
+    raise EndedError(show_end(job, connection.address))
+
+
+async def follow(client: Client, name: str, console: Console) -> Job:
+    """Shows the job as it changes until it has ended, and returns it."""
+    last: Job | None = None
+    with _progress(console) as progress:
+        task = progress.add_task("queued", total=None, rows="")
+        async for last in client.jobs.watch(name):
+            advance(progress, task, last)
+    assert last is not None
+    return last
+
+
+def advance(progress: Progress, task: int, job: Job) -> None:
+    """Brings the bar to where the job is."""
+    from rich.progress import TaskID
+
+    from broker.cli.render.cells import size_text
+    from broker.cli.render.status import short
+    from querybroker.v1 import job_pb2
+
+    state = short(job_pb2.JobState.DESCRIPTOR, job.state)
+    stage = short(job_pb2.JobStage.DESCRIPTOR, job.stage).replace("_", " ")
+    given = job.progress
+    running = job.state == job_pb2.JOB_STATE_RUNNING and stage != "cancelling"
+    label = given.phase if running and given.phase else state if stage == "unspecified" else stage
+    rows = f"{given.row_count:,} rows, {size_text(given.byte_count)}" if given.row_count else ""
+    if given.row_rate:
+        rows += f", {given.row_rate:,.0f} rows/s"
+    done = job.state == job_pb2.JOB_STATE_SUCCEEDED
+    known = given.fraction_known or done
+    progress.update(
+        TaskID(task),
+        description=label,
+        total=1.0 if known else None,
+        completed=1.0 if done else given.fraction,
+        rows=rows,
+    )
+
+
+def show_end(job: Job, address: str) -> Exit:
+    """Says how a job ended, and what to do with it. Returns the exit code."""
+    from broker.cli.failures import show_error
+    from broker.cli.render.cells import size_text
+    from broker.cli.render.status import short
+    from querybroker.errors import QueryBrokerError
+    from querybroker.v1 import job_pb2
+
+    if job.state == job_pb2.JOB_STATE_SUCCEEDED:
+        files = "1 file" if len(job.result.parts) == 1 else f"{len(job.result.parts)} files"
+        size = size_text(job.result.byte_count)
+        click.echo(f"{job.name}: {job.result.row_count:,} rows in {files}, {size}.", err=True)
+        click.echo(f"Download it with `broker jobs download {job.name}`.", err=True)
+        return Exit.OK
+    state = short(job_pb2.JobState.DESCRIPTOR, job.state)
+    if job.HasField("error"):
+        show_error(QueryBrokerError.from_status(job.error), address, subject=f"{job.name} {state}")
+    else:
+        click.echo(f"{job.name}: {state}.", err=True)
+    return Exit.JOB
+
+
+def _progress(console: Console) -> Progress:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[rows]}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
