@@ -154,7 +154,8 @@ class PgJobSignals:
 
     async def _session(self) -> None:
         """Listens until the connection is lost; raises then."""
-        connection = await asyncpg.connect(self._dsn, timeout=PATIENCE_SECONDS, server_settings=SETTINGS)
+        settings = {**SETTINGS, "application_name": "querybroker job signals"}
+        connection = await asyncpg.connect(self._dsn, timeout=PATIENCE_SECONDS, server_settings=settings)
         lost = asyncio.Event()
         try:
             connection.add_termination_listener(lambda _: lost.set())

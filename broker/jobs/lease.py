@@ -89,9 +89,12 @@ class LeaseKeeper:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._main(holder))
+        except SystemExit:
+            return  # where `exit` has returned
         except Exception:
             logger.exception("the lease's thread failed")
-            self._end(holder, "its thread failed")
+            holder.kill()
+            self._exit(EXIT_CODE)
 
     async def _main(self, holder: LeaseHolder) -> None:
         lease = self._connect()
@@ -173,7 +176,7 @@ class LeaseKeeper:
         holder.kill()
         logger.critical("this worker ends itself: %s", why)
         self._exit(EXIT_CODE)
-        raise SystemExit(EXIT_CODE)  # ends the thread where `exit` has returned
+        raise SystemExit(EXIT_CODE)
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
