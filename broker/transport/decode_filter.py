@@ -11,6 +11,8 @@ from querybroker.v1 import query_pb2
 MAX_DEPTH = 32
 MAX_CONDITIONS = 1_000
 MAX_VALUES = 10_000
+REQUEST_FACTOR = 4
+"""All filters of a request together may have so many times as much, since decoding holds up the event loop."""
 _NOTHING = AllOf(())
 _ARITY = {
     Operator.IS_NULL: (0, 0, "takes no value"),
@@ -22,25 +24,61 @@ _ARITY = {
 _ONE = (1, 1, "takes one value")
 
 
-def decode_filter(message: query_pb2.Filter, path: str, found: Found) -> Filter:
+class Budget:
+    """Conditions and values so far, of one filter or of all filters of a request; ``what`` says which."""
+
+    __slots__ = ("conditions", "max_conditions", "max_values", "values", "what")
+
+    def __init__(self, what: str, factor: int = 1) -> None:
+        self.what = what
+        self.max_conditions, self.max_values = MAX_CONDITIONS * factor, MAX_VALUES * factor
+        self.conditions = self.values = 0
+
+    @property
+    def spent(self) -> bool:
+        """Whether a limit has been passed."""
+        return self.conditions > self.max_conditions or self.values > self.max_values
+
+    def add(self, values: int) -> str:
+        """Counts a condition with its values; says what is wrong when this one passes a limit."""
+        before, self.conditions, self.values = self.spent, self.conditions + 1, self.values + values
+        if before or not self.spent:
+            return ""
+        if self.conditions > self.max_conditions:
+            return f"{self.what} more than {self.max_conditions} conditions; use FILTER_OPERATOR_IN for lists"
+        return f"{self.what} more than {self.max_values} values; narrow it, or join a table that holds them"
+
+
+def request_budget() -> Budget:
+    """What all filters of one request may have."""
+    return Budget("with the filters before it has", REQUEST_FACTOR)
+
+
+def decode_filter(
+    message: query_pb2.Filter, path: str, found: Found, request: Budget | None = None
+) -> Filter:
     """The tree below ``message``.
 
-    Depth counts nodes from the root to a leaf; conditions and values are counted over the whole tree.
+    Depth counts nodes from the root to a leaf; conditions and values are counted over the whole tree, and over the
+    whole request when there are other filters in it.
     """
-    walk = _Walk(path, found)
-    return walk.node(message, path, 1)
+    budgets = (Budget("has"),) if request is None else (Budget("has"), request)
+    return _Walk(path, found, budgets).node(message, path, 1)
 
 
 class _Walk:
-    """One pass over one tree, with the counts so far."""
+    """One pass over one tree."""
 
-    __slots__ = ("conditions", "found", "root", "values")
+    __slots__ = ("budgets", "found", "root")
 
-    def __init__(self, root: str, found: Found) -> None:
+    def __init__(self, root: str, found: Found, budgets: tuple[Budget, ...]) -> None:
         self.root = root
         self.found = found
-        self.conditions = 0
-        self.values = 0
+        self.budgets = budgets
+
+    @property
+    def spent(self) -> bool:
+        return any(budget.spent for budget in self.budgets)
 
     def node(self, message: query_pb2.Filter, path: str, depth: int) -> Filter:
         if depth > MAX_DEPTH:
@@ -64,17 +102,16 @@ class _Walk:
     def children(self, group: query_pb2.FilterGroup, path: str, depth: int) -> tuple[Filter, ...]:
         nodes = []
         for i, child in enumerate(group.filters):
-            if self.conditions > MAX_CONDITIONS or self.values > MAX_VALUES:
+            if self.spent:
                 break  # one violation says so; naming what follows would only grow the error
             nodes.append(self.node(child, f"{path}.filters[{i}]", depth + 1))
         return tuple(nodes)
 
     def condition(self, message: query_pb2.Condition, path: str) -> Filter:
-        self.conditions += 1
-        if self.conditions == MAX_CONDITIONS + 1:
-            text = f"has more than {MAX_CONDITIONS} conditions; use FILTER_OPERATOR_IN for lists of values"
-            self.found.append(Violation(self.root, text, "TOO_MANY"))
-        if self.conditions > MAX_CONDITIONS or self.too_many_values(len(message.values)):
+        for budget in self.budgets:
+            if problem := budget.add(len(message.values)):
+                self.found.append(Violation(self.root, problem, "TOO_MANY"))
+        if self.spent:
             return _NOTHING
         member = required_name(message.member, f"{path}.member", self.found)
         known = len(self.found)
@@ -83,14 +120,6 @@ class _Walk:
             self.arity(operator, len(message.values), path)
         values = tuple(scalar(v, f"{path}.values[{i}]", self.found) for i, v in enumerate(message.values))
         return Condition(member, operator, values)
-
-    def too_many_values(self, more: int) -> bool:
-        before = self.values
-        self.values += more
-        if before <= MAX_VALUES < self.values:
-            text = f"has more than {MAX_VALUES} values; narrow it, or join a table that holds them"
-            self.found.append(Violation(self.root, text, "TOO_MANY"))
-        return self.values > MAX_VALUES
 
     def arity(self, operator: Operator, given: int, path: str) -> None:
         least, most, rule = _ARITY.get(operator, _ONE)

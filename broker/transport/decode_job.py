@@ -25,6 +25,7 @@ from broker.domain.work import (
     RollupRefreshWork,
     Work,
 )
+from broker.transport.decode_filter import request_budget
 from broker.transport.decode_query import decode_query
 from broker.transport.decode_request import decode_source, terms
 from broker.transport.decode_values import (
@@ -147,6 +148,7 @@ def _report(message: job_pb2.ReportJob, found: Found) -> ReportWork:
     count(len(message.sections), MAX_SECTIONS, path, found, "sections", minimum=1)
     encoding = choice(EXPORT_FORMAT, message.format, "spec.report.format", found, ExportFormat.PARQUET)
     sections: list[ReportSection] = []
+    budget = request_budget()
     seen: set[str] = set()
     for i, section in enumerate(message.sections[:MAX_SECTIONS]):
         where = f"{path}[{i}]"
@@ -159,7 +161,7 @@ def _report(message: job_pb2.ReportJob, found: Found) -> ReportWork:
         seen.add(name.lower())  # archives are unpacked on file systems that do not tell case apart
         query = Query("")
         if section.HasField("query"):
-            query = decode_query(section.query, f"{where}.query", found)
+            query = decode_query(section.query, f"{where}.query", found, budget)
         else:
             found.append(Violation(f"{where}.query", "is required", "REQUIRED"))
         sections.append(ReportSection(name, query))

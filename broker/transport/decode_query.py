@@ -25,7 +25,7 @@ from broker.domain.query import (
     TimeSelection,
     TopN,
 )
-from broker.transport.decode_filter import decode_filter
+from broker.transport.decode_filter import Budget, decode_filter
 from broker.transport.decode_values import (
     EPOCH,
     Found,
@@ -54,16 +54,16 @@ MAX_SQL = 100_000
 MAX_PARAMETERS = 1_000
 
 
-def decode_query(message: query_pb2.Query, path: str, found: Found) -> Query:
-    """A semantic query."""
+def decode_query(message: query_pb2.Query, path: str, found: Found, request: Budget | None = None) -> Query:
+    """A semantic query; ``request`` counts the filters of a request with several."""
     dataset = required_name(message.dataset, at(path, "dataset"), found)
     return Query(
         dataset=dataset.removeprefix("datasets/"),  # the catalog's resource names are understood as well
         measures=_names(message.measures, at(path, "measures"), found, MAX_MEASURES),
         dimensions=_names(message.dimensions, at(path, "dimensions"), found, MAX_DIMENSIONS),
         time=_time(message.time, at(path, "time"), found) if message.HasField("time") else None,
-        filter=_tree(message.HasField("filter"), message.filter, at(path, "filter"), found),
-        having=_tree(message.HasField("having"), message.having, at(path, "having"), found),
+        filter=_tree(message.HasField("filter"), message.filter, at(path, "filter"), found, request),
+        having=_tree(message.HasField("having"), message.having, at(path, "having"), found, request),
         order=_order(message.order, at(path, "order"), found),
         limit=at_least(message.limit, 0, at(path, "limit"), found),
         calculations=_calculations(message.calculations, at(path, "calculations"), found)
@@ -83,8 +83,10 @@ def decode_sql(message: query_pb2.SqlQuery, path: str, found: Found) -> SqlQuery
     return SqlQuery(text, tuple(scalar(v, f"{values}[{i}]", found) for i, v in enumerate(parameters)))
 
 
-def _tree(given: bool, message: query_pb2.Filter, path: str, found: Found) -> Filter | None:
-    return decode_filter(message, path, found) if given else None
+def _tree(
+    given: bool, message: query_pb2.Filter, path: str, found: Found, request: Budget | None
+) -> Filter | None:
+    return decode_filter(message, path, found, request) if given else None
 
 
 def _names(names: Sequence[str], path: str, found: Found, maximum: int) -> tuple[str, ...]:

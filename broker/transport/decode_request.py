@@ -7,6 +7,7 @@ from broker.domain.query import Query, SqlQuery
 from broker.domain.request import DashboardAsk, ExplainAsk, ExploreAsk, PanelAsk, RequestKind
 from broker.domain.terms import AnswerPolicy, DeadlineAction
 from broker.domain.values import ResultFormat
+from broker.transport.decode_filter import Budget, request_budget
 from broker.transport.decode_policy import NO_PATCH, PolicyPatch, decode_policy, merge_policy
 from broker.transport.decode_query import decode_query, decode_sql
 from broker.transport.decode_values import Found, at_least, choice, count, request_id, short_text
@@ -33,8 +34,9 @@ def decode_dashboard(
     count(len(message.panels), max_panels, "panels", found, "panels", minimum=1)
     panels = []
     seen: dict[str, int] = {}
+    budget = request_budget()
     for i, panel in enumerate(message.panels[:max_panels]):
-        ask = _panel(panel, i, patch, defaults, found)
+        ask = _panel(panel, i, patch, defaults, found, budget)
         first = seen.setdefault(ask.panel_id, i)
         if first != i:
             text = f"{ask.panel_id!r} is the id of panels[{first}] already"
@@ -47,7 +49,12 @@ def decode_dashboard(
 
 
 def _panel(
-    message: query_service_pb2.Panel, position: int, patch: PolicyPatch, defaults: AnswerPolicy, found: Found
+    message: query_service_pb2.Panel,
+    position: int,
+    patch: PolicyPatch,
+    defaults: AnswerPolicy,
+    found: Found,
+    budget: Budget,
 ) -> PanelAsk:
     path = f"panels[{position}]"
     panel_id = short_text(message.panel_id, f"{path}.panel_id", found) or str(position)
@@ -60,7 +67,7 @@ def _panel(
             found.append(Violation(f"{path}.policy.consistency", text, "NOT_ALLOWED"))
     query = Query("")
     if message.HasField("query"):
-        query = decode_query(message.query, f"{path}.query", found)
+        query = decode_query(message.query, f"{path}.query", found, budget)
     else:
         found.append(Violation(f"{path}.query", "is required", "REQUIRED"))
     return PanelAsk(panel_id, query, merge_policy(patch, own, defaults), path)

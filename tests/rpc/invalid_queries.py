@@ -206,6 +206,16 @@ QUERIES = (
         (f"{Q}.filter", "TOO_MANY"),
     ),
     case(
+        "too many conditions in all",
+        board(*[query(filter=all_of([IS_NULL] * 1_000))] * 5),
+        ("panels[4].query.filter", "TOO_MANY"),
+    ),
+    case(
+        "too many values in all",
+        board(*[query(filter=condition(pb.FILTER_OPERATOR_IN, *MANY))] * 9),
+        ("panels[7].query.filter", "TOO_MANY"),
+    ),
+    case(
         "having of the wrong shape",
         one(having=condition(0, member="")),
         (f"{Q}.having.condition.member", "REQUIRED"),
