@@ -1,0 +1,64 @@
+"""Random queries over real gRPC and a real PostgreSQL give the answers of the oracle.
+
+A failure names the seed and shows the smallest query that still goes wrong; ANSWERS_SEED=... tries other queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from querybroker.v1 import query_service_pb2 as s
+from tests.oracle.ask import Asker
+from tests.oracle.cells import AmbiguousError
+from tests.oracle.check import Checker, Drawing, Question
+from tests.oracle.evaluate import evaluate
+from tests.oracle.generate import QuerySpace
+
+FORMATS = (s.RESULT_FORMAT_COLUMNS, s.RESULT_FORMAT_ARROW)
+REPORTS = 3
+"""So many of the failures are made small and shown."""
+
+
+async def assert_right(
+    checker: Checker, questions: Sequence[Question], wrongs: Sequence[str | None], seed: int
+) -> None:
+    failed = [(q, w) for q, w in zip(questions, wrongs, strict=True) if w is not None]
+    reports = [await checker.report(q, w) for q, w in failed[:REPORTS]]
+    assert not failed, f"seed {seed}: {len(failed)} of {len(questions)} are wrong\n" + "\n\n".join(reports)
+    tally = checker.tally
+    # The documented bounds hold for 95 % (HLL) and 99 % (KLL) of the values; many groups share their values.
+    assert tally.outside <= tally.compared * 0.1, f"seed {seed}: sketches are worse than documented: {tally}"
+
+
+async def test_panels_of_random_dashboards(asker: Asker, spaces: Sequence[QuerySpace], seed: int) -> None:
+    questions = Drawing(spaces, seed).take(420)
+    checker = Checker(asker)
+    wrongs: list[str | None] = []
+    for i in range(0, len(questions), 20):
+        wrongs += await checker.dashboard(questions[i : i + 20], FORMATS[i // 20 % 2])
+    await assert_right(checker, questions, wrongs, seed)
+
+
+async def test_random_explorations(asker: Asker, spaces: Sequence[QuerySpace], seed: int) -> None:
+    questions = Drawing(spaces, seed + 1).take(120)
+    checker = Checker(asker)
+    wrongs = [await checker.explore(question, FORMATS[i % 2]) for i, question in enumerate(questions)]
+    await assert_right(checker, questions, wrongs, seed + 1)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+async def test_queries_that_hypothesis_finds(
+    asker: Asker, spaces: Sequence[QuerySpace], data: st.DataObject
+) -> None:
+    space = data.draw(st.sampled_from(spaces))
+    query = data.draw(space.strategy())
+    try:
+        question = Question(space, query, evaluate(query, space.model, space.now))
+    except AmbiguousError:
+        assume(condition=False)
+        raise
+    assert await Checker(asker).explore(question) is None
