@@ -51,13 +51,13 @@ def explain(data: Mapping[str, object], kind: Any, connection: Connection) -> No
 
 def facts(response: ExplainResponse) -> Iterator[tuple[str, str]]:
     """What an explanation says, as pairs of a name and a text."""
-    from broker.cli.render.status import cost_text, interval_text, ladder_text, short
+    from broker.cli.render.status import bound_text, cost_text, interval_text, ladder_text, short
     from querybroker.v1 import answer_pb2, query_service_pb2
 
     kind = short(answer_pb2.AnswerKind.DESCRIPTOR, response.expected_kind)
     yield "answer", f"{kind}, {short(answer_pb2.Exactness.DESCRIPTOR, response.expected_exactness)}"
     for bound in response.bounds:
-        yield "bound", f"{bound.measure} ± {bound.relative_error:.1%} at {bound.confidence:.0%}"
+        yield "bound", bound_text(bound)
     given = response.classification
     basis = short(query_service_pb2.ClassificationBasis.DESCRIPTOR, given.basis).replace("_", " ")
     runs = f", {given.sample_count} earlier runs" if given.sample_count else ""

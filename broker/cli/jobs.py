@@ -121,7 +121,11 @@ async def download_all(client: Client, job: Job, folder: Path, console: Console)
             await client.jobs.download(job.name, target, part.part_index)
         written.append(target)
         digest = part.sha256.hex()
-        console.print(f"{target}  {size_text(part.byte_count)}  SHA-256 {digest} verified", highlight=False)
+        console.print(
+            f"{target}  {size_text(part.byte_count)}  SHA-256 {digest} verified",
+            highlight=False,
+            soft_wrap=True,
+        )
     return written
 
 

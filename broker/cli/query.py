@@ -39,6 +39,8 @@ def query(data: Mapping[str, object], format: str, connection: Connection) -> No
     A file holds a query, with the names of the contract or of these options as keys, or `panels` with several.
     """
     from broker.cli.ask.question import dashboard_of
+    from broker.cli.render.cells import duration_text
+    from broker.cli.render.status import clock_text
 
     request = dashboard_of(data)
     if format == "csv" and len(request.panels) > 1:
@@ -59,6 +61,11 @@ def query(data: Mapping[str, object], format: str, connection: Connection) -> No
     )
     seconds = time.monotonic() - started
     codes = [_show(dashboard, name, format, seconds, connection) for name in dashboard]
+    if len(dashboard) > 1:
+        count = f"{len(dashboard)} panels in {duration_text(seconds)}"
+        taken = dashboard.snapshot_time
+        snapshot = f", from one snapshot of {clock_text(taken)}" if taken is not None else ""
+        click.echo(click.style(f"{count}{snapshot}", bold=True), err=format != "table")
     click.echo(click.style(f"request {dashboard.request_id}", dim=True), err=True)
     if any(codes):
         raise EndedError(max(codes))
@@ -74,7 +81,8 @@ def _show(dashboard: Dashboard, name: str, format: str, seconds: float, connecti
         return show_error(error, connection.address, subject=name if several else "")
     result = dashboard[name]
     _write(result, _writer(format, name if several else None))
-    click.echo(click.style(status_line(result.status, len(result), seconds), dim=True), err=format != "table")
+    line = status_line(result.status, len(result), None if several else seconds)
+    click.echo(click.style(line + "\n" * several, dim=True), err=format != "table")
     return Exit.OK
 
 

@@ -100,6 +100,10 @@ def _waited(connection: Connection, name: str, output: Path | None) -> Exit:
     console = Console(stderr=True)
     job = call(connection, lambda client: follow(client, name, console))
     code = show_end(job, connection.address)
-    if code is Exit.OK and output is not None:
+    if code is not Exit.OK:
+        return code
+    if output is None:
+        click.echo(f"Download it with `broker jobs download {name}`.", err=True)
+    else:
         call(connection, lambda client: download_all(client, job, output, console))
     return code

@@ -29,7 +29,10 @@ def watch(name: str, connection: Connection) -> None:
     from rich.console import Console
 
     job = call(connection, lambda client: follow(client, name, Console(stderr=True)))
-    raise EndedError(show_end(job, connection.address))
+    code = show_end(job, connection.address)
+    if code is Exit.OK:
+        click.echo(f"Download it with `broker jobs download {job.name}`.", err=True)
+    raise EndedError(code)
 
 
 async def follow(client: Client, name: str, console: Console) -> Job:
@@ -82,7 +85,6 @@ def show_end(job: Job, address: str) -> Exit:
         files = "1 file" if len(job.result.parts) == 1 else f"{len(job.result.parts)} files"
         size = size_text(job.result.byte_count)
         click.echo(f"{job.name}: {job.result.row_count:,} rows in {files}, {size}.", err=True)
-        click.echo(f"Download it with `broker jobs download {job.name}`.", err=True)
         return Exit.OK
     state = short(job_pb2.JobState.DESCRIPTOR, job.state)
     if job.HasField("error"):

@@ -24,7 +24,7 @@ from broker.demo.children import ChildError
 from broker.demo.embedded import EmbeddedPostgres
 from broker.demo.flights_source import DemoDataError
 from broker.demo.install import EmbeddedPostgresError
-from broker.demo.stack import Place, PortTakenError, Running, postgres, prepare, processes
+from broker.demo.stack import Place, PortTakenError, Running, choose_port, postgres, prepare, processes
 from broker.demo.tour import Tour, TourError, next_steps, shown_path
 
 EXPECTED = (ChildError, DemoDataError, EmbeddedPostgresError, MigrationError, PortTakenError, TourError)
@@ -73,6 +73,7 @@ async def _until_signal(options: Options, console: Console) -> int:
 
 async def demo(options: Options, console: Console, serving: asyncio.Event) -> None:
     """Starts everything, makes the tour, serves. ``serving`` is set once only a signal ends it."""
+    port = choose_port(options.port)  # first of all: nothing is started for a port that cannot be had
     place = Place(options.home)
     await asyncio.to_thread(place.home.mkdir, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
@@ -80,14 +81,18 @@ async def demo(options: Options, console: Console, serving: asyncio.Event) -> No
             server = await stack.enter_async_context(postgres(place))
         dsn = await _prepared(server, options.rows, console)
         with console.status("starting broker and worker"):
-            running = await stack.enter_async_context(processes(place, dsn, options.port))
+            running = await stack.enter_async_context(processes(place, dsn, port))
         stack.callback(
             console.print, "Stopping: calls under way may end, then broker, worker and PostgreSQL stop."
         )
         console.print(
             f"[bold]Broker[/]     {running.address}, log {shown_path(place.log('broker'))}", highlight=False
         )
-        console.print(f"[bold]Metrics[/]    {running.metrics or 'none: no port is free'}\n", highlight=False)
+        console.print(
+            f"[bold]Metrics[/]    {running.metrics or 'none: no port is free'}\n",
+            highlight=False,
+            soft_wrap=True,
+        )
         tour = Tour(console, running.address, place.home)
         await _guarded(running, tour.dashboard())
         if options.once:

@@ -114,19 +114,15 @@ async def prepare(
 
 
 @asynccontextmanager
-async def processes(place: Place, dsn: str, port: int | None) -> AsyncIterator[Running]:
-    """A broker and a worker on the database at ``dsn``.
-
-    Raises `PortTakenError` when the port asked for is in use (None: the first free one), `ChildError` when a child
-    does not start.
-    """
+async def processes(place: Place, dsn: str, port: int) -> AsyncIterator[Running]:
+    """A broker and a worker on the database at ``dsn``; port 0 is any. Raises `ChildError` when one does not start."""
     place.results.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "QUERYBROKER__DATABASE__DSN": dsn}  # not an argument: those are public
     with as_file(files("broker.demo") / "flights.yaml") as config:
         common = {"jobs.result_dir": str(place.results), "server.host": HOST}
         serve = {
             **common,
-            "server.port": str(choose_port(port)),
+            "server.port": str(port),
             "telemetry.prometheus_port": str(free_port(FIRST_METRICS_PORT) or 0),
         }
         work = {**common, "telemetry.prometheus_port": "0"}

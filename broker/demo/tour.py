@@ -55,7 +55,7 @@ class Tour:
             "The same as a job: stored, run by the worker, downloaded and verified",
             "submit", *_DETAIL, *_YEAR, "--format", "parquet", "-o", shown_path(folder),
         )  # fmt: skip
-        self.console.print(await asyncio.to_thread(compare, stream, folder), highlight=False)
+        self.console.print(await asyncio.to_thread(compare, stream, folder), highlight=False, soft_wrap=True)
         await self.step(
             "An explanation: how a question would be answered",
             "explain", "flights", "-m", "flights,p95_delay", "-b", "airline", "-w", "origin = JFK", "-r", "2013-06",

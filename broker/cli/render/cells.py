@@ -38,8 +38,11 @@ def is_number(column: ColumnSchema) -> bool:
 
 
 def heading(column: ColumnSchema) -> str:
-    """The name of the column, with its unit."""
-    return f"{column.name} ({column.unit})" if column.unit else column.name
+    """The name of the column; what was calculated, and the unit, on a line of its own."""
+    name, _, calculated = column.name.partition("__")
+    unit = "%" if column.name.endswith(_PERCENT) else column.unit
+    below = " ".join(filter(None, (calculated.removesuffix("_ratio"), unit)))
+    return f"{name}\n{below}" if below else name
 
 
 def duration_text(seconds: float) -> str:
@@ -66,11 +69,13 @@ def _double(value: object) -> str:
     assert isinstance(value, float)
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
-    return f"{value:,.2f}" if abs(value) >= 0.1 else f"{value:.3g}"
+    if abs(value) < 1:
+        return f"{value:.4f}" if abs(value) >= 0.0001 else f"{value:.3g}"
+    return f"{value:,.2f}"
 
 
 def _percent(value: object) -> str:
-    return f"{value:.1%}" if isinstance(value, float | Decimal) else _plain(value)
+    return f"{value * 100:,.1f}" if isinstance(value, float | Decimal) else _plain(value)
 
 
 def _instant(value: object, zone: tzinfo) -> str:

@@ -10,7 +10,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from broker.cli.render.cells import duration_text, size_text
 from querybroker.v1 import answer_pb2
-from querybroker.v1.answer_pb2 import AnswerStatus, Cost, LadderStep, TimeInterval
+from querybroker.v1.answer_pb2 import AnswerStatus, Cost, ErrorBound, LadderStep, TimeInterval
+
+BULK_ROWS = 10_000
+"""Answers from this size on tell how many rows came in a second."""
 
 
 def status_line(status: AnswerStatus, rows: int | None = None, seconds: float | None = None) -> str:
@@ -28,14 +31,21 @@ def _parts(status: AnswerStatus, rows: int | None, seconds: float | None) -> Ite
     if status.HasField("as_of"):
         yield f"as of {clock_text(status.as_of.ToDatetime(tzinfo=UTC))}"
     for bound in status.bounds:
-        yield f"{bound.measure} ± {bound.relative_error:.1%} at {bound.confidence:.0%}"
+        yield bound_text(bound)
     yield f"queued {duration_text(seconds_of(status.queue_duration))}"
     if status.HasField("actual_cost"):
         yield f"worked {duration_text(seconds_of(status.actual_cost.duration_p50))}"
     if seconds is not None:
-        yield f"here in {duration_text(seconds)}"
+        rate = f", {rows / seconds:,.0f} rows/s" if rows is not None and rows >= BULK_ROWS else ""
+        yield f"here in {duration_text(seconds)}{rate}"
     if status.pool:
         yield f"pool {status.pool}"
+
+
+def bound_text(bound: ErrorBound) -> str:
+    """How far a value may be off: relative for counts, in ranks for percentiles."""
+    what = "rank " if bound.method == answer_pb2.BOUND_METHOD_KLL else ""
+    return f"{bound.measure} {what}± {bound.relative_error:.1%} at {bound.confidence:.0%}"
 
 
 def cost_text(cost: Cost) -> str:

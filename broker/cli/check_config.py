@@ -1,0 +1,75 @@
+"""``broker check-config``: whether a configuration can be used."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from broker.cli.configuration import configuration_options, load_configuration, show_findings
+from broker.cli.exits import EndedError, Exit, fail
+
+if TYPE_CHECKING:
+    from broker.config.findings import Finding
+    from broker.config.loader import Configuration
+
+
+@click.command()
+@configuration_options
+@click.option(
+    "--database", is_flag=True, help="Compare it with the database as well; nothing is run or changed."
+)
+@click.option("--strict", is_flag=True, help="Take warnings as errors.")
+@click.option(
+    "--schema", is_flag=True, help="Print the JSON schema of configuration files, for editors, and end."
+)
+def check_config(file: Path, settings: tuple[str, ...], database: bool, strict: bool, schema: bool) -> None:
+    """Check a configuration: every error with its file, line and path, and the nearest valid name.
+
+    With --database also whether tables and columns exist, have the types that the model says and may be read, whether
+    joins meet as many rows as they say, and whether the server has room for the connections.
+    """
+    if schema:
+        from broker.config.schema import Config
+
+        click.echo(json.dumps(Config.model_json_schema(), indent=2))
+        return
+    loaded = load_configuration(file, settings, database_needed=database)
+    findings = [*loaded.findings, *(_verified(loaded) if database else ())]
+    show_findings(findings)
+    errors = sum(finding.severity == "error" for finding in findings)
+    warnings = sum(finding.severity == "warning" for finding in findings)
+    if errors or (strict and warnings):
+        click.echo(f"{file}: {_count(errors, 'error')}, {_count(warnings, 'warning')}.", err=True)
+        raise EndedError(Exit.CONFIG)
+    click.echo(f"{file}: {_summary(loaded)}. {'It fits the database.' if database else 'It can be used.'}")
+
+
+def _verified(loaded: Configuration) -> Sequence[Finding]:
+    from broker.adapters.pg_catalog import open_catalog
+    from broker.config.verify import verify
+    from broker.domain.errors import BrokerError
+
+    async def compared() -> Sequence[Finding]:
+        async with open_catalog(loaded.settings.database.dsn) as catalog:
+            return await verify(loaded, catalog)
+
+    try:
+        return asyncio.run(compared())
+    except BrokerError as error:
+        fail(f"Cannot compare with the database: {error.message}.", Exit.UNAVAILABLE)
+
+
+def _summary(loaded: Configuration) -> str:
+    datasets = loaded.model.datasets.values()
+    dimensions = sum(len(dataset.dimensions) for dataset in datasets)
+    measures = sum(len(dataset.measures) for dataset in datasets)
+    return f"{_count(len(datasets), 'dataset')}, {_count(dimensions, 'dimension')}, {_count(measures, 'measure')}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
