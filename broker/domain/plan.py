@@ -132,10 +132,10 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class CsvBlock:
-    """Whole rows as PostgreSQL writes them with ``COPY ... TO STDOUT (FORMAT csv)``, to be parsed in a worker process.
+    r"""Whole rows as PostgreSQL writes them with ``COPY ... TO STDOUT (FORMAT csv)``, to be parsed in a worker process.
 
     COPY's own defaults: UTF-8, no header, comma, rows end with a line feed, null is nothing at all and an empty string
-    is ``""``. (A marker such as ``\\N`` would not do: the reader cannot tell it from the same text in quotes.) By type:
+    is ``""``. (A marker such as ``\N`` would not do: the reader cannot tell it from the same text in quotes.) By type:
     INT64 and DECIMAL plain digits, a decimal with at most the column's scale; DOUBLE as PostgreSQL writes it, with
     ``NaN`` and ``Infinity``; BOOL ``t`` or ``f``; TIMESTAMP integer microseconds and DATE integer days since 1970.
     A first column of type STRING is always quoted: a byte order mark at the start of a block would get lost otherwise.
