@@ -12,7 +12,7 @@ from broker.config.machine import Machine
 from broker.config.report import Report
 from broker.config.schema import Config
 from broker.config.schema_runtime import PoolConfig
-from broker.config.schema_server import AnswerLimitsConfig, DeadlineConfig, DeadlinesConfig, ServerConfig
+from broker.config.schema_server import DeadlineConfig, DeadlinesConfig, ServerConfig
 from broker.config.settings import (
     AnswerLimits,
     DatabaseSettings,
@@ -126,8 +126,8 @@ def _server(given: ServerConfig, folder: FilePath, report: Report) -> ServerSett
         max_receive_bytes=given.max_receive_bytes,
         max_send_bytes=given.max_send_bytes,
         max_panels=given.max_panels,
-        dashboard=_limits(given.dashboard),
-        explore=_limits(given.explore),
+        dashboard=AnswerLimits(**dict(given.dashboard)),
+        explore=AnswerLimits(**dict(given.explore)),
         batch_bytes=given.batch_bytes,
         sql_enabled=given.sql.enabled,
         sql_functions=frozenset(given.sql.functions),
@@ -135,10 +135,6 @@ def _server(given: ServerConfig, folder: FilePath, report: Report) -> ServerSett
         drain_notice=notice if notice is not None else 0.0 if local else 5.0,
         drain_grace=given.drain.grace,
     )
-
-
-def _limits(given: AnswerLimitsConfig) -> AnswerLimits:
-    return AnswerLimits(given.max_rows, given.max_bytes, given.max_scan_bytes)
 
 
 def _deadlines(given: DeadlinesConfig, report: Report) -> Deadlines:
@@ -173,12 +169,22 @@ def _pool(
     return PoolLimits(
         in_flight=given.in_flight,
         queue=given.queue,
-        connections=given.connections or min(given.in_flight, _share(_CONNECTIONS[name], machine)),
-        workers=given.workers or min(given.in_flight, _share(_WORKERS[name], machine)),
+        connections=given.connections or min(given.in_flight, derived_connections(name, machine)),
+        workers=given.workers or min(given.in_flight, derived_workers(name, machine)),
         wait_fraction=given.wait_fraction,
         worker_memory=given.worker_memory,
         replica_dsn=replicas.get(given.replica, ""),
     )
+
+
+def derived_connections(name: PoolName, machine: Machine) -> int:
+    """Database connections of a pool that names no number."""
+    return _share(_CONNECTIONS[name], machine)
+
+
+def derived_workers(name: PoolName, machine: Machine) -> int:
+    """Worker processes of a pool that names no number."""
+    return _share(_WORKERS[name], machine)
 
 
 def _share(rule: tuple[float, int], machine: Machine) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -42,13 +42,17 @@ class Section(BaseModel):
             return {}
         if not isinstance(data, dict):
             return data
-        given = {
-            key: value for key, value in data.items() if value is not None or key not in cls.model_fields
-        }
+        given = _filled_in(cls, data)
         for key, field in cls.model_fields.items():
             if isinstance(field.default, Section) and isinstance(given.get(key), dict):
-                given[key] = field.default.model_dump(exclude_unset=True) | given[key]
+                preset = field.default.model_dump(exclude_unset=True)
+                given[key] = preset | _filled_in(type(field.default), given[key])
         return given
+
+
+def _filled_in(section: type[Section], data: dict[str, Any]) -> dict[str, Any]:
+    """The entries with a value, and those that are not known, which are to be reported."""
+    return {key: value for key, value in data.items() if value is not None or key not in section.model_fields}
 
 
 def _none_required(schema: JsonDict) -> None:

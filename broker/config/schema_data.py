@@ -86,7 +86,8 @@ class MeasureConfig(Section):
     sql: str = ""
     """Aggregated expression in SQL, in place of a column. A count without either counts rows."""
     type: DataType | None = None
-    """Type of the aggregated values. Needed for sum, min, max, avg, first, last and approx_distinct."""
+    """Type of the aggregated values. A count and a ratio have none; for variance, stddev and percentiles it is `double`
+    when it is not given."""
     scale: Scale | None = None
     """Digits after the point, for type `decimal`."""
     filter: str = ""

@@ -37,13 +37,13 @@ class PoolConfig(Section):
     model_config = PRESET
 
     in_flight: Count
-    """Requests that run at once; those of the job pool are jobs of one worker process."""
+    """Requests that run at once."""
     queue: Annotated[int, Field(ge=0)]
     """Requests that may wait for a seat."""
     connections: Count | None = None
-    """Database connections. Unset: from the number of processors, see below, and never more than `in_flight`."""
+    """Database connections. Unset: from the number of processors."""
     workers: Count | None = None
-    """Worker processes for calculations. Unset: from the number of processors, see below."""
+    """Worker processes for calculations. Unset: from the number of processors."""
     wait_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of a caller's remaining time that may be spent waiting for a seat."""
     worker_memory: Annotated[Size, Field(ge=128 * MIB)] = 1 * GIB
@@ -75,8 +75,9 @@ class LogLevel(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """One JSON object per line, or text for people."""
+    """One JSON object per line, text for people, or what suits the output."""
 
+    AUTO = "auto"
     JSON = "json"
     TEXT = "text"
 
@@ -96,16 +97,10 @@ class JobsConfig(Section):
     """Time that a result is kept."""
     record_retention: Annotated[Duration, Field(ge=60)] = 30 * 86400
     """Time that the record of a finished job is kept, and its request id remembered."""
-    attempt_timeout: Annotated[Duration, Field(ge=1)] = 3600
+    attempt_timeout: Annotated[Duration, Field(ge=1)] = 6 * 3600
     """Longest time of one attempt."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """Attempts before a job has failed."""
-    max_queued: Count = 1000
-    """Jobs of one tenant that may wait."""
-    max_rows: Count = 1_000_000_000
-    """Rows of one result."""
-    max_bytes: Size = 100 * GIB
-    """Bytes of one result."""
 
 
 class TelemetryConfig(Section):
@@ -120,9 +115,9 @@ class TelemetryConfig(Section):
     """Share of traces that are kept when the caller has not decided."""
     prometheus_host: Text = "127.0.0.1"
     """Address of the Prometheus endpoint."""
-    prometheus_port: Port = 9464
-    """Port of the Prometheus endpoint; 0 switches it off."""
+    prometheus_port: Port = 0
+    """Port of the Prometheus endpoint, 9464 by custom; 0 for none. Processes on one machine need one each."""
     log_level: LogLevel = LogLevel.INFO
     """Least important log lines that are written."""
-    log_format: LogFormat = LogFormat.JSON
-    """JSON for machines, text for people."""
+    log_format: LogFormat = LogFormat.AUTO
+    """JSON for machines, text for people; auto is text on a terminal and JSON elsewhere."""

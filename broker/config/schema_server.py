@@ -64,8 +64,13 @@ class AnswerLimitsConfig(Section):
     """Rows of one answer."""
     max_bytes: Size
     """Encoded bytes of one answer."""
+
+
+class PanelLimitsConfig(AnswerLimitsConfig):
+    """Largest answers that are held in memory whole."""
+
     max_scan_bytes: Size = 256 * MIB
-    """Bytes that the database may return for one answer while it is held in memory."""
+    """Bytes that the database may return for one answer."""
 
 
 class SqlConfig(Section):
@@ -104,7 +109,7 @@ class ServerConfig(Section):
     """Largest response message; a client must accept as much."""
     max_panels: Annotated[int, Field(ge=1, le=64)] = 64
     """Panels of one dashboard."""
-    dashboard: AnswerLimitsConfig = AnswerLimitsConfig(max_rows=100_000, max_bytes=8 * MIB)
+    dashboard: PanelLimitsConfig = PanelLimitsConfig(max_rows=100_000, max_bytes=8 * MIB)
     """Largest answer of a panel."""
     explore: AnswerLimitsConfig = AnswerLimitsConfig(max_rows=100_000_000, max_bytes=16 * GIB)
     """Largest answer of an exploration."""

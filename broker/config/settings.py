@@ -54,11 +54,11 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class AnswerLimits:
-    """Largest answer, and the most bytes that the database may return for it while it is held in memory."""
+    """Largest answer. ``max_scan_bytes`` bounds what the database may return for it, where it is held in memory."""
 
     max_rows: int
     max_bytes: int
-    max_scan_bytes: int
+    max_scan_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +110,6 @@ class JobSettings:
     record_retention: float
     attempt_timeout: float
     max_attempts: int
-    max_queued: int
-    max_rows: int
-    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
