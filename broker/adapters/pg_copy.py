@@ -7,24 +7,13 @@ reads no further while the receiver waits, so a receiver that waits for room in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from broker.adapters.pg_connection import Connection
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.plan import Block, CsvBlock
 from broker.domain.values import Column
 
-Receive = Callable[[bytes], Coroutine[Any, Any, None]]
 Put = Callable[[CsvBlock], Awaitable[None]]
-
-
-async def copy(connection: Connection, text: str, force_quote: tuple[str, ...], receive: Receive) -> int:
-    """Runs ``COPY (text) TO STDOUT``, awaiting ``receive`` with every piece. Returns the number of rows."""
-    status = await connection.copy_from_query(
-        text, output=receive, format="csv", force_quote=list(force_quote) or None
-    )
-    return int(status.rpartition(" ")[2])
 
 
 class BlockWriter:

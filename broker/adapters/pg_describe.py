@@ -12,6 +12,9 @@ from broker.domain.values import Column, DataType
 DECIMAL_SCALE: Final = 12
 """Decimal digits of a numeric column that is not cast to a number of them: PostgreSQL would vary them by row."""
 
+_NAMELESS: Final = "?column?"
+"""What PostgreSQL calls an expression without a name."""
+
 # As asyncpg names them (pg_type.typname).
 _TYPES: Final[Mapping[str, DataType]] = MappingProxyType({
     "int2": DataType.INT64, "int4": DataType.INT64, "int8": DataType.INT64,
@@ -36,7 +39,8 @@ def columns_of(described: Sequence[tuple[str, str]], scales: Mapping[int, int]) 
     """
     found: list[Column] = []
     violations: list[Violation] = []
-    for i, (name, pg_type) in enumerate(described):
+    for i, (given, pg_type) in enumerate(described):
+        name = f"column_{i + 1}" if given == _NAMELESS else given
         kind = _TYPES.get(pg_type)
         if kind is None:
             text = f"column {i + 1} ({name!r}) is of type {pg_type}, which cannot be returned"

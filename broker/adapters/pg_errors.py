@@ -52,11 +52,13 @@ def translate(error: BaseException, *, expired: bool = False) -> BrokerError:
     STORE_UNAVAILABLE when the same call may succeed later, DEADLINE_EXCEEDED when the statement's time is over,
     INVALID_REQUEST for a value that PostgreSQL cannot hold, STORE_REJECTED otherwise.
     """
+    if isinstance(error, asyncpg.DataError) and getattr(error, "severity", None) is None:
+        text = (
+            "a value is outside the range of its type in PostgreSQL"  # found by asyncpg, before it was sent
+        )
+        return invalid([Violation("filter", text, "VALUE_RANGE")])
     if isinstance(error, asyncpg.PostgresError):
         return _from_server(error, expired=expired)
-    if isinstance(error, asyncpg.DataError):  # raised by asyncpg itself: a parameter cannot be encoded
-        text = "a value is outside the range of its type in PostgreSQL"
-        return invalid([Violation("filter", text, "VALUE_RANGE")])
     if expired and isinstance(error, TimeoutError):
         return deadline_exceeded("")
     return unavailable(type(error).__name__)

@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 
 import asyncpg
 
-from broker.adapters.pg_connection import Lease, Settings, configure_with, nothing_to_reset
+from broker.adapters.pg_connection import BrokerConnection, Lease, Settings, configure_with, nothing_to_reset
 from broker.adapters.pg_errors import lost, translated
 from broker.domain.pool import PoolLimits, PoolName
 from broker.telemetry import names as n
@@ -114,6 +114,7 @@ class PgPools:
                 max_inactive_connection_lifetime=settings.idle,
                 init=configure_with(settings),
                 reset=nothing_to_reset,
+                connection_class=BrokerConnection,
                 timeout=settings.connect_timeout,
                 statement_cache_size=settings.statements,
                 server_settings={"application_name": settings.application_name},

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from broker.adapters.pg_connection import Lease
-from broker.adapters.pg_copy import BlockCollector, BlockWriter, Put, copy, streamed, too_large
+from broker.adapters.pg_copy import BlockCollector, BlockWriter, Put, streamed, too_large
 from broker.adapters.pg_errors import deadline_exceeded, translated
 from broker.adapters.sql.compiler import Recent, SqlCompiler
 from broker.adapters.sql.statements import ScanStatements, Statement, first_text
@@ -191,7 +191,9 @@ class PgSnapshot:
             await self._prepare()
             quote = statement.compiled.force_quote
             writer = BlockWriter(statement.columns, limits.block_bytes, held.into(blocks))
-            counts.put(statement.shape, await copy(self._connection, statement.literal(), quote, writer.add))
+            counts.put(
+                statement.shape, await self._connection.copy_rows(statement.literal(), quote, writer.add)
+            )
             await writer.flush()
         return tuple(blocks)
 
@@ -201,7 +203,7 @@ class PgSnapshot:
         with self._guarded("COPY", name):
             await self._prepare()
             writer = BlockWriter(columns, self._tools.limits.block_bytes, put)
-            count = await copy(self._connection, text, quote, writer.add)
+            count = await self._connection.copy_rows(text, quote, writer.add)
             await writer.flush()
         return count
 
