@@ -52,6 +52,10 @@ CREATE VIEW sales.paid_orders AS SELECT * FROM sales."Order" WHERE paid;
 CREATE MATERIALIZED VIEW sales.daily AS
     SELECT placed_at::date AS day, count(*) AS orders FROM sales."Order" GROUP BY 1;
 
+CREATE FUNCTION sales.chance(n int) RETURNS int VOLATILE LANGUAGE sql AS 'SELECT n + (random() * 10)::int';
+CREATE FUNCTION sales.twice(n int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 2 * n';
+CREATE FUNCTION sales.parts(n int) RETURNS SETOF int IMMUTABLE LANGUAGE sql AS 'SELECT generate_series(1, n)';
+
 INSERT INTO sales.customer (email, country, born)
 SELECT format('c%s@example.org', n), (ARRAY['DE', 'FR', 'US'])[1 + n % 3], date '1980-01-01' + n
   FROM generate_series(1, 200) AS n;

@@ -1,0 +1,94 @@
+"""What is said of the server and of indexes, for a database that exists in values only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from broker.config.findings import Severity
+from broker.config.loader import load_text
+from broker.config.machine import Machine
+from broker.config.verify import verify
+from broker.domain.relations import (
+    DatabaseCatalog,
+    Described,
+    FunctionFacts,
+    Relation,
+    RelationColumn,
+    RelationKind,
+    ServerFacts,
+    SqlType,
+)
+from broker.domain.values import DataType
+
+STAMP = SqlType("timestamp with time zone", DataType.TIMESTAMP)
+EVENTS = Relation(
+    "public",
+    "events",
+    RelationKind.TABLE,
+    (RelationColumn("at", STAMP), RelationColumn("seen", STAMP)),
+    indexed=frozenset({"at"}),
+    rows=1_000_000,
+)
+SERVER = ServerFacts("18", "db", "reader", max_connections=20, reserved_connections=3)
+MODEL = """\
+datasets:
+  events:
+    table: events
+    dimensions:
+      at: timestamp
+      seen: timestamp
+    measures: {events: count}
+pools: {dashboard: {connections: 8}, exploration: {connections: 4}, job: {connections: 3}, admin: {connections: 2}}
+"""
+
+
+@dataclass(frozen=True)
+class Known:
+    """An introspector that knows one catalog and finds every expression to be an instant."""
+
+    known: DatabaseCatalog
+
+    async def catalog(self) -> DatabaseCatalog:
+        return self.known
+
+    async def functions(self, names: Sequence[str]) -> tuple[FunctionFacts, ...]:
+        return ()
+
+    async def describe(self, statements: Sequence[str]) -> tuple[Described, ...]:
+        return tuple(Described((STAMP,)) for _ in statements)
+
+    async def exists(self, statement: str) -> bool | None:
+        raise AssertionError("nothing is to be looked for")
+
+
+async def findings(
+    relation: Relation = EVENTS, server: ServerFacts = SERVER, model: str = MODEL
+) -> list[tuple[int, Severity, str]]:
+    configuration = load_text(model, {"DATABASE_URL": "postgresql://db/x"}, machine=Machine(1))
+    found = await verify(configuration, Known(DatabaseCatalog(server, (relation,))))
+    return [(finding.line, finding.severity, finding.message) for finding in found]
+
+
+async def test_a_time_without_an_index_is_mentioned_where_it_matters() -> None:
+    text = "no index begins with it, so every time range reads all rows: CREATE INDEX ON public.events (seen)"
+    assert await findings() == [(6, Severity.HINT, text)]
+    assert await findings(replace(EVENTS, rows=1000)) == []
+    assert await findings(replace(EVENTS, kind=RelationKind.VIEW)) == []
+    assert await findings(replace(EVENTS, indexed=frozenset({"at", "seen"}))) == []
+
+
+async def test_pools_fit_into_the_server() -> None:
+    small = replace(SERVER, max_connections=19)
+    ((line, severity, text),) = await findings(replace(EVENTS, rows=0), small)
+    assert (line, severity) == (8, Severity.ERROR)
+    assert text.startswith("the pools may open 17 connections, and the server has 16 for ordinary roles")
+    elsewhere = MODEL.replace("connections: 8", "connections: 8, replica: copy")
+    elsewhere += "database: {replicas: {copy: postgresql://copy/x}}\n"
+    assert await findings(replace(EVENTS, rows=0), small, elsewhere) == []
+
+
+async def test_a_superuser_is_advised_against() -> None:
+    ((_, severity, text),) = await findings(replace(EVENTS, rows=0), replace(SERVER, superuser=True))
+    assert severity is Severity.HINT
+    assert "one that may only SELECT" in text
