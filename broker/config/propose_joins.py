@@ -46,7 +46,8 @@ def joins_by_key(
                 )
                 unique = any(set(columns) <= set(key.columns) for columns in source.unique_keys)
                 found.append(ProposedJoin(name, target, on, parent, unique))
-                below.append((name, name, target))
+                if target is not relation:
+                    below.append((name, name, target))
         level = below
     return found
 
