@@ -82,6 +82,8 @@ class PgJobHints:
                 await self._database.fetch(_SEND, [c for c, _ in messages], [text for _, text in messages])
             except BrokerError as error:
                 logger.info("hints about jobs were not sent: %s", error)
+            except Exception:
+                logger.exception("hints about jobs were not sent")
 
     def _gather(self, channel: str, ids: Iterable[str]) -> None:
         self._ids[channel].update(ids)
@@ -148,6 +150,9 @@ class PgJobSignals:
             except BrokerError as error:
                 failures = 0 if self._listening else failures + 1
                 logger.warning("the channel of job hints broke, polling goes on: %s", error.metadata)
+            except Exception:
+                failures += 1
+                logger.exception("the channel of job hints broke, polling goes on")
             finally:
                 self._listening = False
             await asyncio.sleep(self._rng.uniform(0.0, min(5.0, 0.2 * 2 ** min(failures, 6))))

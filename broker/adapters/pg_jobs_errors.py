@@ -35,6 +35,9 @@ def job_database() -> Iterator[None]:
                 ErrorReason.STORE_REJECTED, text, metadata={"store": "jobs", "sqlstate": state}
             ) from error
         raise
+    except asyncpg.InternalClientError as error:
+        # What the driver says of a connection that was ended between two statements of one checkout.
+        raise _unavailable(error) from error
     except asyncpg.InterfaceError as error:
         if "clos" not in str(error):  # "connection is closed", "pool is closing"; the rest is misuse
             raise

@@ -67,7 +67,10 @@ def enter(connection: socket.socket, memory_bytes: int, main: str, argument: obj
     threading.Thread(target=_watch, args=(connection,), daemon=True, name="watch").start()
     module, _, function = main.partition(":")
     run: Main = getattr(importlib.import_module(module), function)
-    run(Channel(connection), argument)
+    try:
+        run(Channel(connection), argument)
+    except EOFError:
+        os._exit(ORPHANED)
 
 
 def _watch(connection: socket.socket) -> None:

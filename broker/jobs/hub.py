@@ -145,6 +145,11 @@ class JobHub:
             except BrokerError as error:
                 logger.info("watchers wait for the job database: %s", error)
                 self._all = True
+            except Exception:
+                logger.exception(
+                    "watchers wait: looking at their jobs failed"
+                )  # but must not end for all of them
+                self._all = True
             await asyncio.sleep(self._pace.gather)
 
     async def _look_everywhere(self) -> None:

@@ -26,25 +26,36 @@ async def pause(seconds: float, rng: Random, at_once: asyncio.Event | None = Non
         at_once.clear()
 
 
-async def attempt(action: Callable[[], Awaitable[bool | None]]) -> bool:
-    """Does it, and logs what the database had against it; whether it is to be done again at once."""
-    try:
-        return bool(await action())
-    except BrokerError as error:
-        level = logging.INFO if error.reason is ErrorReason.STORE_UNAVAILABLE else logging.ERROR
-        logger.log(level, "will try again: %s", error)
-        return False
-
-
 async def repeat(
+    name: str,
     seconds: float,
     rng: Random,
     action: Callable[[], Awaitable[bool | None]],
     at_once: asyncio.Event | None = None,
 ) -> None:
-    """Does it for ever, with pauses except where it says that there is more to do."""
+    """Does it for ever, with pauses except where it says that there is more to do.
+
+    An error is logged when it begins and when it is over, not at every turn. No error ends the loop: not that of a
+    database that is away, nor a bug, which must not take the attempts under way with it.
+    """
+    trouble: object = None
     while True:
-        if not await attempt(action):
+        again = False
+        try:
+            again = bool(await action())
+            if trouble is not None:
+                logger.info("%s works again", name)
+            trouble = None
+        except BrokerError as error:
+            if error.reason is not trouble:
+                level = logging.WARNING if error.reason is ErrorReason.STORE_UNAVAILABLE else logging.ERROR
+                logger.log(level, "%s will go on trying: %s", name, error)
+            trouble = error.reason
+        except Exception as error:
+            if type(error) is not trouble:
+                logger.exception("%s failed and will go on trying", name)
+            trouble = type(error)
+        if not again:
             await pause(seconds, rng, at_once)
 
 

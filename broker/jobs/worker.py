@@ -102,14 +102,14 @@ class Worker:
         unsubscribe = self._signals.subscribe(self._hear)
         self._lease.start(self)
         pace, upkeep, rng = self._pace, self._upkeep, self._tools.rng
-        claiming = asyncio.create_task(repeat(pace.poll, rng, self._claim, self._wake), name="claim")
+        claiming = asyncio.create_task(repeat("claiming", pace.poll, rng, self._claim, self._wake))
         loops = [
-            asyncio.create_task(repeat(pace.look, rng, self._look_after, self._look), name="look"),
-            asyncio.create_task(repeat(pace.flush, rng, self._flush), name="flush"),
-            asyncio.create_task(repeat(pace.reap, rng, upkeep.reap), name="reap"),
-            asyncio.create_task(repeat(pace.sweep, rng, upkeep.sweep), name="sweep"),
+            asyncio.create_task(repeat("looking", pace.look, rng, self._look_after, self._look)),
+            asyncio.create_task(repeat("reporting", pace.flush, rng, self._flush)),
+            asyncio.create_task(repeat("reaping", pace.reap, rng, upkeep.reap)),
+            asyncio.create_task(repeat("sweeping", pace.sweep, rng, upkeep.sweep)),
         ]
-        stopping = asyncio.create_task(self._stop_asked(), name="stop")
+        stopping = asyncio.create_task(self._stop_asked())
         try:
             done, _ = await asyncio.wait({claiming, *loops, stopping}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

@@ -73,9 +73,11 @@ class Jobs:
 
     async def make_due(self, job_id: str) -> None:
         """Ends the wait for a retry."""
-        await self.admin.execute(
+        connection = await asyncpg.connect(self.dsn)  # `admin` does not outlive its server
+        await connection.execute(
             "UPDATE broker.job SET run_at = now(), queue_rank = now() WHERE id = $1", job_id
         )
+        await connection.close()
 
     async def until(self, job_id: str, reached: Callable[[Job], bool]) -> Job:
         """The job once it is as wanted. A state that is replaced at once may not be seen."""
