@@ -13,7 +13,7 @@ CREATE TABLE orders (
 );
 
 INSERT INTO customers
-SELECT n, (ARRAY['AT', 'BR', 'DE', 'FR', 'IN', 'JP', 'US'])[1 + n * n % 7]
+SELECT n, (ARRAY['AT', 'BR', 'DE', 'FR', 'IN', 'JP', 'US'])[1 + n % 7]
 FROM generate_series(1, 2000) AS n;
 
 INSERT INTO orders
