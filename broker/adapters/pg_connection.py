@@ -84,6 +84,11 @@ class Lease:
         self.pool_name = name
         self.replica = replica
 
+    async def give_back(self) -> None:
+        """Gives the connection back after a statement that ended in good order, outside of any transaction."""
+        assert not self.connection.is_in_transaction(), "nothing was begun"
+        await self._pool.release(self._proxy)
+
     async def end(self, patience: float) -> None:
         """Ends the transaction and gives the connection back, closed unless it is known to be clean.
 

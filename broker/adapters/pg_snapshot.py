@@ -177,8 +177,8 @@ class PgSnapshot:
         turns out to be wrong the rows are read again by COPY, in the same snapshot.
         """
         limits, counts = self._tools.limits, self._tools.counts
-        surely = _within(statement.row_limit, limits.rows)
-        if surely or _within(counts.get(statement.shape), limits.rows):
+        surely = within(statement.row_limit, limits.rows)
+        if surely or within(counts.get(statement.shape), limits.rows):
             text, values = statement.whole() if surely else statement.capped(limits.rows + 1)
             with self._guarded("SELECT", statement.dataset):
                 await self._prepare()
@@ -241,5 +241,6 @@ class PgSnapshot:
         return self._remaining() < _SLACK
 
 
-def _within(count: int | None, limit: int) -> bool:
+def within(count: int | None, limit: int) -> bool:
+    """Whether a count is known and not above the limit."""
     return count is not None and count <= limit

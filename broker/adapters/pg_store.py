@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from broker.adapters.pg_alone import lone_statement, read_alone
 from broker.adapters.pg_connection import Lease
 from broker.adapters.pg_describe import as_violation, columns_of
 from broker.adapters.pg_errors import deadline_exceeded, translated
@@ -24,7 +25,7 @@ from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
 from broker.domain.query import SqlQuery
 from broker.ports.clock import Clock
-from broker.ports.store import Estimate, SqlPlan
+from broker.ports.store import AloneReading, Estimate, SqlPlan
 from broker.telemetry.instruments import Telemetry
 
 _SHAPES = 10_000
@@ -74,6 +75,15 @@ class PgStore:
                 await snapshot.close()
             finally:
                 await self._pools.end(snapshot.lease)
+
+    async def read_alone(self, pool: PoolName, plan: Plan, deadline: Deadline) -> AloneReading | None:
+        """The states of a plan that one small statement answers, without a transaction; else None."""
+        if deadline.expired(self._clock.monotonic()):
+            raise deadline_exceeded("")
+        statement = lone_statement(plan, self._tools)
+        if statement is None:
+            return None
+        return await read_alone(self._pools, pool, statement, deadline, self._tools)
 
     async def estimate(self, plan: Plan, deadline: Deadline) -> Estimate:
         """The planner's estimate over all statements of the plan; rows and width of the largest result."""

@@ -55,6 +55,24 @@ class Live:
 
     async def __call__(self, group: Group) -> Sequence[Outcome]:
         """Answers every question of the group from one snapshot."""
+        if len(group.questions) == 1:
+            outcome = await self._alone(group, group.questions[0])
+            if outcome is not None:
+                return [outcome]
+        return await self._together(group)
+
+    async def _alone(self, group: Group, question: Question) -> Outcome | None:
+        """The answer of a single question by a single statement; None when it takes more."""
+        pool, deadline = pool_of(group), group.context.deadline
+        started = self.clock.monotonic()
+        reading = await self.store.read_alone(pool, question.plan, deadline)
+        if reading is None:
+            return None
+        seconds = self.clock.monotonic() - started
+        table = await self._finish(reading.results, question, pool, group)
+        return self._answer(table, question, reading.as_of, None, seconds)
+
+    async def _together(self, group: Group) -> Sequence[Outcome]:
         context, questions = group.context, group.questions
         pool = pool_of(group)
         tasks: list[asyncio.Task[Table] | BrokerError] = []
@@ -112,6 +130,11 @@ class Live:
             table = await task
         except BrokerError as error:
             return error
+        return self._answer(table, question, as_of, lag, seconds)
+
+    def _answer(
+        self, table: Table, question: Question, as_of: datetime, lag: float | None, seconds: float
+    ) -> Answer:
         rows, size = table.row_count, len(table.encoded)
         self.observe(question, RequestKind.DASHBOARD, Run(seconds, rows, size))
         cost = Cost(seconds, seconds, rows, size)

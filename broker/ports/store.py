@@ -35,6 +35,14 @@ class SqlPlan:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class AloneReading:
+    """What a single statement read, which is a snapshot of its own, taken at ``as_of`` on a primary."""
+
+    results: tuple[ScanResult, ...]
+    as_of: datetime
+
+
 class Snapshot(Protocol):
     """One REPEATABLE READ, READ ONLY transaction on one connection. Calls must not overlap.
 
@@ -70,6 +78,10 @@ class QueryStore(Protocol):
 
     def snapshot(self, pool: PoolName, deadline: Deadline) -> AbstractAsyncContextManager[Snapshot]:
         """A snapshot on a connection of the pool; ``statement_timeout`` is what is left of the deadline."""
+        ...
+
+    async def read_alone(self, pool: PoolName, plan: Plan, deadline: Deadline) -> AloneReading | None:
+        """The states of a plan, if one small statement is all that it needs; else None, and a snapshot is taken."""
         ...
 
     async def estimate(self, plan: Plan, deadline: Deadline) -> Estimate:

@@ -195,7 +195,9 @@ class ScanBuilder:
         found = tuple(c.column for c in columns)
         force = first_text(found, quoted(found[0].name).name)
         ordered, limited = bool(query.args.get("order")), bool(query.args.get("limit"))
-        return Compiled(render(query, places, pretty=self._pretty), found, force, ordered, limited)
+        text = render(query, places, pretty=self._pretty)
+        dated = render(query.select(exp.CurrentTimestamp()), places).prepared
+        return Compiled(text, dated, found, force, ordered, limited)
 
 
 def _ordered(

@@ -13,10 +13,12 @@ from broker.domain.values import Column, DataType
 class Compiled:
     """One statement of a shape: its text, the columns of its result, and those of them that COPY is to quote.
 
-    ``ordered`` when the rows have an order that matters, ``limited`` when the last value is a limit.
+    ``ordered`` when the rows have an order that matters, ``limited`` when the last value is a limit. ``dated`` is the
+    prepared text with one more column, the last: the instant at which the statement began.
     """
 
     text: SqlText
+    dated: str
     columns: tuple[Column, ...]
     force_quote: tuple[str, ...]
     ordered: bool = False
@@ -46,7 +48,7 @@ class Statement:
         """Text and values for the extended protocol."""
         return self.compiled.text.prepared, self.values
 
-    def capped(self, rows: int) -> tuple[str, tuple[Value, ...]]:
+    def capped(self, rows: int, *, dated: bool = False) -> tuple[str, tuple[Value, ...]]:
         """The same, but with at most so many rows.
 
         A limit in the protocol would switch parallel workers off (PostgreSQL, standard_ExecutorRun), and a limit right
@@ -54,15 +56,16 @@ class Statement:
         nothing (set_subquery_pathlist).
         """
         compiled = self.compiled
+        text = compiled.dated if dated else compiled.text.prepared
         if compiled.limited:
             limit = self.values[-1]
             assert isinstance(limit, int), "a limit counts rows"
-            return compiled.text.prepared, (*self.values[:-1], min(limit, rows))
+            return text, (*self.values[:-1], min(limit, rows))
         place = f"${len(self.values) + 1}::bigint"
         if compiled.ordered:
-            return f"{compiled.text.prepared} LIMIT {place}", (*self.values, rows)
-        text = f"SELECT * FROM ({compiled.text.prepared}) AS capped ORDER BY 1 LIMIT {place}"  # noqa: S608 - a frame
-        return text, (*self.values, rows)
+            return f"{text} LIMIT {place}", (*self.values, rows)
+        framed = f"SELECT * FROM ({text}) AS capped ORDER BY 1 LIMIT {place}"  # noqa: S608 - a frame
+        return framed, (*self.values, rows)
 
     def literal(self) -> str:
         """The text with the values as literals, for COPY."""
