@@ -140,21 +140,6 @@ class WorkerPools:
             (made,) = await self._encoded(pool, "batch", (block, finish, columns, encoding), deadline)
         return Batch(0, made.row_count, made.data)
 
-    async def arrow(
-        self,
-        pool: PoolName,
-        source: Block | tuple[ScanResult, ...],
-        finish: Finish | None,
-        columns: tuple[Column, ...],
-        deadline: Deadline,
-    ) -> tuple[int, bytes]:
-        """Row count and Arrow IPC stream of a block of a pushed-down plan or of SQL rows, or of a whole answer."""
-        if isinstance(source, tuple):
-            (made,) = await self._encoded(pool, "arrow_answer", (source, finish), deadline)
-        else:
-            (made,) = await self._encoded(pool, "arrow_block", (source, finish, columns), deadline)
-        return made.row_count, made.data
-
     async def call(
         self, pool: PoolName, function: str, arguments: tuple[Any, ...], deadline: Deadline
     ) -> Any:

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-_THREADS = {
+_ENVIRONMENT = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",  # mimalloc reserves a gigabyte, which the limit of memory would count
     "POLARS_MAX_THREADS": "1",  # a worker is one seat of the pool, and takes one processor
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -82,6 +83,8 @@ class ForkServer:
     async def _start(self) -> None:
         if self._closed:
             raise ConnectionError("the fork server is closed")
+        if self._process is not None:
+            await asyncio.to_thread(_wait, self._process)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._process = await asyncio.to_thread(_start, theirs)
@@ -127,7 +130,7 @@ class ForkServer:
 
 def _start(control: socket.socket) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "broker.aggregation.zygote", str(control.fileno())]
-    environment = {**os.environ, **_THREADS}
+    environment = {**os.environ, **_ENVIRONMENT}
     return subprocess.Popen(command, env=environment, pass_fds=[control.fileno()], stdin=subprocess.DEVNULL)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import polars as pl
 
 from broker.aggregation import encode, kernels
-from broker.aggregation.arrow import ipc_stream
 from broker.aggregation.framing import Encoded
 from broker.domain.plan import Block, CsvBlock, Finish, Rows, ScanResult
 from broker.domain.values import Column, DataType, ResultFormat
@@ -42,18 +41,6 @@ def batch(
     """One block of a pushed-down plan, or of SQL rows, as one serialized ``RowBatch``."""
     frame = kernels.rows(block, finish, columns)
     return (Encoded(frame.height, encode.row_batch(frame, columns, encoding)),)
-
-
-def arrow_block(block: Block, finish: Finish | None, columns: Sequence[Column]) -> tuple[Encoded, ...]:
-    """One block of a pushed-down plan, or of SQL rows, as an Arrow IPC stream."""
-    frame = kernels.rows(block, finish, columns)
-    return (Encoded(frame.height, ipc_stream(frame, columns)),)
-
-
-def arrow_answer(results: Sequence[ScanResult], finish: Finish) -> tuple[Encoded, ...]:
-    """The whole answer as an Arrow IPC stream."""
-    frame = kernels.answer(results, finish)
-    return (Encoded(frame.height, ipc_stream(frame, finish.columns)),)
 
 
 def warm_up() -> None:

@@ -19,14 +19,14 @@ _PAGE = resource.getpagesize()
 
 
 def serve(connection: socket.socket, memory: int) -> None:
-    """Answers requests; ``memory`` bytes may be taken on top of what the process holds now.
+    """Answers requests; ``memory`` bytes may be taken on top of what a warm process holds.
 
     A worker that still holds more than half of that after a task asks to be replaced: memory comes back in full only
     from a process that ends.
     """
+    tasks.warm_up()
     limit = _held() + memory
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    tasks.warm_up()
     send(connection, Reply(os.getpid()))
     while (request := receive(connection)) is not None:
         send(connection, _answer(request, memory, limit - memory // 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -114,6 +115,12 @@ def scanned(facts: list[Fact], scan: Scan) -> list[Fact]:
     """The facts that a scan reads."""
     bounds = scan.bounds
     return facts if bounds is None else [fact for fact in facts if bounds.start <= fact.at < bounds.end]
+
+
+def rank(value: Any) -> tuple[bool, Any]:
+    """A key that orders NaN above all numbers and equal to itself."""
+    nan = isinstance(value, float) and math.isnan(value)
+    return nan, 0 if nan else value
 
 
 def inputs(measure: Measure, facts: list[Fact]) -> list[Any]:

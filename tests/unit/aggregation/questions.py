@@ -30,15 +30,23 @@ from broker.domain.query import (
 )
 from broker.domain.timegrid import build
 from broker.domain.values import DataType
-from tests.unit.aggregation.facts import DATASET, START, plan
+from tests.unit.aggregation.facts import DATASET, START, plan, rank
 
 MERGEABLE = [name for name, m in DATASET.measures.items() if m.kind not in UNMERGEABLE]
 WEEKS = AbsoluteRange(START - timedelta(days=2), START + timedelta(days=6))
-COUNTS = {Operator.IS_NULL: 0, Operator.IS_NOT_NULL: 0, Operator.BETWEEN: 2, Operator.IN: 3, Operator.NOT_IN: 2}
+COUNTS = {
+    Operator.IS_NULL: 0,
+    Operator.IS_NOT_NULL: 0,
+    Operator.BETWEEN: 2,
+    Operator.IN: 3,
+    Operator.NOT_IN: 2,
+}
 VALUES: Mapping[DataType, Callable[[Random], Any]] = {
     DataType.INT64: lambda c: c.choice([c.randint(-6, 9), 2**70, -(2**70)]),
     DataType.DOUBLE: lambda c: c.choice([c.randint(-40, 40) / 4, float("nan")]),
-    DataType.DECIMAL: lambda c: c.choice([Decimal(c.randint(-3000, 3000)).scaleb(-3), Decimal("1e60"), Decimal("-1e60")]),
+    DataType.DECIMAL: lambda c: c.choice(
+        [Decimal(c.randint(-3000, 3000)).scaleb(-3), Decimal("1e60"), Decimal("-1e60")]
+    ),
     DataType.STRING: lambda c: c.choice(["", "a", "é", "zz"]),
     DataType.BOOL: lambda c: c.random() < 0.5,
     DataType.TIMESTAMP: lambda _: START,
@@ -74,7 +82,14 @@ def condition(chance: Random, measures: list[str], depth: int = 2) -> Filter:
         return AllOf(children) if shape is AllOf else AnyOf(children)
     name = chance.choice(measures)
     kind = result_type(DATASET.measures[name])[0]
-    operators = [Operator.EQ, Operator.NE, Operator.IN, Operator.NOT_IN, Operator.IS_NULL, Operator.IS_NOT_NULL]
+    operators = [
+        Operator.EQ,
+        Operator.NE,
+        Operator.IN,
+        Operator.NOT_IN,
+        Operator.IS_NULL,
+        Operator.IS_NOT_NULL,
+    ]
     if kind is not DataType.BOOL:
         operators += [Operator.LT, Operator.LE, Operator.GT, Operator.GE, Operator.BETWEEN]
     if kind is DataType.STRING:
@@ -82,7 +97,7 @@ def condition(chance: Random, measures: list[str], depth: int = 2) -> Filter:
     operator = chance.choice(operators)
     values = [VALUES[kind](chance) for _ in range(COUNTS.get(operator, 1))]
     if operator is Operator.BETWEEN:
-        values.sort(key=lambda v: (v != v, v))
+        values.sort(key=rank)
     return Condition(name, operator, tuple(values))
 
 

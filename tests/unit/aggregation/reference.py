@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from broker.domain.model import Measure, MeasureKind
-from broker.domain.plan import Finish, Plan, Scan
+from broker.domain.plan import Finish, Plan
 from broker.domain.query import (
     AllOf,
     AnyOf,
@@ -23,7 +23,7 @@ from broker.domain.query import (
     ShareOfTotal,
     TopN,
 )
-from tests.unit.aggregation.facts import DATASET, Fact, inputs, scanned
+from tests.unit.aggregation.facts import DATASET, Fact, inputs, rank, scanned
 from tests.unit.aggregation.source import by_key, plain
 
 K = MeasureKind
@@ -82,31 +82,32 @@ def value(measure: Measure, facts: list[Fact]) -> Any:
         return len(found)
     if measure.kind in (K.APPROX_DISTINCT, K.EXACT_DISTINCT):
         return len(set(found))
-    if not found:
-        return None
+    return _value_of_some(measure, found, facts) if found else None
+
+
+def _value_of_some(measure: Measure, found: list[Any], facts: list[Fact]) -> Any:
     match measure.kind:
         case K.SUM:
             return sum(found[1:], found[0])
         case K.AVG:
             return float(sum(found[1:], found[0])) / len(found)
         case K.MIN:
-            return plain(min(found, key=_rank))
+            return plain(min(found, key=rank))
         case K.MAX:
-            return plain(max(found, key=_rank))
+            return plain(max(found, key=rank))
         case K.VARIANCE | K.STDDEV:
-            if len(found) < 2:
-                return None
             numbers = [float(v) for v in found]
             mean = sum(numbers) / len(numbers)
-            variance = sum((n - mean) ** 2 for n in numbers) / (len(numbers) - 1)
-            return variance if measure.kind is K.VARIANCE else math.sqrt(variance)
+            squares = sum((n - mean) ** 2 for n in numbers)
+            variance = squares / (len(numbers) - 1) if len(numbers) > 1 else None
+            return math.sqrt(variance) if measure.kind is K.STDDEV and variance is not None else variance
         case K.FIRST | K.LAST:
             known = sorted(
                 (f for f in facts if getattr(f, measure.sql) is not None), key=lambda f: (f.at, f.id)
             )
             return getattr(known[0 if measure.kind is K.FIRST else -1], measure.sql)
         case K.APPROX_PERCENTILE:  # exact while the sketch still holds every value
-            ranked = sorted(v for v in found if v == v)
+            ranked = sorted(v for v in found if not math.isnan(v))
             return ranked[math.ceil(measure.percentile * len(ranked)) - 1] if ranked else None
         case kind:
             raise AssertionError(kind)
@@ -202,20 +203,16 @@ def _condition(mine: Any, operator: Operator, values: list[Any]) -> bool | None:
     if operator in _COMPARE:
         text = operator in (Operator.CONTAINS, Operator.STARTS_WITH, Operator.ENDS_WITH)
         return (
-            _COMPARE[operator](mine, values[0]) if text else _COMPARE[operator](_rank(mine), _rank(values[0]))
+            _COMPARE[operator](mine, values[0]) if text else _COMPARE[operator](rank(mine), rank(values[0]))
         )
     if operator is Operator.BETWEEN:
-        return bool(_rank(values[0]) <= _rank(mine) < _rank(values[1]))
-    return (_rank(mine) in [_rank(v) for v in values]) is (operator is Operator.IN)
-
-
-def _rank(value: Any) -> tuple[bool, Any]:
-    return (value != value, 0 if value != value else value)
+        return bool(rank(values[0]) <= rank(mine) < rank(values[1]))
+    return (rank(mine) in [rank(v) for v in values]) is (operator is Operator.IN)
 
 
 def _sort(records: list[Record], name: str, *, descending: bool, nulls_first: bool) -> None:
     known = [r for r in records if r[name] is not None]
-    known.sort(key=lambda r: _rank(r[name]), reverse=descending)
+    known.sort(key=lambda r: rank(r[name]), reverse=descending)
     nulls = [r for r in records if r[name] is None]
     records[:] = nulls + known if nulls_first else known + nulls
 
@@ -229,7 +226,8 @@ def _shown(value: Any, name: str, finish: Finish) -> Any:
 def same(left: Any, right: Any) -> bool:
     """Equal; doubles up to rounding, NaN equal to itself, decimals whatever their scale."""
     if isinstance(left, float) and isinstance(right, float):
-        return (left != left and right != right) or math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-9)
+        both = math.isnan(left) and math.isnan(right)
+        return both or math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-9)
     if isinstance(left, Decimal) and isinstance(right, Decimal):
         return left == right
     return type(left) is type(right) and bool(left == right)

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from broker.domain.measures import SKETCHES, states
+from broker.domain.measures import SKETCHES
 from broker.domain.model import Measure, MeasureKind
 from broker.domain.plan import BUCKET, Block, CsvBlock, Plan, Rows, Scan, ScanResult, key_name, state_name
 from broker.domain.values import Column, DataType
-from tests.unit.aggregation.facts import Fact, inputs, scanned
+from tests.unit.aggregation.facts import Fact, inputs, rank, scanned
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 K = MeasureKind
@@ -72,7 +72,7 @@ def state(measure: Measure, facts: list[Fact]) -> Row:
             return (_sum(found),)
         case K.MIN | K.MAX:
             pick = min if measure.kind is K.MIN else max
-            return (plain(pick(found, key=_rank)) if found else None,)
+            return (plain(pick(found, key=rank)) if found else None,)
         case K.AVG:
             return len(found), _sum(found)
         case K.VARIANCE | K.STDDEV:
@@ -96,10 +96,6 @@ def state(measure: Measure, facts: list[Fact]) -> Row:
 def plain(value: object) -> object:
     """A value as blocks hold it."""
     return (value - EPOCH) // timedelta(microseconds=1) if isinstance(value, datetime) else value
-
-
-def _rank(value: Any) -> Any:
-    return (value != value, 0 if value != value else value)
 
 
 def _sum(found: list[Any]) -> Any:

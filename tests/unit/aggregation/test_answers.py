@@ -28,7 +28,9 @@ def test_any_query_of_any_facts_cut_into_any_blocks(
     query: Query, rows: list[Fact], parts: list[int], csv: bool
 ) -> None:
     resolved = plan(query)
-    finish = replace(resolved.finish, pushed_down=False)  # the facts' source groups, and leaves the rest to us
+    finish = replace(
+        resolved.finish, pushed_down=False
+    )  # the facts' source groups, and leaves the rest to us
     found = kernels.answer(results(resolved, rows, parts, csv=csv), finish).rows()
     expected = reference.answer(resolved, rows)
     assert len(found) == len(expected)
