@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +27,10 @@ async def assert_right(
     checker: Checker, questions: Sequence[Question], wrongs: Sequence[str | None], seed: int
 ) -> None:
     failed = [(q, w) for q, w in zip(questions, wrongs, strict=True) if w is not None]
-    reports = [await checker.report(q, w) for q, w in failed[:REPORTS]]
-    assert not failed, f"seed {seed}: {len(failed)} of {len(questions)} are wrong\n" + "\n\n".join(reports)
+    if failed:
+        reports = [await checker.report(q, w) for q, w in failed[:REPORTS]]
+        heading = f"seed {seed}: {len(failed)} of {len(questions)} are wrong"
+        pytest.fail("\n\n".join([heading, *reports]), pytrace=False)
     tally = checker.tally
     # The documented bounds hold for 95 % (HLL) and 99 % (KLL) of the values; many groups share their values.
     assert tally.outside <= tally.compared * 0.1, f"seed {seed}: sketches are worse than documented: {tally}"

@@ -12,7 +12,7 @@ from tests.oracle.aggregate import Groups, Key, empty_value, groups
 from tests.oracle.calculate import Row, compare_rows, other_column, share_rows, top_values
 from tests.oracle.cells import Cell
 from tests.oracle.expected import Expected, expected_columns, ordered
-from tests.oracle.model import OracleModel
+from tests.oracle.model import ROW_KEY, ROW_TIME, OracleModel
 from tests.oracle.predicates import expression, holds
 from tests.oracle.timing import Period, compared, grain_name, period, resolved
 from tests.oracle.zones import DAY, ZoneClock, day_date, moment, zone_clock
@@ -42,9 +42,7 @@ def evaluate(query: q.Query, model: OracleModel, now: int) -> Expected:
         AmbiguousError: It depends on the last digits of a double.
     """
     selection = _selection(query, model, now)
-    frame = model.frame
-    if query.HasField("filter"):
-        frame = frame.filter(expression(query.filter, model.types))
+    frame = _rows(query, model, selection)
     main = _within(frame, selection, selection.main if selection else None)
     dimensions, keys = list(query.dimensions), _keys(query, selection)
     calculations = query.calculations
@@ -76,6 +74,17 @@ def evaluate(query: q.Query, model: OracleModel, now: int) -> Expected:
         query, model, selection.name if selection and selection.grain else "", dimensions
     )
     return ordered(query, columns, keys, wanted)
+
+
+def _rows(query: q.Query, model: OracleModel, selection: Selection | None) -> pl.DataFrame:
+    """The rows that pass the filter, with the columns that the answer needs."""
+    needed = {ROW_TIME, ROW_KEY, *query.dimensions, *(leaf.input for leaf in model.leaves(query.measures))}
+    if selection:
+        needed.add(selection.name)
+    rows = model.frame.lazy()
+    if query.HasField("filter"):
+        rows = rows.filter(expression(query.filter, model.types))
+    return rows.select([name for name in model.frame.columns if name in needed]).collect()
 
 
 def _selection(query: q.Query, model: OracleModel, now: int) -> Selection | None:

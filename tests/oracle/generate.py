@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from hypothesis import strategies as st
 
@@ -21,6 +22,11 @@ from tests.oracle.values import cardinalities, condition, filter_tree, samples
 
 MAX_GROUPS = 6_000
 _NUMERIC = frozenset({"INT64", "DOUBLE", "DECIMAL"})
+_THRESHOLDS: Mapping[str, Sequence[object]] = {
+    "INT64": (1, 2, 3, 10, 50, 200, 1000),
+    "DOUBLE": (0.25, 0.5, 1.0, 10.0, 33.5),
+    "DECIMAL": (Decimal("1.5"), Decimal(1000), Decimal("160934.4")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +135,7 @@ class QuerySpace:
         """A condition on a measure, with values out of its input where it has one of the result's type."""
         name = chooser.choice(names)
         spec, type_ = self.model.measures[name], self.model.result(name)[0]
-        known: list[object] = (
-            [1, 2, 3, 10, 50, 200, 1000] if type_ == "INT64" else [0.25, 0.5, 1.0, 10.0, 33.5]
-        )
+        known: list[object] = list(_THRESHOLDS.get(type_, ()))
         if spec.kind in {"MIN", "MAX", "FIRST", "LAST"} or (spec.kind == "SUM" and chooser.chance(50)):
             known = list(self.known[spec.input])
         elif spec.kind in {"AVG", "EXACT_PERCENTILE"}:

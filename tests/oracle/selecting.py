@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
-import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 
@@ -15,10 +14,9 @@ from tests.oracle.timing import grain_name
 from tests.oracle.zones import (
     CLOCK_WIDTHS,
     DAY,
-    Instants,
     day_date,
     day_number,
-    first_days,
+    first_day,
     moment,
     zone_clock,
 )
@@ -100,7 +98,7 @@ def time_selection(
     first = anchor - chooser.integer(0, min(days, 40))
     if dated or kind >= 4:
         if aligned:
-            first = int(first_days(_array(first), grain if grain in LENGTHS else "DAY")[0])
+            first = first_day(first, grain if grain in LENGTHS else "DAY")
         selection.dates.start_date.CopyFrom(_date(first))
         selection.dates.end_date.CopyFrom(_date(first + days))
         return selection
@@ -154,10 +152,6 @@ def bucket_count(selection: q.TimeSelection) -> int:
     return {"MINUTE": 1440, "FIFTEEN_MINUTES": 400, "HOUR": 340}.get(grain) or SPANS[grain] // LENGTHS[
         grain
     ] + 1
-
-
-def _array(day: int) -> Instants:
-    return np.array([day], dtype=np.int64)
 
 
 def _date(day: int) -> Date:

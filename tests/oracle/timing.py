@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 
@@ -66,7 +65,7 @@ def _relative(selection: q.RelativeTimeRange, clock: ZoneClock, now: int) -> tup
 
 
 def _local_day(clock: ZoneClock, instant: int) -> int:
-    return _local(clock, instant) // DAY
+    return clock.local(instant) // DAY
 
 
 def period(clock: ZoneClock, start: int, end: int, grain: str) -> Period:
@@ -105,7 +104,7 @@ def _shift_bound(clock: ZoneClock, instant: int, unit: str, count: int) -> int:
     there = _same_time(clock, instant, unit, count)
     if there is not None:
         return there
-    return clock.as_if_unchanged(_local(clock, instant) + (shifted_day(day, unit, -count) - day) * DAY)
+    return clock.as_if_unchanged(clock.local(instant) + (shifted_day(day, unit, -count) - day) * DAY)
 
 
 def _shift_bucket(clock: ZoneClock, bucket: int, unit: str, count: int, grain: str) -> int | None:
@@ -118,13 +117,9 @@ def _shift_bucket(clock: ZoneClock, bucket: int, unit: str, count: int, grain: s
 
 def _same_time(clock: ZoneClock, instant: int, unit: str, count: int) -> int | None:
     """The instant with the same time on the clock, units earlier; None when that time is skipped."""
-    local = _local(clock, instant)
+    local = clock.local(instant)
     day = local // DAY
     there = clock.instants(local + (shifted_day(day, unit, -count) - day) * DAY)
     if not there:
         return None
     return there[min(clock.instants(local).index(instant), len(there) - 1)]
-
-
-def _local(clock: ZoneClock, instant: int) -> int:
-    return int(clock.local(np.array([instant], dtype=np.int64))[0])

@@ -8,7 +8,7 @@ stand for no instant (skipped) or for two (repeated). A day is its number since 
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
@@ -22,8 +22,8 @@ DAY = 86_400 * SECOND
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CLOCK_WIDTHS = {"MINUTE": 60 * SECOND, "FIFTEEN_MINUTES": 900 * SECOND, "HOUR": 3600 * SECOND}
 MONTHS = {"MONTH": 1, "QUARTER": 3, "YEAR": 12}
-_FIRST, _LAST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
-_STEP = timedelta(hours=6)
+_FIRST, _LAST = datetime(1995, 1, 1, tzinfo=UTC), datetime(2035, 1, 1, tzinfo=UTC)
+_STEP = timedelta(hours=12)
 
 Instants = npt.NDArray[np.int64]
 
@@ -48,61 +48,58 @@ def day_date(number: int) -> date:
     return EPOCH.date() + timedelta(days=number)
 
 
-@dataclass(frozen=True, slots=True)
 class ZoneClock:
-    """The clock of a zone from 1990 to 2040: ``offsets[i]`` is added from ``changes[i]`` to ``changes[i + 1]``."""
+    """The clock of a zone from 1995 to 2035: ``offsets[i]`` is added from ``changes[i]`` to ``changes[i + 1]``."""
 
-    name: str
-    changes: Instants
-    offsets: Instants
+    def __init__(self, changes: Sequence[int], offsets: Sequence[int]) -> None:
+        self._changes, self._offsets = list(changes), list(offsets)
+        self._ends = [*changes[1:], micros(_LAST)]
 
-    def local(self, instants: Instants) -> Instants:
-        """Local times of instants."""
-        local: Instants = instants + self.offsets[self._piece(instants)]
-        return local
+    def local(self, instant: int) -> int:
+        """The local time of an instant."""
+        return instant + self._offsets[self._piece(instant)]
 
     def instants(self, local: int) -> list[int]:
         """The instants that show a local time, in order: none, one or two."""
-        there = local - self.offsets
-        return [int(i) for i in there[(self.changes <= there) & (there < self._ends())]]
+        return [local - offset for start, offset, end in self._pieces() if start <= local - offset < end]
 
     def as_if_unchanged(self, local: int) -> int:
         """The instant at which a clock that was not put forward would show a local time that the zone skips."""
-        for change, before, after in zip(self.changes[1:], self.offsets, self.offsets[1:], strict=False):
+        for change, before, after in zip(self._changes[1:], self._offsets, self._offsets[1:], strict=False):
             if change + before <= local < change + after:
-                return int(local - before)
+                return local - before
         raise ValueError("the local time is not skipped")
 
     def first_instant(self, day: int) -> int:
         """The first instant whose local date is that day or later: midnight, or the change that skips it."""
-        piece = int(np.argmax(self._ends() + self.offsets > day * DAY))
-        return max(int(self.changes[piece]), day * DAY - int(self.offsets[piece]))
-
-    def labels(self, instants: Instants, grain: str) -> Instants:
-        """The beginning of the bucket that holds each instant."""
-        if grain in CLOCK_WIDTHS:
-            pieces = self._piece(instants)
-            local = instants + self.offsets[pieces]
-            floors = local // CLOCK_WIDTHS[grain] * CLOCK_WIDTHS[grain] - self.offsets[pieces]
-            starts: Instants = np.maximum(floors, self.changes[pieces])
-            return starts
-        days = first_days(self.local(instants) // DAY, grain)
-        unique, positions = np.unique(days, return_inverse=True)
-        starts = np.array([self.first_instant(int(day)) for day in unique], dtype=np.int64)
-        return starts[positions] if len(unique) else starts
+        # Offsets are within a day of UTC: nothing before the day before can be it.
+        for piece in range(self._piece((day - 1) * DAY), len(self._changes)):
+            if self._ends[piece] + self._offsets[piece] > day * DAY:
+                return max(self._changes[piece], day * DAY - self._offsets[piece])
+        raise OverflowError("past the end of the clock")
 
     def label(self, instant: int, grain: str) -> int:
         """The beginning of the bucket that holds the instant."""
-        return int(self.labels(np.array([instant], dtype=np.int64), grain)[0])
+        piece = self._piece(instant)
+        local = instant + self._offsets[piece]
+        if grain in CLOCK_WIDTHS:
+            floor = local // CLOCK_WIDTHS[grain] * CLOCK_WIDTHS[grain] - self._offsets[piece]
+            return max(floor, self._changes[piece])
+        return self.first_instant(first_day(local // DAY, grain))
+
+    def labels(self, instants: Instants, grain: str) -> Instants:
+        """The beginning of the bucket that holds each instant."""
+        unique, positions = np.unique(instants, return_inverse=True)
+        labels = np.array([self.label(int(instant), grain) for instant in unique], dtype=np.int64)
+        return labels[positions] if len(unique) else labels
 
     def following(self, start: int, grain: str) -> int:
         """The beginning of the next bucket after the one that begins at ``start``."""
         if grain in CLOCK_WIDTHS:
-            piece = int(self._piece(np.array([start]))[0])
-            offset, width = int(self.offsets[piece]), CLOCK_WIDTHS[grain]
-            following = (start + offset) // width * width + width - offset
-            return min(following, int(self._ends()[piece]))
-        day = int(first_days(self.local(np.array([start])) // DAY, grain)[0])
+            piece, width = self._piece(start), CLOCK_WIDTHS[grain]
+            offset = self._offsets[piece]
+            return min((start + offset) // width * width + width - offset, self._ends[piece])
+        day = first_day(self.local(start) // DAY, grain)
         later = start
         while later <= start:  # a date that the zone skips begins together with the next one
             day = shifted_day(day, grain, 1)
@@ -122,23 +119,22 @@ class ZoneClock:
             found.append(following)
         return found
 
-    def _piece(self, instants: Instants) -> npt.NDArray[np.intp]:
-        pieces: npt.NDArray[np.intp] = np.searchsorted(self.changes, instants, side="right") - 1
-        return pieces
+    def _piece(self, instant: int) -> int:
+        return bisect_right(self._changes, instant) - 1
 
-    def _ends(self) -> Instants:
-        return np.append(self.changes[1:], micros(_LAST))
+    def _pieces(self) -> Iterator[tuple[int, int, int]]:
+        return zip(self._changes, self._offsets, self._ends, strict=True)
 
 
-def first_days(days: Instants, grain: str) -> Instants:
-    """The first day of the calendar unit of each day. Weeks begin on Monday; 1970-01-01 was a Thursday."""
+def first_day(day: int, grain: str) -> int:
+    """The first day of the calendar unit that holds the day. Weeks begin on Monday; 1970-01-01 was a Thursday."""
     if grain == "DAY":
-        return days
+        return day
     if grain == "WEEK":
-        return (days + 3) // 7 * 7 - 3
-    months = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
-    firsts = months // MONTHS[grain] * MONTHS[grain]  # 1970-01 is month 0 and begins a quarter and a year
-    return firsts.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+        return (day + 3) // 7 * 7 - 3
+    there = day_date(day)
+    month = (there.month - 1) // MONTHS[grain] * MONTHS[grain] + 1
+    return day_number(there.replace(month=month, day=1))
 
 
 def shifted_day(day: int, unit: str, count: int) -> int:
@@ -154,7 +150,7 @@ def shifted_day(day: int, unit: str, count: int) -> int:
 
 @lru_cache(maxsize=64)
 def zone_clock(name: str) -> ZoneClock:
-    """The clock of an IANA zone; the changes are found by looking every six hours, and between by bisection."""
+    """The clock of an IANA zone; the changes are found by looking every twelve hours, and between by bisection."""
     zone = ZoneInfo(name or "UTC")
 
     def offset(second: int) -> int:
@@ -171,4 +167,4 @@ def zone_clock(name: str) -> ZoneClock:
             at = bisect_right(inside, 0, key=lambda second: offset(second) != offsets[-1])
             changes.append(inside[at])
             offsets.append(offset(high))
-    return ZoneClock(name, np.array(changes) * SECOND, np.array(offsets) * SECOND)
+    return ZoneClock([c * SECOND for c in changes], [o * SECOND for o in offsets])
