@@ -1,8 +1,10 @@
 """The same live query through the broker and directly by asyncpg, in one run.
 
-Three shapes: a day (PostgreSQL needs about a millisecond), a month, a year. Calls alternate between the two sides, so a
+Three shapes: a day (PostgreSQL needs half a millisecond), a month, a year. Calls alternate between the two sides, so a
 slow moment of the machine hits both; never the same filter twice in a row. With one caller, the added median is the
-difference of the two medians; with eight callers, the ratio is the broker's rate to asyncpg's, rounds alternating.
+difference of the two medians; it is told of the day, where nothing hides it. With eight callers, the ratio is the
+broker's rate to asyncpg's, rounds alternating; it is told of the year, the ordinary live question that scans much, and
+of the two others besides: the less PostgreSQL has to do, the more of the machine goes to the calls themselves.
 """
 
 from __future__ import annotations
@@ -128,7 +130,7 @@ async def compare(place: Place, pool: asyncpg.Pool, shape: Shape, *, quick: bool
 
 
 async def measure(options: harness.Options) -> harness.Report:
-    """All shapes; the month's figures are the metrics."""
+    """All shapes in one run."""
     async with (
         flights_broker() as place,
         asyncpg.create_pool(place.dsn, min_size=CALLERS, max_size=CALLERS) as pool,
@@ -138,14 +140,14 @@ async def measure(options: harness.Options) -> harness.Report:
         (name, direct, through, through - direct, slow, fast, fast / slow)
         for name, (direct, through, slow, fast) in results.items()
     ]
-    direct, through, slow, fast = results["month"]
     columns = ("shape", "direct ms", "broker ms", "added ms", "direct/s at 8", "broker/s at 8", "ratio")
+    ratios = {name: fast / slow for name, (_, _, slow, fast) in results.items()}
     return harness.Report(
         {
-            "added_median_ms": through - direct,
-            "throughput_ratio_8": fast / slow,
-            "added_median_day_ms": results["day"][1] - results["day"][0],
-            "throughput_ratio_8_year": results["year"][3] / results["year"][2],
+            "added_median_ms": results["day"][1] - results["day"][0],
+            "throughput_ratio_8": ratios["year"],
+            "throughput_ratio_8_month": ratios["month"],
+            "throughput_ratio_8_day": ratios["day"],
         },
         {"added_median_ms": harness.Goal("<=", 1.5), "throughput_ratio_8": harness.Goal(">=", 0.85)},
         [harness.Section("one caller, and eight", columns, rows)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +13,6 @@ from pathlib import Path
 import asyncpg
 import grpc
 import grpc.aio
-import yaml
 
 from broker.adapters.migrate import migrate
 from broker.demo.embedded import EmbeddedPostgres
@@ -60,10 +60,9 @@ async def flights_database(copies: int = 1) -> AsyncIterator[tuple[EmbeddedPostg
 
 def extended_model(home: Path, datasets: Mapping[str, object]) -> Path:
     """The model of the flights with more datasets, as a file in ``home``."""
-    model = yaml.safe_load(FLIGHTS_MODEL.read_text())
-    model["datasets"].update(datasets)
     config = home / "broker.yaml"
-    config.write_text(yaml.safe_dump(model, sort_keys=False))
+    added = [f"  {name}: {json.dumps(dataset)}" for name, dataset in datasets.items()]  # JSON is YAML
+    config.write_text("\n".join([FLIGHTS_MODEL.read_text(), *added, ""]))
     return config
 
 
