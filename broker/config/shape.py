@@ -83,37 +83,46 @@ def read_shape(layers: Layers) -> tuple[Config, Removed, list[Finding]]:
         if first:
             findings, first = [_finding(layers, detail) for detail in details], False
         # Positions in lists shift when an entry goes: the last ones first.
-        for detail in sorted(details, key=lambda detail: str(detail["loc"]), reverse=True):
+        for detail in sorted(details, key=_position, reverse=True):
             path = _path(detail)
             removed.add(path)
+            holder = _holder(data, path)
             if detail["type"] != "missing":
                 _remove(data, path)
-            elif walk(Config, path) is str:
-                _holder(data, path)[path[-1]] = _STAND_IN
+            elif walk(Config, path) is str and isinstance(holder, dict):
+                holder[path[-1]] = _STAND_IN
             else:
                 removed.add(path[:-1])
                 _remove(data, path[:-1])
+
+
+def _position(detail: ErrorDetails) -> list[tuple[int, str]]:
+    return [(part, "") if isinstance(part, int) else (-1, part) for part in detail["loc"]]
 
 
 def _path(detail: ErrorDetails) -> Path:
     return tuple(part for part in detail["loc"] if part != "[key]")
 
 
-def _holder(data: dict[str, object], path: Path) -> Any:
-    """What holds the entry at the path."""
+def _holder(data: dict[str, object], path: Path) -> object:
+    """What holds the entry at the path; None when that is gone already."""
     current: Any = data
-    for part in path[:-1]:
-        current = current[part]
-    return current
+    with suppress(KeyError, IndexError, TypeError):
+        for part in path[:-1]:
+            current = current[part]
+        return current
+    return None
 
 
 def _remove(data: dict[str, object], path: Path) -> None:
     """Takes an entry out; one that went with another before it is not missed."""
-    with suppress(KeyError, IndexError):
-        try:
-            del _holder(data, path)[path[-1]]
-        except TypeError:  # the entry was spelt out from a text that stands for its whole holder
-            _remove(data, path[:-1])
+    holder = _holder(data, path)
+    if isinstance(holder, dict):
+        holder.pop(path[-1], None)
+    elif isinstance(holder, list) and isinstance(path[-1], int) and path[-1] < len(holder):
+        del holder[path[-1]]
+    elif holder is not None and not isinstance(holder, list):
+        _remove(data, path[:-1])  # the entry was spelt out from a text that stands for its whole holder
 
 
 def _finding(layers: Layers, detail: ErrorDetails) -> Finding:
