@@ -13,13 +13,25 @@ Where no sort key has a tolerance this is the same as comparing row by row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from itertools import pairwise
 
 from tests.oracle.cells import Between, Cell, matches, near
 from tests.oracle.decode import Actual
 from tests.oracle.expected import Expected, precedence
+
+PYTHON_TYPES: Mapping[str, type] = {
+    "INT64": int,
+    "DOUBLE": float,
+    "DECIMAL": Decimal,
+    "BOOL": bool,
+    "STRING": str,
+    "TIMESTAMP": datetime,
+    "DATE": date,
+}
 
 
 @dataclass(slots=True)
@@ -41,7 +53,7 @@ def difference(expected: Expected, actual: Actual, tally: SketchTally | None = N
     """What is wrong with the answer first, or None."""
     if actual.columns != expected.columns:
         return f"columns: expected\n  {expected.columns}\nanswered\n  {actual.columns}"
-    if wrong := _order(expected, actual):
+    if wrong := _types(actual) or _order(expected, actual):
         return wrong
     names = [column.name for column in expected.columns]
     by_key = {_key(expected, row): row for row in expected.rows}
@@ -62,6 +74,14 @@ def difference(expected: Expected, actual: Actual, tally: SketchTally | None = N
         missing = next((r for r in expected.rows if _key(expected, r) not in answered), None)
         return f"{expected.row_count} rows expected, {len(actual.rows)} answered; first missing: {missing}"
     return _cut(expected, actual, by_key)
+
+
+def _types(actual: Actual) -> str | None:
+    for i, row in enumerate(actual.rows):
+        for column, value in zip(actual.columns, row, strict=True):
+            if value is not None and type(value) is not PYTHON_TYPES[column.type]:
+                return f"row {i}, {column.name}: {value!r} is not of type {column.type}"
+    return None
 
 
 def _key(expected: Expected, row: Sequence[object]) -> tuple[object, ...]:
