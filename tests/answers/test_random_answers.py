@@ -7,33 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from querybroker.v1 import query_service_pb2 as s
+from tests.answers.failures import FORMATS, assert_right
 from tests.oracle.ask import Asker
 from tests.oracle.cells import AmbiguousError
 from tests.oracle.check import Checker, Drawing, Question
 from tests.oracle.evaluate import evaluate
 from tests.oracle.generate import QuerySpace
-
-FORMATS = (s.RESULT_FORMAT_COLUMNS, s.RESULT_FORMAT_ARROW)
-REPORTS = 3
-"""So many of the failures are made small and shown."""
-
-
-async def assert_right(
-    checker: Checker, questions: Sequence[Question], wrongs: Sequence[str | None], seed: int
-) -> None:
-    failed = [(q, w) for q, w in zip(questions, wrongs, strict=True) if w is not None]
-    if failed:
-        reports = [await checker.report(q, w) for q, w in failed[:REPORTS]]
-        heading = f"seed {seed}: {len(failed)} of {len(questions)} are wrong"
-        pytest.fail("\n\n".join([heading, *reports]), pytrace=False)
-    tally = checker.tally
-    # The documented bounds hold for 95 % (HLL) and 99 % (KLL) of the values; many groups share their values.
-    assert tally.outside <= tally.compared * 0.1, f"seed {seed}: sketches are worse than documented: {tally}"
 
 
 async def test_panels_of_random_dashboards(asker: Asker, spaces: Sequence[QuerySpace], seed: int) -> None:

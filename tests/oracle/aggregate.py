@@ -12,12 +12,13 @@ from tests.oracle.cells import (
     Anything,
     Between,
     Cell,
-    Near,
     distinct_limits,
     near,
     number,
+    one_nan,
     quantile_limits,
     slack_of,
+    within,
 )
 from tests.oracle.model import COUNTS, ROW_KEY, ROW_TIME, MeasureSpec, OracleModel
 
@@ -38,7 +39,7 @@ def groups(model: OracleModel, frame: pl.DataFrame, keys: Sequence[str], measure
         cells = {leaf.name: _finished(leaf, row[leaf.name]) for leaf in leaves}
         for name in measures:
             cells.setdefault(name, _ratio(model.measures[name], cells) if name not in cells else None)
-        found[tuple(row[key] for key in keys)] = cells
+        found[one_nan(row[key] for key in keys)] = cells
     return found
 
 
@@ -56,8 +57,8 @@ def _expression(leaf: MeasureSpec) -> pl.Expr:
     return {
         "COUNT": values.len(),
         "SUM": pl.when(some).then(values.sum()),
-        "MIN": values.min(),
-        "MAX": values.max(),
+        "MIN": _extreme(leaf, values, "min"),
+        "MAX": _extreme(leaf, values, "max"),
         "AVG": pl.when(some).then(pl.struct(s=values.sum(), n=values.len())),
         "VARIANCE": doubles.var(ddof=1),
         "STDDEV": doubles.std(ddof=1),
@@ -68,6 +69,16 @@ def _expression(leaf: MeasureSpec) -> pl.Expr:
         "APPROX_PERCENTILE": doubles.sort().implode(),
         "EXACT_PERCENTILE": doubles.quantile(leaf.percentile, interpolation="linear"),
     }[leaf.kind]
+
+
+def _extreme(leaf: MeasureSpec, values: pl.Expr, which: str) -> pl.Expr:
+    """The least or the greatest value, NaN being above all numbers."""
+    if leaf.type != "DOUBLE":
+        return values.min() if which == "min" else values.max()
+    numbers, nan = values.filter(values.is_not_nan()), pl.lit(float("nan"))
+    if which == "min":
+        return pl.when(numbers.len() > 0).then(numbers.min()).when(values.len() > 0).then(nan)
+    return pl.when(values.is_nan().any()).then(nan).otherwise(numbers.max())
 
 
 def _finished(leaf: MeasureSpec, raw: object) -> Cell:
@@ -113,4 +124,4 @@ def divided(above: Cell, below: Cell) -> Cell:
     if isinstance(number(above), Decimal) or isinstance(number(below), Decimal):
         return near(quotient)
     error = (slack_of(above) + abs(quotient) * slack) / abs(divisor)
-    return Near(quotient, 2 * error) if error else quotient
+    return within(quotient, 2 * error)

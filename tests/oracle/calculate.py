@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 import polars as pl
 
 from querybroker.v1 import query_pb2 as q
 from tests.oracle.aggregate import Groups, Key, divided, empty_value, groups
-from tests.oracle.cells import AmbiguousError, Between, Cell, Derived, Near, number, plain, slack_of
+from tests.oracle.cells import AmbiguousError, Between, Cell, Derived, number, plain, rank, slack_of, within
 from tests.oracle.model import OracleModel
 
 
@@ -28,24 +27,13 @@ def other_column(query: q.Query) -> list[str]:
     return [f"{top.dimension}__other"] if top.other else []
 
 
-def rank(value: object) -> tuple[object, ...]:
-    """A sort key for values of one type, nulls last."""
-    return (1,) if value is None else (0, value)
-
-
 def top_values(top: q.TopN, model: OracleModel, main: pl.DataFrame) -> pl.DataFrame:
     """The values of the dimension to keep: those of the largest measure over the whole range."""
     ranked = groups(model, main, [top.dimension], [top.by])
 
-    def place(item: tuple[object, Cell]) -> tuple[object, ...]:
-        value, cell = item
-        by = plain(cell)
-        if by is None:
-            return (1, 0, rank(value))
-        assert isinstance(by, int | float | Decimal)
-        return (0, by if top.ascending else -by, rank(value))
-
-    cells = sorted(((key[0], found[top.by]) for key, found in ranked.items()), key=place)
+    cells = sorted(((key[0], found[top.by]) for key, found in ranked.items()), key=lambda item: rank(item[0]))
+    cells.sort(key=lambda item: rank(plain(item[1])), reverse=not top.ascending)
+    cells.sort(key=lambda item: item[1] is None)
     if 0 < top.count < len(cells):
         inside, outside = cells[top.count - 1][1], cells[top.count][1]
         if inside is not None and outside is not None:
@@ -96,7 +84,7 @@ def _difference(value: Cell, previous: Cell) -> Cell:
     if isinstance(a, float) or isinstance(b, float):
         slack = slack_of(value) + slack_of(previous)
         result = float(a) - float(b)
-        return Near(result, slack) if slack else result
+        return within(result, slack)
     return a - b
 
 
@@ -116,4 +104,4 @@ def _sum(cells: Sequence[Cell]) -> Cell:
     known = [cell for cell in cells if cell is not None]
     total = sum(number(cell) for cell in known)
     slack = sum(slack_of(cell) for cell in known)
-    return Near(float(total), slack) if slack else total
+    return within(float(total), slack) if slack else total

@@ -14,7 +14,7 @@ that happens, so they decide the order of rows like exact values do.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -65,9 +65,26 @@ Cell = object
 """A plain value, None, or one of the classes above."""
 
 
-def near(value: float, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> Near:
-    """A double with the ordinary tolerance."""
-    return Near(value, abs(value) * relative + absolute)
+def near(value: float, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> Cell:
+    """A double with the ordinary tolerance; infinities and NaN are exact."""
+    return within(value, abs(value) * relative + absolute)
+
+
+def within(value: float, slack: float) -> Cell:
+    """A double known up to ``slack``, exact when there is none or the double is not finite."""
+    return Near(value, slack) if slack and math.isfinite(value) and math.isfinite(slack) else value
+
+
+def rank(value: object) -> tuple[object, ...]:
+    """A sort key for values of one type: NaN above all numbers, nulls last."""
+    if isinstance(value, float) and math.isnan(value):
+        return (1,)
+    return (2,) if value is None else (0, value)
+
+
+def one_nan(values: Iterable[object]) -> tuple[object, ...]:
+    """The values with the same NaN in place of every NaN, so that they are equal as keys."""
+    return tuple(math.nan if isinstance(v, float) and math.isnan(v) else v for v in values)
 
 
 def plain(cell: Cell) -> object:

@@ -19,7 +19,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from itertools import pairwise
 
-from tests.oracle.cells import Between, Cell, matches, near
+from tests.oracle.cells import Between, Cell, matches, near, one_nan
 from tests.oracle.decode import Actual
 from tests.oracle.expected import Expected, precedence
 
@@ -85,7 +85,7 @@ def _types(actual: Actual) -> str | None:
 
 
 def _key(expected: Expected, row: Sequence[object]) -> tuple[object, ...]:
-    return tuple(row[place] for place in expected.keys)
+    return one_nan(row[place] for place in expected.keys)
 
 
 def _order(expected: Expected, actual: Actual) -> str | None:
@@ -134,5 +134,5 @@ def unlike(one: object, two: object) -> str | None:
 
 def _alike(one: object, two: object) -> bool:
     if isinstance(one, float) and isinstance(two, float):
-        return matches(near(one), two, {}) or one == two
+        return matches(near(one), two, {})
     return type(one) is type(two) and one == two

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from querybroker.v1 import query_pb2 as q
-from tests.oracle.calculate import Row, other_column, rank
-from tests.oracle.cells import Cell, plain, slack_of
+from tests.oracle.calculate import Row, other_column
+from tests.oracle.cells import Cell, plain, rank, slack_of
 from tests.oracle.model import MeasureSpec, OracleModel
 
 
@@ -102,7 +102,7 @@ def ordered(
 def _sortable(key: SortKey, row: Sequence[Cell]) -> tuple[object, ...]:
     value = plain(row[key.place])
     # Where the order is reversed nulls have to begin at the other end.
-    return (0, value) if value is not None else ((-1,) if key.nulls_first != key.descending else (1,))
+    return (-1,) if value is None and key.nulls_first != key.descending else rank(value)
 
 
 def _flat(row: Row, keys: Sequence[str], names: Sequence[str]) -> tuple[Cell, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from querybroker.v1 import query_pb2 as q
-from tests.oracle.cells import AmbiguousError, Cell, plain, slack_of
+from tests.oracle.cells import AmbiguousError, Cell, plain, rank, slack_of
 from tests.oracle.timing import instant_of
 from tests.oracle.zones import moment
 
@@ -120,13 +120,14 @@ def _test(condition: q.Condition, cell: Cell) -> Truth:
     value = plain(cell)
     if slack_of(cell) > 0 and any(abs(value - v) <= 2 * slack_of(cell) for v in values):  # type: ignore[operator] # numbers
         raise AmbiguousError(f"{value} is nearly one of {values}")
+    least, *rest = (rank(v) for v in values)
     match name:
         case "EQ" | "IN":
             return value in values
         case "NE" | "NOT_IN":
             return value not in values
         case "BETWEEN":
-            return bool(_COMPARE["GE"](value, values[0]) and _COMPARE["LT"](value, values[1]))
+            return bool(_COMPARE["GE"](rank(value), least) and _COMPARE["LT"](rank(value), rest[0]))
         case "CONTAINS":
             return str(values[0]) in str(value)
         case "STARTS_WITH":
@@ -134,4 +135,4 @@ def _test(condition: q.Condition, cell: Cell) -> Truth:
         case "ENDS_WITH":
             return str(value).endswith(str(values[0]))
         case _:
-            return bool(_COMPARE[name](value, values[0]))
+            return bool(_COMPARE[name](rank(value), least))

@@ -30,6 +30,8 @@ def samples(model: OracleModel) -> Mapping[str, list[object]]:
     found: dict[str, list[object]] = {}
     for name in [*model.dimensions, *(leaf.input for leaf in model.leaves(model.measures))]:
         values = model.frame[name].drop_nulls().unique().sort()
+        if values.dtype == pl.Float64:
+            values = values.filter(values.is_finite())  # others cannot be asked for
         step = max(1, len(values) // _SAMPLE)
         found[name] = values.gather_every(step).to_list()
     return found
@@ -116,7 +118,13 @@ def _piece(chooser: Chooser, text: str) -> str:
 
 def _widened(chooser: Chooser, of: object, type_: str) -> object:
     """Now and then the same value in another type that the member accepts."""
-    if type_ == "DOUBLE" and isinstance(of, float) and of.is_integer() and chooser.chance(30):
+    if (
+        type_ == "DOUBLE"
+        and isinstance(of, float)
+        and abs(of) < 2**53
+        and of.is_integer()
+        and chooser.chance(30)
+    ):
         return int(of)
     if type_ in {"INT64", "DECIMAL"} and isinstance(of, int) and chooser.chance(10):
         return Decimal(of)
