@@ -79,11 +79,11 @@ def connection_options(command: Callable[..., object]) -> Callable[..., object]:
     return gathered
 
 
-def call(connection: Connection, work: Callable[[Client], Awaitable[T]]) -> T:
+def call(connection: Connection, work: Callable[[Client], Awaitable[T]], *, within: str = "query.") -> T:
     """Runs ``work`` with a client.
 
-    An error of the broker is printed and ends the command with its exit code. Ctrl-C cancels the work, at the broker
-    and in the database as well, before the command ends.
+    An error of the broker is printed (``within``: see `show_error`) and ends the command with its exit code. Ctrl-C
+    cancels the work, at the broker and in the database as well, before the command ends.
     """
     from broker.cli.failures import show_error
     from querybroker.client import Client
@@ -96,7 +96,7 @@ def call(connection: Connection, work: Callable[[Client], Awaitable[T]]) -> T:
     try:
         return asyncio.run(connected())
     except QueryBrokerError as error:
-        raise EndedError(show_error(error, connection.address)) from None
+        raise EndedError(show_error(error, connection.address, within=within)) from None
 
 
 def _seconds(deadline: str | None) -> float | None:

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 @connection_options
 def datasets(name: str | None, connection: Connection) -> None:
     """List what can be asked, or show the dimensions and measures of one dataset."""
-    from rich.console import Console
+    from broker.cli.render.console import console
 
-    console = Console()
+    screen = console()
     if name is None:
         found = call(connection, lambda client: client.datasets(timeout=connection.deadline))
-        console.print(_list(found))
+        screen.print(_list(found))
         return
     dataset = call(connection, lambda client: client.dataset(name, timeout=connection.deadline))
-    console.print(f"[bold]{_bare(dataset)}[/bold]  {dataset.description}", highlight=False)
-    console.print(_dimensions(dataset))
-    console.print(_measures(dataset))
+    screen.print(f"[bold]{_bare(dataset)}[/bold]  {dataset.description}\n")
+    screen.print(_dimensions(dataset))
+    screen.print(_measures(dataset))
 
 
 def _bare(dataset: Dataset) -> str:

@@ -100,9 +100,8 @@ def _writer(format: str, output: Path | None, rows: int) -> Iterator[Writer]:
 
 
 def _open(format: str, target: IO[bytes], rows: int, *, file: bool) -> Writer:
-    from rich.console import Console
-
     from broker.cli import writers
+    from broker.cli.render.console import console
 
     match format:
         case "csv":
@@ -112,4 +111,4 @@ def _open(format: str, target: IO[bytes], rows: int, *, file: bool) -> Writer:
         case "arrow":
             return writers.ArrowWriter(target, file=file)
         case _:
-            return writers.TableWriter(Console(), rows)
+            return writers.TableWriter(console(), rows)

@@ -26,26 +26,35 @@ _EXITS: Final[Mapping[str, Exit]] = {
     "ABORTED": Exit.JOB,
 }
 
+_NO_BROKER: Final = "Start one with `broker demo` or `broker serve`, or name another with --address."
+
 
 def exit_code(error: QueryBrokerError) -> Exit:
     """The exit code for an error."""
     return _EXITS.get(error.code, Exit.FAILED)
 
 
-def show_error(error: QueryBrokerError, address: str, *, subject: str = "") -> Exit:
+def show_error(error: QueryBrokerError, address: str, *, subject: str = "", within: str = "") -> Exit:
     """Prints all that an error says to standard error: what, where, when to try again, and what to quote.
 
-    ``subject`` names what failed where it is a part of the whole, such as a panel. Returns the exit code.
+    ``subject`` names what failed where it is a part of the whole, such as a panel. ``within`` is the place of the
+    question in the request, which is left out of the places of violations. Returns the exit code.
     """
     if not error.reason and error.code == "UNAVAILABLE":
-        click.echo(_mark("no broker", subject) + f"nothing answers at {address}: {error.message}", err=True)
-        click.echo(
-            "Start one with `broker demo` or `broker serve`, or name another with --address.", err=True
-        )
+        click.echo(_mark("no broker", subject) + f"nothing answers at {address}.", err=True)
+        click.echo(_NO_BROKER, err=True)
+        click.echo(click.style(error.message, dim=True), err=True)
         return Exit.UNAVAILABLE
-    click.echo(_mark(error.reason or error.code, subject) + error.message, err=True)
+    if not error.reason and error.code == "DEADLINE_EXCEEDED":
+        click.echo(_mark("deadline", subject) + "no answer came in time; the work was cancelled.", err=True)
+        click.echo("Allow more with --deadline, narrow the question, or submit it as a job.", err=True)
+        return Exit.DEADLINE
+    # With violations the message only strings them together.
+    what = "the question has problems" if error.violations else error.message
+    click.echo(_mark(error.reason or error.code, subject) + what, err=True)
     for violation in error.violations:
-        click.echo(f"  {click.style(violation.field, bold=True)}: {violation.description}", err=True)
+        place = click.style(violation.field.removeprefix(within), bold=True)
+        click.echo(f"  {place}: {violation.description}", err=True)
     count = error.metadata.get("violation_count", "")  # given when not all of them fitted into the reply
     if count.isdigit():
         click.echo(f"  and {int(count) - len(error.violations)} more", err=True)

@@ -15,6 +15,11 @@ def job_name_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("name", callback=_complete)(command)
 
 
+def short_name(name: str) -> str:
+    """The shortest text that `job_name_argument` takes for a job."""
+    return name.removeprefix(f"tenants/{DEFAULT_TENANT}/jobs/")
+
+
 def _complete(_context: click.Context, _parameter: click.Parameter, given: str) -> str:
     if "/" in given:
         return given

@@ -11,7 +11,7 @@ import click
 
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.exits import Exit, fail
-from broker.cli.jobnames import job_name_argument
+from broker.cli.jobnames import job_name_argument, short_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,8 +38,9 @@ def jobs() -> None:
 def list_(state: tuple[str, ...], all_owners: bool, dead: bool, limit: int, connection: Connection) -> None:
     """List your jobs, newest first."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from broker.cli.render.console import console
 
     async def newest(client: Client) -> list[Job]:
         found: list[Job] = []
@@ -60,7 +61,7 @@ def list_(state: tuple[str, ...], all_owners: bool, dead: bool, limit: int, conn
         )
     for job in call(connection, newest):
         table.add_row(*_summary(job))
-    Console().print(table)
+    console().print(table)
 
 
 @jobs.command()
@@ -95,15 +96,14 @@ def cancel(name: str, connection: Connection) -> None:
 @connection_options
 def download(name: str, output: Path, connection: Connection) -> None:
     """Download the files of a result, each verified by its SHA-256."""
-    from rich.console import Console
-
+    from broker.cli.render.console import console
     from querybroker.v1 import job_pb2
 
     async def downloaded(client: Client) -> None:
         job = await client.jobs.get(name, timeout=connection.deadline)
         if job.state != job_pb2.JOB_STATE_SUCCEEDED:
             fail(f"{name} is {_state(job)} and has no result.", Exit.JOB)
-        await download_all(client, job, output, Console(stderr=True))
+        await download_all(client, job, output, console(stderr=True))
 
     call(connection, downloaded)
 
@@ -145,4 +145,10 @@ def _summary(job: Job) -> tuple[str, ...]:
 
     rows = job.result.row_count or job.progress.row_count
     submitted = clock_text(job.create_time.ToDatetime(UTC))
-    return job.name, _state(job), submitted, f"{rows:,}" if rows else "", f"{job.attempt}/{job.max_attempts}"
+    return (
+        short_name(job.name),
+        _state(job),
+        submitted,
+        f"{rows:,}" if rows else "",
+        f"{job.attempt}/{job.max_attempts}",
+    )

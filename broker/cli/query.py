@@ -58,6 +58,7 @@ def query(data: Mapping[str, object], format: str, connection: Connection) -> No
             dashboard_id=request.dashboard_id,
             timeout=connection.deadline,
         ),
+        within="panels[0].query." if len(panels) == 1 else "",
     )
     seconds = time.monotonic() - started
     codes = [_show(dashboard, name, format, seconds, connection) for name in dashboard]
@@ -101,6 +102,6 @@ def _writer(format: str, panel: str | None) -> Writer:
         return writers.CsvWriter(sys.stdout.buffer)
     if format == "json":
         return writers.JsonWriter(sys.stdout.buffer, panel)
-    from rich.console import Console
+    from broker.cli.render.console import console
 
-    return writers.TableWriter(Console(), sys.maxsize, panel or "")
+    return writers.TableWriter(console(), sys.maxsize, panel or "")

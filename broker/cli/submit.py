@@ -75,7 +75,7 @@ def submit(  # noqa: PLR0917 - click passes options by name
             timeout=connection.deadline,
         )
 
-    job = call(connection, submitted)
+    job = call(connection, submitted, within="spec.export.query.")
     if check:
         click.echo("The job would be accepted.")
         return
@@ -92,18 +92,17 @@ def _label(text: str) -> tuple[str, str]:
 
 
 def _waited(connection: Connection, name: str, output: Path | None) -> Exit:
-    from rich.console import Console
-
     from broker.cli.jobs import download_all
+    from broker.cli.render.console import console
     from broker.cli.watch import follow, show_end
 
-    console = Console(stderr=True)
-    job = call(connection, lambda client: follow(client, name, console))
+    screen = console(stderr=True)
+    job = call(connection, lambda client: follow(client, name, screen))
     code = show_end(job, connection.address)
     if code is not Exit.OK:
         return code
     if output is None:
         click.echo(f"Download it with `broker jobs download {name}`.", err=True)
     else:
-        call(connection, lambda client: download_all(client, job, output, console))
+        call(connection, lambda client: download_all(client, job, output, screen))
     return code

@@ -26,9 +26,9 @@ def watch(name: str, connection: Connection) -> None:
 
     NAME is tenants/TENANT/jobs/ID; the ID alone means a job of the tenant `default`.
     """
-    from rich.console import Console
+    from broker.cli.render.console import console
 
-    job = call(connection, lambda client: follow(client, name, Console(stderr=True)))
+    job = call(connection, lambda client: follow(client, name, console(stderr=True)))
     code = show_end(job, connection.address)
     if code is Exit.OK:
         click.echo(f"Download it with `broker jobs download {job.name}`.", err=True)

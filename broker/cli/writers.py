@@ -66,7 +66,10 @@ class TableWriter:
         """Prints the table."""
         from broker.cli.render.tables import answer_table
 
-        self._console.print(answer_table(self._schema, self._rows, title=self._title))
+        table = answer_table(self._schema, self._rows, title=self._title)
+        if self._console.measure(table).maximum > self._console.width:
+            table = answer_table(self._schema, self._rows, title=self._title, narrow=True)
+        self._console.print(table)
         if self._count > len(self._rows):
             self._console.print(
                 f"… and {self._count - len(self._rows):,} more rows; --rows shows more, --format with -o keeps all.\n"

@@ -13,6 +13,7 @@ from querybroker.v1.answer_pb2 import ColumnSchema
 
 NULL = "–"
 OTHER_SUFFIX = "__other"
+_LONG = 10
 _PERCENT = ("__share", "__change_ratio")
 _NUMBERS = frozenset({answer_pb2.DATA_TYPE_INT64, answer_pb2.DATA_TYPE_DOUBLE, answer_pb2.DATA_TYPE_DECIMAL})
 _KEYS = frozenset({answer_pb2.COLUMN_ROLE_TIME_BUCKET, answer_pb2.COLUMN_ROLE_DIMENSION})
@@ -37,11 +38,18 @@ def is_number(column: ColumnSchema) -> bool:
     return column.type in _NUMBERS
 
 
-def heading(column: ColumnSchema) -> str:
-    """The name of the column; what was calculated, and the unit, on a line of its own."""
+def heading(column: ColumnSchema, *, narrow: bool = False) -> str:
+    """The name of the column; what was calculated, and the unit, on a line of its own.
+
+    ``narrow`` breaks a long name after the underscore nearest to its middle.
+    """
     name, _, calculated = column.name.partition("__")
     unit = "%" if column.name.endswith(_PERCENT) else column.unit
     below = " ".join(filter(None, (calculated.removesuffix("_ratio"), unit)))
+    if narrow and len(name) > _LONG and "_" in name:
+        breaks = [i + 1 for i, letter in enumerate(name) if letter == "_"]
+        middle = min(breaks, key=lambda i: abs(2 * i - len(name)))
+        name = f"{name[:middle]}\n{name[middle:]}"
     return f"{name}\n{below}" if below else name
 
 

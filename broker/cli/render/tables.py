@@ -13,9 +13,9 @@ from querybroker.v1.answer_pb2 import ColumnSchema
 
 
 def answer_table(
-    schema: Sequence[ColumnSchema], rows: Sequence[Sequence[object]], *, title: str = ""
+    schema: Sequence[ColumnSchema], rows: Sequence[Sequence[object]], *, title: str = "", narrow: bool = False
 ) -> Table:
-    """The rows of an answer.
+    """The rows of an answer; ``narrow`` breaks long names of columns.
 
     A row of all other values, which a column of its own marks, shows ``(other)`` in place of that column.
     """
@@ -32,7 +32,9 @@ def answer_table(
     )
     for i in shown:
         table.add_column(
-            heading(schema[i]), justify="right" if is_number(schema[i]) else "left", overflow="fold"
+            heading(schema[i], narrow=narrow),
+            justify="right" if is_number(schema[i]) else "left",
+            overflow="fold",
         )
     for row in rows:
         table.add_row(*(_cell(write[i], row[i], other=i in marks and bool(row[marks[i]])) for i in shown))
