@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
@@ -21,6 +22,7 @@ from broker.adapters.sql.gate_rules import (
     UNITS,
     GateLimits,
 )
+from broker.adapters.sql.values import DIALECT
 from broker.domain.errors import Violation
 
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+\.")
@@ -60,7 +62,7 @@ def check_nodes(tree: exp.Expr, limits: GateLimits) -> Iterator[Violation]:
         queries += isinstance(node, exp.Select)
         allowed = RULES.get(type(node))
         if allowed is None:
-            if not (isinstance(node, exp.Anonymous) and _name(node) in NAMED_FUNCTIONS):
+            if not _named(node, limits.functions):
                 yield _refused(node)
             continue
         for part, value in node.args.items():
@@ -75,6 +77,21 @@ def check_nodes(tree: exp.Expr, limits: GateLimits) -> Iterator[Violation]:
     ):
         if count > limit:
             yield violation(f"has {count} {what}; {limit} are allowed", "SQL_SIZE")
+
+
+def _named(node: exp.Expr, functions: AbstractSet[str]) -> bool:
+    """Whether a function without a rule is allowed by its name: a built-in one, or one that the operator allows.
+
+    Some functions have a class of their own in the parser; what counts is the name that will be written out. Parts that
+    are text and not nodes would be written out unchecked, so there may be none.
+    """
+    if isinstance(node, exp.Anonymous):
+        return _name(node) in NAMED_FUNCTIONS or _name(node) in functions
+    if not functions or not isinstance(node, exp.Func) or isinstance(node, exp.Binary):
+        return False
+    parts = [value for value in node.args.values() if value not in (None, False)]
+    plain = all(isinstance(value, (exp.Expr, list, bool)) for value in parts)
+    return plain and node.sql(DIALECT, comments=False).partition("(")[0].lower() in functions
 
 
 def _refused(node: exp.Expr) -> Violation:

@@ -14,13 +14,17 @@ PLAIN_ARGS: Final = frozenset({"this", "expression", "expressions"})
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """How large a statement may be: characters, tokens, nesting of brackets and CASE, tables, nested queries."""
+    """How large a statement may be: characters, tokens, nesting of brackets and CASE, tables, nested queries.
+
+    ``functions`` are allowed beside the built-in ones.
+    """
 
     characters: int = 16_384
     tokens: int = 4_000
     depth: int = 32
     tables: int = 12
     queries: int = 16
+    functions: frozenset[str] = frozenset()
 
 
 def _rules(*groups: tuple[Iterable[type[exp.Expr]], str]) -> dict[type[exp.Expr], frozenset[str]]:
