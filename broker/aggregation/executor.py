@@ -48,14 +48,19 @@ class WorkerTaskError(Exception):
 
 
 class WorkerPools:
-    """The aggregator of a process: tiny work at once on the loop, everything else in the pool's worker processes."""
+    """The aggregator of a process: tiny work at once on the loop, everything else in the pool's worker processes.
+
+    Batches of an answer that is whole have about ``batch_bytes``.
+    """
 
     def __init__(
         self,
         limits: Mapping[PoolName, PoolLimits],
         clock: Clock,
         telemetry: Telemetry,
+        batch_bytes: int = 1 << 20,
     ) -> None:
+        self._batch_bytes = batch_bytes
         self._clock = clock
         self._telemetry = telemetry
         self._server = ForkServer()
@@ -119,7 +124,7 @@ class WorkerPools:
         deadline: Deadline,
     ) -> tuple[Batch, ...]:
         """The whole answer as batches of bounded size, with their positions."""
-        made = await self._encoded(pool, "batches", (results, finish, encoding), deadline)
+        made = await self._encoded(pool, "batches", (results, finish, encoding, self._batch_bytes), deadline)
         firsts = itertools.accumulate((part.row_count for part in made), initial=0)
         return tuple(
             Batch(first, part.row_count, part.data) for first, part in zip(firsts, made, strict=False)

@@ -12,7 +12,7 @@ from broker.domain.plan import Block, CsvBlock, Finish, Rows, ScanResult
 from broker.domain.values import Column, DataType, ResultFormat
 
 BATCH_BYTES = 1 << 20
-"""Aim for the size of one batch."""
+"""Aim for the size of one batch, where nobody has another one."""
 BATCH_ROWS = 1 << 16
 
 
@@ -22,16 +22,18 @@ def table(results: Sequence[ScanResult], finish: Finish, encoding: ResultFormat)
     return (Encoded(frame.height, encode.table(frame, finish.columns, encoding)),)
 
 
-def batches(results: Sequence[ScanResult], finish: Finish, encoding: ResultFormat) -> tuple[Encoded, ...]:
-    """The whole answer as serialized ``RowBatch`` messages of about ``BATCH_BYTES``; none for no rows."""
+def batches(
+    results: Sequence[ScanResult], finish: Finish, encoding: ResultFormat, size: int = BATCH_BYTES
+) -> tuple[Encoded, ...]:
+    """The whole answer as serialized ``RowBatch`` messages of about ``size`` bytes; none for no rows."""
     frame = kernels.answer(results, finish)
     if frame.is_empty():
         return ()
     width = max(1, int(frame.estimated_size()) // frame.height)
-    step = max(1, min(BATCH_ROWS, BATCH_BYTES // width))
+    step = max(1, min(BATCH_ROWS, size // width))
     parts: list[Encoded] = []
     for start in range(0, frame.height, step):
-        parts += _bounded(frame.slice(start, step), finish.columns, encoding)
+        parts += _bounded(frame.slice(start, step), finish.columns, encoding, 2 * size)
     return tuple(parts)
 
 
@@ -52,10 +54,13 @@ def warm_up() -> None:
     frame.group_by("c0").agg(pl.col("c2").sum()).join(frame, on="c0", how="left", nulls_equal=True).sort("c0")
 
 
-def _bounded(frame: pl.DataFrame, columns: Sequence[Column], encoding: ResultFormat) -> list[Encoded]:
+def _bounded(
+    frame: pl.DataFrame, columns: Sequence[Column], encoding: ResultFormat, limit: int
+) -> list[Encoded]:
     """The rows as one batch, or halved until batches are small; rows of very different size need that."""
     data = encode.row_batch(frame, columns, encoding)
-    if len(data) <= 2 * BATCH_BYTES or frame.height == 1:
+    if len(data) <= limit or frame.height == 1:
         return [Encoded(frame.height, data)]
     half = frame.height // 2
-    return [*_bounded(frame.head(half), columns, encoding), *_bounded(frame.slice(half), columns, encoding)]
+    parts = (frame.head(half), frame.slice(half))
+    return [batch for part in parts for batch in _bounded(part, columns, encoding, limit)]

@@ -43,8 +43,12 @@ async def database(
     pools = await PgPools.open(settings.database.dsn, limits, own, process.telemetry)
     try:
         await _check(pools)
-        reads = ReadLimits(read_bytes=settings.server.dashboard.max_scan_bytes)
-        gate = GateLimits() if settings.server.sql_enabled else None
+        server = settings.server
+        # A block is CSV, about half the size of the batch that it becomes.
+        reads = ReadLimits(
+            read_bytes=server.dashboard.max_scan_bytes, block_bytes=max(1, server.batch_bytes // 2)
+        )
+        gate = GateLimits(functions=server.sql_functions) if server.sql_enabled else None
         yield Database(pools, PgStore(pools, process.clock, reads, gate, process.telemetry))
     finally:
         await pools.aclose()

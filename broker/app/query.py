@@ -11,6 +11,7 @@ from broker.domain.model import Model
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.request import RequestKind
 from broker.pipeline import recipes
+from broker.pipeline.admitted import Seats, admin_seats
 from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
 from broker.pipeline.execute import Live
@@ -61,10 +62,12 @@ def build_query_service(
         ids,
         Live(store, aggregator, clock, observe),
         LiveStream(store, aggregator, clock, observe, limits),
+        recipes.PanelLimits(settings.server.dashboard.max_rows, settings.server.dashboard.max_bytes),
     )
-    gate = build_gate(settings, model, store)
+    seats = admin_seats(admission, ids)
+    gate = build_gate(settings, model, store, seats)
     sql = SqlStream(gate, store, aggregator, admission, classifying, clock, limits, ids)
-    explainer = Explainer(store, classifying)
+    explainer = Explainer(store, classifying, seats)
     return QueryService(build_planner(model, telemetry), stacks, classifying, explainer, sql, telemetry)
 
 
@@ -73,6 +76,6 @@ def build_planner(model: Model, telemetry: Telemetry) -> Planner:
     return Planner(Catalog(model), GridCache(), telemetry)
 
 
-def build_gate(settings: Settings, model: Model, store: QueryStore) -> SqlGate:
+def build_gate(settings: Settings, model: Model, store: QueryStore, seats: Seats) -> SqlGate:
     """Lets SQL pass, or refuses it."""
-    return SqlGate(store, Catalog(model), settings.server.sql_enabled)
+    return SqlGate(store, Catalog(model), settings.server.sql_enabled, seats)

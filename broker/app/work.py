@@ -8,7 +8,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
 from broker.adapters.pg_jobs_open import PgJobs, open_jobs
@@ -105,7 +105,9 @@ def build_worker(
 ) -> Worker:
     """The worker over the open parts."""
     results = DirectoryResults(settings.jobs.result_dir)
-    sources = Sources(build_planner(model, own.telemetry), build_gate(settings, model, data.store))
+    # Slots bound what a worker asks of the database, so nothing has to be admitted.
+    gate = build_gate(settings, model, data.store, lambda _: nullcontext())
+    sources = Sources(build_planner(model, own.telemetry), gate)
     export = ExportKind(sources, data.store, partial(decode_job_spec, defaults=AnswerPolicy()), own.clock)
     tools = Tools(
         queue=ports.queue,

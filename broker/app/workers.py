@@ -17,7 +17,8 @@ async def workers(
 ) -> AsyncIterator[WorkerPools]:
     """The workers, warm; they end when the context is left."""
     limits = {name: settings.pools[name] for name in names}
-    pools = WorkerPools(limits, process.clock, process.telemetry)
+    size = settings.server.batch_bytes
+    pools = WorkerPools(limits, process.clock, process.telemetry, batch_bytes=size)
     try:
         await pools.start()
         yield pools

@@ -33,8 +33,8 @@ from broker.ports.store import SqlPlan
 Planner = Callable[[Query, CallContext, str], Plan]
 """Resolves a query for the caller; the text is the query's path in the request, for its violations."""
 
-SqlGate = Callable[[CallContext, SqlQuery], Awaitable[SqlPlan]]
-"""Lets SQL pass, or raises."""
+SqlGate = Callable[[CallContext, SqlQuery, str], Awaitable[SqlPlan]]
+"""Lets SQL pass, or raises; the text is its path in the request."""
 
 Source = Plan | SqlPlan
 
@@ -55,7 +55,9 @@ class Sources:
         assert isinstance(ask.work, ExportWork)
         source = ask.work.source
         if isinstance(source, SqlQuery):
-            return await self.gate(context, source)
+            if (refused := refusal(None, ask.policy)) is not None:
+                raise refused
+            return await self.gate(context, source, f"{ask.path}.sql")
         plan = self.plan(source, context, f"{ask.path}.query")
         if (refused := refusal(plan, ask.policy)) is not None:
             raise refused

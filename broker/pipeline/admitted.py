@@ -6,13 +6,14 @@ reported when the seat is given back teaches the predictions: only work that ran
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 
 from broker.domain.answer import Answer, AnswerStatus
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.request import ExploreEvent
+from broker.domain.pool import PoolName
+from broker.domain.request import CallContext, ExploreEvent
 from broker.pipeline.execute import pool_of
 from broker.pipeline.stage import Group, Handler, Outcome, Stage, StreamHandler, StreamStage
 from broker.policy.admission_values import AdmissionRequest, Quantiles
@@ -20,6 +21,8 @@ from broker.policy.admission_values import Outcome as SeatOutcome
 from broker.runtime.admission import Admission
 from broker.runtime.permits import Permit
 
+Seats = Callable[[CallContext], AbstractAsyncContextManager[object]]
+"""A seat for a short question to the database that is not the caller's own: an estimate, the reading of a statement."""
 CUT_SHORT = frozenset({ErrorReason.DEADLINE_EXCEEDED, ErrorReason.CANCELLED})
 
 
@@ -84,6 +87,23 @@ def admitted_stream(admission: Admission, ids: Iterator[int]) -> StreamStage:
         return handle
 
     return stage
+
+
+def admin_seats(admission: Admission, ids: Iterator[int]) -> Seats:
+    """Seats of the pool of administration, so that such questions are bounded too, and leave health checks room."""
+
+    def seat(context: CallContext) -> AbstractAsyncContextManager[object]:
+        request = AdmissionRequest(
+            id=f"{context.request_id}/{next(ids)}",
+            tenant=context.principal.tenant,
+            pool=PoolName.ADMIN,
+            deadline_at=context.deadline.at,
+            criticality=context.principal.criticality,
+            attempt=context.attempt,
+        )
+        return admission.permit(request)
+
+    return seat
 
 
 def waited(status: AnswerStatus, permit: Permit) -> AnswerStatus:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from broker.domain.answer import AnswerKind, AnswerPart, Interval, LadderStep, PartSource, Rung, Verdict
 from broker.domain.plan import Plan
 from broker.domain.request import CallContext, ExplainAsk, Explanation
+from broker.pipeline.admitted import Seats
 from broker.pipeline.bounds import error_bounds, exactness
 from broker.pipeline.classified import Classifying
 from broker.pipeline.routed import considered, refusal
@@ -17,14 +18,16 @@ GRANT = "explain.statements"
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """Explains plans. The planner's estimate is asked for, which takes a round trip to the database."""
+    """Explains plans. The planner's estimate is asked for, which takes one of ``seats``."""
 
     store: QueryStore
     classifying: Classifying
+    seats: Seats
 
     async def explain(self, plan: Plan, ask: ExplainAsk, context: CallContext) -> Explanation:
         """How the plan would be answered under the policy. A policy that nothing satisfies shows as a refusal."""
-        estimate = await self.store.estimate(plan, context.deadline)
+        async with self.seats(context):
+            estimate = await self.store.estimate(plan, context.deadline)
         classified = self.classifying.classify(plan.fingerprint, ask.kind, estimate)
         refused = refusal(plan, ask.policy)
         bounds = plan.main.bounds

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from broker.pipeline.admitted import admitted, admitted_stream
 from broker.pipeline.execute import Live
 from broker.pipeline.routed import routed, routed_stream
+from broker.pipeline.sized import sized
 from broker.pipeline.stage import Handler, StreamHandler, compose, compose_stream
 from broker.pipeline.streamed import LiveStream
 from broker.runtime.admission import Admission
@@ -21,9 +22,19 @@ class Recipes:
     explore: StreamHandler
 
 
-def build(admission: Admission, ids: Iterator[int], live: Live, live_stream: LiveStream) -> Recipes:
+@dataclass(frozen=True, slots=True)
+class PanelLimits:
+    """Largest answer of a panel: rows, and encoded bytes."""
+
+    max_rows: int
+    max_bytes: int
+
+
+def build(
+    admission: Admission, ids: Iterator[int], live: Live, live_stream: LiveStream, panel: PanelLimits
+) -> Recipes:
     """Puts the stacks together."""
     return Recipes(
-        dashboard=compose([routed, admitted(admission, ids)], live),
+        dashboard=compose([sized(panel.max_rows, panel.max_bytes), routed, admitted(admission, ids)], live),
         explore=compose_stream([routed_stream, admitted_stream(admission, ids)], live_stream),
     )

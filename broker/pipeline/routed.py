@@ -22,8 +22,8 @@ from broker.pipeline.stage import Group, Handler, Outcome, Question, StreamHandl
 _BOUNDS = {MeasureKind.APPROX_DISTINCT: HLL_RELATIVE_ERROR, MeasureKind.APPROX_PERCENTILE: KLL_RANK_ERROR}
 
 
-def refusal(plan: Plan, policy: AnswerPolicy) -> BrokerError | None:
-    """Why the live source may not answer under this policy, or None when it may."""
+def refusal(plan: Plan | None, policy: AnswerPolicy) -> BrokerError | None:
+    """Why the live source may not answer under this policy, or None when it may; no plan stands for SQL."""
     problems: list[str] = []
     if policy.cache is CacheMode.ONLY:
         problems.append("cache_mode ONLY, but no cached answer exists")
@@ -32,7 +32,7 @@ def refusal(plan: Plan, policy: AnswerPolicy) -> BrokerError | None:
     if AnswerKind.LIVE not in policy.accepted_kinds:
         problems.append("accepted_kinds leaves out LIVE, the only kind that exists")
     if policy.max_relative_error is not None:
-        for leaf in plan.main.leaves:
+        for leaf in plan.main.leaves if plan is not None else ():
             bound = _BOUNDS.get(leaf.kind, 0.0)
             if bound > policy.max_relative_error:
                 problems.append(

@@ -17,7 +17,7 @@ from broker.domain.answer import (
     Rung,
     Verdict,
 )
-from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.errors import BrokerError, ErrorReason, invalid
 from broker.domain.fingerprint import fingerprint
 from broker.domain.query import SqlQuery
 from broker.domain.request import (
@@ -29,8 +29,11 @@ from broker.domain.request import (
     ExploreHeader,
     RequestKind,
 )
+from broker.pipeline.admitted import Seats
 from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
+from broker.pipeline.explain import GRANT as STATEMENTS
+from broker.pipeline.routed import considered, refusal
 from broker.pipeline.streamed import Encoding, Limits, check_size, encoded
 from broker.policy.admission_values import AdmissionRequest, Outcome
 from broker.policy.classify import Run
@@ -44,17 +47,22 @@ GRANT = "sql"
 
 @dataclass(frozen=True, slots=True)
 class SqlGate:
-    """Lets SQL of principals that hold the grant ``sql`` pass, where the server enables it."""
+    """Lets SQL of principals that hold the grant ``sql`` pass, where the server enables it.
+
+    The database reads every statement, which takes one of ``seats``.
+    """
 
     store: QueryStore
     catalog: Catalog
     enabled: bool
+    seats: Seats
 
-    async def __call__(self, context: CallContext, sql: SqlQuery) -> SqlPlan:
-        """The statement as it may run.
+    async def __call__(self, context: CallContext, sql: SqlQuery, path: str = "sql") -> SqlPlan:
+        """The statement as it may run; ``path`` is its place in the request.
 
         Raises:
-            BrokerError: SQL_DISABLED, PERMISSION_DENIED, or INVALID_REQUEST with every violation.
+            BrokerError: SQL_DISABLED, PERMISSION_DENIED, what an admission refuses with, or INVALID_REQUEST with every
+                violation under the path.
         """
         if not self.enabled:
             text = "SQL is not enabled on this server. Ask with a semantic query, or set server.sql.enabled."
@@ -62,7 +70,14 @@ class SqlGate:
         if not context.principal.has(GRANT):
             text = f"The grant {GRANT!r} is needed to explore in SQL. Ask the operator for it."
             raise BrokerError(ErrorReason.PERMISSION_DENIED, text, metadata={"grant": GRANT})
-        return await self.store.gate(sql, tuple(self.catalog.datasets(context.principal)), context.principal)
+        datasets = tuple(self.catalog.datasets(context.principal))
+        try:
+            async with self.seats(context):
+                return await self.store.gate(sql, datasets, context.principal)
+        except BrokerError as error:
+            if error.reason is not ErrorReason.INVALID_REQUEST:
+                raise
+            raise invalid([v.under(path) for v in error.violations]) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +97,8 @@ class SqlStream:
         self, context: CallContext, ask: ExploreAsk, sql: SqlQuery
     ) -> AsyncGenerator[ExploreEvent, None]:
         """The header, batches, the status."""
+        if (refused := refusal(None, ask.policy)) is not None:
+            raise refused
         plan = await self.gate(context, sql)
         classified = self.classifying.classify(plan.fingerprint, RequestKind.EXPLORE)
         pool, cost_class = classified.classification.pool, classified.classification.cost_class
@@ -116,14 +133,18 @@ class SqlStream:
             permit.close(Outcome.SUCCESS)
             seconds = self.clock.monotonic() - started
         self.classifying.observe(plan.fingerprint, RequestKind.EXPLORE, Run(seconds, rows, size))
-        part = AnswerPart(PartSource.LIVE, "primary", as_of, row_count=rows, share=1.0, replica_lag=lag)
+        name = "primary" if lag is None else "replica"
+        part = AnswerPart(PartSource.LIVE, name, as_of, row_count=rows, share=1.0, replica_lag=lag)
         yield AnswerStatus(
             kind=AnswerKind.LIVE,
             exactness=Exactness.EXACT,
             as_of=as_of,
             staleness=max(0.0, (self.clock.now() - as_of).total_seconds()) + (lag or 0.0),
             parts=(part,),
-            ladder=(LadderStep(Rung.LIVE, Verdict.ANSWERED, part.source_name, duration=seconds),),
+            ladder=(
+                *considered(ask.policy),
+                LadderStep(Rung.LIVE, Verdict.ANSWERED, part.source_name, duration=seconds),
+            ),
             queue_duration=permit.wait,
             pool=permit.pool.value,
             predicted=classified.predicted,
@@ -136,6 +157,9 @@ class SqlStream:
         """What the gate made of the statement."""
         plan = await self.gate(context, sql)
         classified = self.classifying.classify(plan.fingerprint, ask.kind)
+        live = LadderStep(Rung.LIVE, Verdict.ANSWERED, "primary")
+        if (refused := refusal(None, ask.policy)) is not None:
+            live = LadderStep(Rung.LIVE, Verdict.FORBIDDEN, "primary", codes=(refused.reason.value,))
         return Explanation(
             columns=plan.columns,
             classification=classified.classification,
@@ -144,6 +168,6 @@ class SqlStream:
             expected_exactness=Exactness.EXACT,
             fingerprint=plan.fingerprint,
             plan=(AnswerPart(PartSource.LIVE, "primary", context.received),),
-            candidates=(LadderStep(Rung.LIVE, Verdict.ANSWERED, "primary"),),
-            statements=(plan.text,) if context.principal.has("explain.statements") else (),
+            candidates=(*considered(ask.policy), live),
+            statements=(plan.text,) if context.principal.has(STATEMENTS) else (),
         )

@@ -38,7 +38,7 @@ def plan(query: Query, context: CallContext, path: str) -> Plan:
     return resolve_query(query, flights(policies=[POLICY]), context.principal, context.received)
 
 
-async def no_sql(context: CallContext, sql: SqlQuery) -> SqlPlan:
+async def no_sql(context: CallContext, sql: SqlQuery, path: str) -> SqlPlan:
     """These tests have no SQL."""
     raise AssertionError(sql)
 

@@ -1,0 +1,42 @@
+"""Keeps answers that are held in memory whole within the server's limits, each panel for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from broker.domain.answer import Answer
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.pipeline.stage import Group, Handler, Outcome, Stage
+
+
+def sized(max_rows: int, max_bytes: int) -> Stage:
+    """Replaces answers of more rows, or more encoded bytes, by RESULT_TOO_LARGE."""
+
+    def bounded(outcome: Outcome) -> Outcome:
+        if not isinstance(outcome, Answer):
+            return outcome
+        found = {
+            "max_rows": (outcome.table.row_count, max_rows),
+            "max_bytes": (len(outcome.table.encoded), max_bytes),
+        }
+        for name, (value, limit) in found.items():
+            if value > limit:
+                return _too_large(name, value, limit)
+        return outcome
+
+    def stage(inner: Handler) -> Handler:
+        async def handle(group: Group) -> Sequence[Outcome]:
+            return [bounded(outcome) for outcome in await inner(group)]
+
+        return handle
+
+    return stage
+
+
+def _too_large(name: str, value: int, limit: int) -> BrokerError:
+    text = (
+        f"The answer has {value} {name.removeprefix('max_')}; a panel may have {limit}. Select fewer groups or set a "
+        "limit; for all of it use Explore, which streams, or submit an export job."
+    )
+    metadata = {"limit": name, "value": str(limit), "found": str(value)}
+    return BrokerError(ErrorReason.RESULT_TOO_LARGE, text, metadata=metadata)
