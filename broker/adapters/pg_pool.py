@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -188,13 +189,18 @@ class PgPools:
         return (0, 0) if pool is None else (pool.get_size(), pool.get_max_size())
 
     async def aclose(self) -> None:
-        """Waits for connections that are being given back, then closes all."""
+        """Waits for connections that are being given back, then closes all; those still in use are cut."""
         for forget in self._forget:
             forget()
         while self._ending:
             await asyncio.wait(self._ending)
-        for pool in self._pools.values():
-            pool.terminate()
+        await asyncio.gather(*map(self._close, self._pools.values()))
+
+    async def _close(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.patience):
+                await pool.close()
+        pool.terminate()
 
     def _counts(self) -> Iterable[Reading]:
         for name, pool in self._pools.items():

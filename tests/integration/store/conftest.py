@@ -96,9 +96,9 @@ class Watcher:
         """Whether no statement and no transaction of the broker is left."""
         return await self.sessions("state <> 'idle'") == 0
 
-    async def something_runs(self) -> bool:
-        """Whether a statement of the broker is being executed."""
-        return await self.sessions("state = 'active'") > 0
+    async def something_sleeps(self) -> bool:
+        """Whether a statement of the broker that sleeps on purpose is being executed."""
+        return await self.sessions("state = 'active' AND wait_event = 'PgSleep'") > 0
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from broker.domain.query import Query
 from broker.domain.values import DataType
 from tests.integration.store.conftest import CLOCK, MakeStore, Watcher, in_time, plan_of, read
 from tests.support.eventually import eventually
+from tests.support.pg import run_sync
 
 MakePools = Callable[..., Awaitable[PgPools]]
 # A dataset over a table that every database has, as slow as one likes.
@@ -113,20 +114,40 @@ async def test_pools_are_apart(flights_dsn: str, make_store: MakeStore) -> None:
         pass
 
 
+async def end_sessions(dsn: str) -> int:
+    """Ends the broker's sessions of a database, and says how many there were."""
+    admin = await asyncpg.connect(dsn, server_settings={"application_name": "admin"})
+    ended = await admin.fetchval(
+        "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity "
+        "WHERE application_name = 'querybroker' AND datname = current_database()"
+    )
+    await admin.close()
+    return int(ended)
+
+
 async def test_a_connection_that_died_while_idle_costs_nothing(
     flights_dsn: str, make_store: MakeStore
 ) -> None:
     store = await make_store(flights_dsn)
     expected = await read(store, COUNT, CATALOG)
-    admin = await asyncpg.connect(flights_dsn)
     for _ in range(3):
-        ended = await admin.fetchval(
-            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity "
-            "WHERE application_name = 'querybroker' AND datname = current_database()"
-        )
-        assert ended == 1
+        assert await end_sessions(flights_dsn) == 1
         assert await read(store, COUNT, CATALOG) == expected
-    await admin.close()
+
+
+async def test_a_dead_connection_is_found_out_by_using_it(flights_dsn: str, make_store: MakeStore) -> None:
+    """The loop is held up while the sessions end, so nobody has told the pool when the next read begins."""
+    store = await make_store(flights_dsn)
+    async with (
+        store.snapshot(PoolName.DASHBOARD, in_time()) as first,
+        store.snapshot(PoolName.DASHBOARD, in_time()) as second,
+    ):
+        pids = {s.lease.connection.get_server_pid() for s in (first, second)}
+    for _ in range(3):
+        assert run_sync(end_sessions(flights_dsn)) > 0
+        async with store.snapshot(PoolName.DASHBOARD, in_time()) as snapshot:
+            assert snapshot.lease.connection.get_server_pid() not in pids
+            assert not snapshot.lease.connection.is_closed()
 
 
 async def test_a_connection_that_dies_at_work_is_a_clear_error(
@@ -134,7 +155,7 @@ async def test_a_connection_that_dies_at_work_is_a_clear_error(
 ) -> None:
     store = await make_store(flights_dsn)
     task = asyncio.create_task(read(store, SLEEP, CATALOG))
-    await eventually(watcher.something_runs, "the statement runs")
+    await eventually(watcher.something_sleeps, "the statement runs")
     await watcher.connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE application_name = 'querybroker' AND datname = current_database()"
@@ -151,7 +172,7 @@ async def test_somebody_else_cancels_the_statement(
 ) -> None:
     store = await make_store(flights_dsn)
     task = asyncio.create_task(read(store, SLEEP, CATALOG))
-    await eventually(watcher.something_runs, "the statement runs")
+    await eventually(watcher.something_sleeps, "the statement runs")
     await watcher.connection.execute(
         "SELECT pg_cancel_backend(pid) FROM pg_stat_activity "
         "WHERE application_name = 'querybroker' AND datname = current_database()"
@@ -170,7 +191,7 @@ async def test_a_restart_of_the_server_needs_none_of_the_broker(
     expected = await read(store, COUNT, CATALOG)
     at_work = asyncio.create_task(read(store, SLEEP, CATALOG))
     admin = await asyncpg.connect(own_postgres.dsn(), server_settings={"application_name": "watcher"})
-    await eventually(Watcher(admin).something_runs, "the statement runs")
+    await eventually(Watcher(admin).something_sleeps, "the statement runs")
     if kill:
         await asyncio.to_thread(own_postgres.kill9)
     else:
@@ -266,7 +287,7 @@ async def test_closing_waits_for_what_is_being_given_back(flights_dsn: str, watc
             await snapshot.read(plan_of(SLEEP, CATALOG))
 
     task = asyncio.create_task(work())
-    await eventually(watcher.something_runs, "the statement runs")
+    await eventually(watcher.something_sleeps, "the statement runs")
     task.cancel()
     await asyncio.sleep(0)
     task.cancel()  # nobody waits for the connection any more, but the pools

@@ -90,6 +90,11 @@ async def pair(
     """Both servers, and a store on both."""
     primary, standby = await asyncpg.connect(own_postgres.dsn()), await connected(standby_dsn)
     await primary.execute("CREATE TABLE events (n int)")
+
+    async def arrived() -> bool:
+        return bool(await standby.fetchval("SELECT to_regclass('events') IS NOT NULL"))
+
+    await eventually(arrived, "the table arrives")
     yield Pair(primary, standby, await make_store(own_postgres.dsn(), replica=standby_dsn))
     for connection in (primary, standby):
         connection.terminate()

@@ -263,7 +263,7 @@ async def test_cancelling_stops_the_statement_and_keeps_the_connection(
     async with store.snapshot(PoolName.DASHBOARD, in_time()) as snapshot:
         pid = snapshot.lease.connection.get_server_pid()
     task = asyncio.create_task(work())
-    await eventually(watcher.something_runs, "the statement runs")
+    await eventually(watcher.something_sleeps, "the statement runs")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -281,7 +281,7 @@ async def test_cancelled_twice(store: PgStore, watcher: Watcher) -> None:
             await snapshot.read(SLEEP)
 
     task = asyncio.create_task(work())
-    await eventually(watcher.something_runs, "the statement runs")
+    await eventually(watcher.something_sleeps, "the statement runs")
     task.cancel()
     await asyncio.sleep(0)
     task.cancel()
