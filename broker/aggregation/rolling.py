@@ -31,13 +31,14 @@ def roll(
     leaves = [leaf for leaf in finish.leaves if leaf.measure.name in operands]
     columns = [column for leaf in leaves for column in state_columns(leaf)]
     sources, targets = _codes(states, rows, [key for key in keys if key != BUCKET])
-    step = max(len(finish.grid.starts) if finish.grid is not None else 0, window.buckets) + 1
-    # One number per group and bucket; a window never reaches into the group before, whose numbers end a step earlier.
+    assert finish.grid is not None
+    step = len(finish.grid.starts) + window.buckets
+    # One number per group and bucket, with so much room between groups that no window reaches into another one.
     have = sources * step + states.get_column(BUCKET).to_numpy()
     order = np.argsort(have, kind="stable")
     have = have[order]
     ends = targets * step + rows.get_column(BUCKET).to_numpy()
-    begins = np.maximum(ends - window.buckets + 1, targets * step)
+    begins = ends - window.buckets + 1
     first, last = np.searchsorted(have, begins, side="left"), np.searchsorted(have, ends, side="right")
     sorted_states = states.select(columns)[order]
     name = value_name(window.measure)

@@ -17,7 +17,7 @@ from broker.domain.measures import SKETCHES, UNMERGEABLE
 from broker.domain.plan import Leaf, Output
 
 _INT_BOUND = 2.0**63 * 0.999
-_DECIMAL_BOUND = 10.0**DECIMAL_DIGITS
+_DECIMAL_BOUND = 10.0**DECIMAL_DIGITS * 0.999
 _WRAPS = 1.5e38
 """Below 2**127 by more than a sum of doubles can be wrong: a decimal sum whose size is less has not wrapped."""
 

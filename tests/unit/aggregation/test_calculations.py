@@ -76,8 +76,10 @@ def test_gaps_are_filled_without_keys_even_when_there_is_nothing() -> None:
 
 
 def test_nothing_is_one_row_without_keys_and_none_with() -> None:
-    query = Query("facts", ("rows", "whole_sum"), time=days(10, 12, grain=None))
-    assert rows(query, FACTS) == [(0, None)]
+    query = Query(
+        "facts", ("rows", "whole_sum", "name_distinct", "flag_exactly"), time=days(10, 12, grain=None)
+    )
+    assert rows(query, FACTS) == [(0, None, 0, 0)]
     assert rows(replace(query, dimensions=("name",)), FACTS) == []
 
 

@@ -194,6 +194,14 @@ def test_a_value_that_does_not_fit_is_left_to_the_worker() -> None:
         assert plain_encode.table([[value]], [column]) is None
 
 
+def test_a_negative_zero_is_zero() -> None:
+    exact = (COLUMNS[5],)
+    frame = frames.read(Rows(exact, ((Decimal("-0.00"),), (Decimal("-0.5"),))))
+    made = plain_encode.table([[Decimal("-0.00"), Decimal("-0.5")]], exact)
+    assert made == (2, encode.table(frame, exact, ResultFormat.COLUMNS))
+    assert b"-0.0000" not in made[1]
+
+
 def test_a_message_past_the_limit_of_protobuf_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encode, "MAX_MESSAGE", 100)
     frame = pl.DataFrame({"c0": ["x" * 200]})

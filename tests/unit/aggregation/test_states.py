@@ -49,9 +49,13 @@ def summed(values: list[int], *, exact: bool, grouped: bool) -> object:
         ([LARGEST, 1], False),
         ([SMALLEST, -1], False),
         ([LARGEST] * 3, False),
+        ([2**62, 2**62], False),
+        ([2**54] * 512, False),
         ([LARGEST, 2, LARGEST], False),  # wraps back to a small number
         ([WIDEST, CENT], True),
         ([-WIDEST, -CENT], True),
+        ([5 * 10**37] * 2, True),
+        ([10**36] * 100, True),
         ([WIDEST] * 4, True),
         ([WIDEST] * 40, True),
     ],
