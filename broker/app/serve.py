@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from broker.aggregation.executor import WorkerPools
@@ -36,7 +36,9 @@ from broker.transport.servicers.operations import OperationsServicer
 from broker.transport.servicers.query import QueryServicer
 from broker.transport.status import Statuses
 
-POOLS = (PoolName.DASHBOARD, PoolName.EXPLORATION, PoolName.ADMIN)
+CALCULATING = (PoolName.DASHBOARD, PoolName.EXPLORATION)
+"""Pools with worker processes."""
+POOLS = (*CALCULATING, PoolName.ADMIN)
 """Pools of a broker; jobs run in worker processes of their own."""
 QUERY_SERVICE, JOB_SERVICE = "querybroker.v1.QueryService", "querybroker.v1.JobService"
 _LOG = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ async def run_server(
     async def setup(running: Program) -> None:
         own = await running.enter("process", process("broker", settings.telemetry))
         data = await running.enter("database", database(settings, POOLS, own.value), [own])
-        crew = await running.enter("workers", workers(settings, POOLS, own.value), [own])
+        crew = await running.enter("workers", workers(settings, CALCULATING, own.value), [own])
         queue = await running.enter("jobs", jobs(settings.jobs, own.value), [own])
         server = Broker(settings, model, own.value, data.value, crew.value, queue.value, running, ready)
         running.start("server", server.run, [data, crew, queue])
@@ -134,10 +136,12 @@ class Broker:
         own = self.process
 
         def resources(pool: PoolName) -> PoolResources:
-            connections, crew = self.database.pools.usage(pool), self.crew.stats()[pool]
-            return PoolResources(
-                connection_count=connections[0],
-                connection_limit=connections[1],
+            connections, crew = self.database.pools.usage(pool), self.crew.stats().get(pool)
+            beside = PoolResources(connection_count=connections[0], connection_limit=connections[1])
+            if crew is None:
+                return beside
+            return replace(
+                beside,
                 worker_count=crew.workers,
                 worker_task_count=crew.tasks,
                 worker_restart_count=crew.restarts,

@@ -11,7 +11,7 @@ from broker.config.findings import Severity
 from broker.config.machine import Machine
 from broker.config.report import Report
 from broker.config.schema import Config
-from broker.config.schema_runtime import PoolConfig
+from broker.config.schema_runtime import AdminPoolConfig, JobPoolConfig, PoolConfig, QueryPoolConfig
 from broker.config.schema_server import DeadlineConfig, DeadlinesConfig, ServerConfig
 from broker.config.settings import (
     AnswerLimits,
@@ -41,18 +41,15 @@ _METHODS = {
 }
 # Connections and workers per processor, and the least of each. The database usually has processors of its own, and
 # dashboards are short, so they get more connections than processors; calculations get about one worker per processor.
+# A job that runs reads nearly all the time, so each has a connection.
 _CONNECTIONS = {
     PoolName.DASHBOARD: (4, 8),
     PoolName.EXPLORATION: (2, 4),
-    PoolName.JOB: (1, 2),
-    PoolName.ADMIN: (0, 2),
+    PoolName.ADMIN: (0, 3),
 }
-_WORKERS = {
-    PoolName.DASHBOARD: (1, 1),
-    PoolName.EXPLORATION: (0.5, 1),
-    PoolName.JOB: (1, 1),
-    PoolName.ADMIN: (0, 1),
-}
+_WORKERS = {PoolName.DASHBOARD: (1, 1), PoolName.EXPLORATION: (0.5, 1)}
+_BESIDE_SEATS = {PoolName.ADMIN: 1}
+"""Connections that are used without a seat: health checks must not wait behind estimates."""
 
 
 def build_settings(
@@ -64,6 +61,10 @@ def build_settings(
     pools = {
         name: _pool(name, getattr(config.pools, name), config, removed, machine, report) for name in PoolName
     }
+    slots = jobs.slots or pools[PoolName.JOB].in_flight
+    if slots > pools[PoolName.JOB].connections:
+        text = f"{slots} jobs run at once in a worker, on {pools[PoolName.JOB].connections} connections; some wait"
+        report(("pools", "job", "connections"), text, Severity.WARNING)
     return Settings(
         database=DatabaseSettings(**dict(database)),
         server=_server(config.server, folder, report),
@@ -75,7 +76,7 @@ def build_settings(
                 **dict(jobs),
                 "dsn": jobs.dsn or database.dsn,
                 "result_dir": folder / jobs.result_dir,
-                "slots": jobs.slots or pools[PoolName.JOB].in_flight,
+                "slots": slots,
             }
         ),
         telemetry=TelemetrySettings(**dict(telemetry)),
@@ -160,31 +161,30 @@ def _pool(
     if missing and not removed.may_hold(("database", "replicas", missing)):
         hint = nearest(missing, list(replicas)) or "; declare it in `database.replicas`"
         report(("pools", name, "replica"), f"there is no replica {missing!r}{hint}")
-    if given.connections is not None and given.connections > given.in_flight:
+    useful = given.in_flight + _BESIDE_SEATS.get(name, 0)
+    if given.connections is not None and given.connections > useful:
         report(
             ("pools", name, "connections"),
-            f"is more than the {given.in_flight} requests in flight; the rest stays unused",
+            f"is more than the {useful} that are used at once; the rest stays unused",
             Severity.WARNING,
         )
+    return pool_limits(name, given, machine, replicas.get(given.replica, ""))
+
+
+def pool_limits(name: PoolName, given: PoolConfig, machine: Machine, replica_dsn: str = "") -> PoolLimits:
+    """The limits of a pool, what is unset from the machine; a pool that does not calculate has no workers."""
+    useful = given.in_flight + _BESIDE_SEATS.get(name, 0)
+    own = given.workers if isinstance(given, QueryPoolConfig) else 0
     return PoolLimits(
         in_flight=given.in_flight,
-        queue=given.queue,
-        connections=given.connections or min(given.in_flight, derived_connections(name, machine)),
-        workers=given.workers or min(given.in_flight, derived_workers(name, machine)),
-        wait_fraction=given.wait_fraction,
-        worker_memory=given.worker_memory,
-        replica_dsn=replicas.get(given.replica, ""),
+        queue=given.queue if isinstance(given, AdminPoolConfig) else 0,
+        connections=given.connections
+        or (min(useful, _share(_CONNECTIONS[name], machine)) if name in _CONNECTIONS else useful),
+        workers=min(given.in_flight, _share(_WORKERS[name], machine)) if own is None else own,
+        wait_fraction=given.wait_fraction if isinstance(given, AdminPoolConfig) else 0.0,
+        worker_memory=given.worker_memory if isinstance(given, QueryPoolConfig | JobPoolConfig) else 0,
+        replica_dsn=replica_dsn,
     )
-
-
-def derived_connections(name: PoolName, machine: Machine) -> int:
-    """Database connections of a pool that names no number."""
-    return _share(_CONNECTIONS[name], machine)
-
-
-def derived_workers(name: PoolName, machine: Machine) -> int:
-    """Worker processes of a pool that names no number."""
-    return _share(_WORKERS[name], machine)
 
 
 def _share(rule: tuple[float, int], machine: Machine) -> int:

@@ -13,7 +13,7 @@ from typing import get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from broker.config.assemble import derived_connections, derived_workers
+from broker.config.assemble import pool_limits
 from broker.config.base import Section
 from broker.config.machine import Machine
 from broker.config.overlay import PREFIX, WELL_KNOWN
@@ -167,15 +167,15 @@ def _own(section: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
 def _sizes() -> str:
     lines = [["Pool", *(f"{count} processors" for count in _MACHINES)]]
     for name in PoolName:
-        most = getattr(PoolsConfig(), name).in_flight
-        counts = [
-            f"{min(most, derived_connections(name, m))} and {min(most, derived_workers(name, m))}"
-            for m in map(Machine, _MACHINES)
-        ]
+        counts = []
+        for machine in map(Machine, _MACHINES):
+            made = pool_limits(name, getattr(PoolsConfig(), name), machine)
+            counts.append(f"{made.connections} and {made.workers}" if made.workers else f"{made.connections}")
         lines.append([f"`{name}`", *counts])
     return (
         "Connections and workers that are not set follow the processors that the process may use, its container's\n"
-        f"limits included, and are never more than `in_flight`:\n\n{table(lines)}"
+        "limits included, and are never more than the pool can use. Connections, and workers where there are any:\n\n"
+        f"{table(lines)}"
     )
 
 

@@ -32,37 +32,54 @@ class DatabaseConfig(Section):
 
 
 class PoolConfig(Section):
-    """One executor pool."""
+    """What every executor pool has."""
 
     model_config = PRESET
 
     in_flight: Count
     """Requests that run at once."""
-    queue: Annotated[int, Field(ge=0)]
-    """Requests that may wait for a seat."""
     connections: Count | None = None
     """Database connections. Unset: from the number of processors."""
-    workers: Count | None = None
-    """Worker processes for calculations. Unset: from the number of processors."""
-    wait_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Share of a caller's remaining time that may be spent waiting for a seat."""
-    worker_memory: Annotated[Size, Field(ge=128 * MIB)] = 1 * GIB
-    """Memory that one worker process may take."""
     replica: str = ""
     """Name of the replica in `database.replicas` that this pool reads from. Empty: the primary."""
 
 
-class PoolsConfig(Section):
-    """The executor pools. Each has its own seats, connections and worker processes."""
+class AdminPoolConfig(PoolConfig):
+    """The pool of short questions about questions, which need no calculations."""
 
-    dashboard: PoolConfig = PoolConfig(in_flight=100, queue=1000)
+    queue: Annotated[int, Field(ge=0)]
+    """Requests that may wait for a seat."""
+    wait_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of a caller's remaining time that may be spent waiting for a seat."""
+
+
+class QueryPoolConfig(AdminPoolConfig):
+    """A pool of queries whose caller waits."""
+
+    workers: Count | None = None
+    """Worker processes for calculations. Unset: from the number of processors."""
+    worker_memory: Annotated[Size, Field(ge=128 * MIB)] = 1 * GIB
+    """Memory that one worker process may take."""
+
+
+class JobPoolConfig(PoolConfig):
+    """The pool of jobs, whose queue is in the database and has no bound."""
+
+    worker_memory: Annotated[Size, Field(ge=128 * MIB)] = 1 * GIB
+    """Memory that the process of one job may take."""
+
+
+class PoolsConfig(Section):
+    """The executor pools. Each has its own seats and connections, and worker processes where it calculates."""
+
+    dashboard: QueryPoolConfig = QueryPoolConfig(in_flight=100, queue=1000)
     """Dashboards."""
-    exploration: PoolConfig = PoolConfig(in_flight=10, queue=50)
+    exploration: QueryPoolConfig = QueryPoolConfig(in_flight=10, queue=50)
     """Explorations."""
-    job: PoolConfig = PoolConfig(in_flight=5, queue=20, wait_fraction=0.5)
+    job: JobPoolConfig = JobPoolConfig(in_flight=5)
     """Jobs, in the process `broker worker`."""
-    admin: PoolConfig = PoolConfig(in_flight=2, queue=10)
-    """Health, estimates and administration."""
+    admin: AdminPoolConfig = AdminPoolConfig(in_flight=2, queue=10)
+    """Estimates and the reading of SQL; health checks take a connection of it, and no seat."""
 
 
 class LogLevel(StrEnum):

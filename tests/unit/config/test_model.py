@@ -167,7 +167,12 @@ def test_anonymous_callers_are_let_in_until_there_is_a_key() -> None:
         ("server: {host: 0.0.0.0}", "callers from other machines are refused"),
         ("auth: {anonymous: {enabled: false}}", "nobody is let in"),
         ("auth: {anonymous: {grants: [sale]}}", "nothing asks for the grant 'sale'; did you mean 'sales'?"),
-        ("pools: {admin: {connections: 9}}", "is more than the 2 requests in flight; the rest stays unused"),
+        (
+            "pools: {admin: {connections: 9}}",
+            "is more than the 3 that are used at once; the rest stays unused",
+        ),
+        ("pools: {job: {connections: 2}}", "5 jobs run at once in a worker, on 2 connections; some wait"),
+        ("jobs: {slots: 9}", "9 jobs run at once in a worker, on 5 connections; some wait"),
     ],
 )
 def test_what_may_go_wrong_is_a_warning(more: str, said: str) -> None:
@@ -189,9 +194,12 @@ def test_pools_follow_the_machine_unless_they_are_told() -> None:
     assert small[PoolName.DASHBOARD] == PoolLimits(100, 1000, connections=8, workers=1)
     assert large[PoolName.DASHBOARD].connections == 100
     assert large[PoolName.EXPLORATION].workers == 10
-    assert large[PoolName.ADMIN] == PoolLimits(2, 10, connections=2, workers=1)
-    told = load(ORDERS + "pools: {job: {connections: 3, workers: 4, in_flight: 4}}\n", 64).settings
-    assert (told.pools[PoolName.JOB].connections, told.pools[PoolName.JOB].workers) == (3, 4)
+    assert large[PoolName.ADMIN] == PoolLimits(2, 10, connections=3, workers=0, worker_memory=0)
+    assert small[PoolName.JOB].connections == 5
+    more = "pools: {job: {connections: 3, in_flight: 4}, dashboard: {connections: 6, workers: 4}}\n"
+    told = load(ORDERS + more, 64).settings
+    assert told.pools[PoolName.JOB].connections == 3
+    assert (told.pools[PoolName.DASHBOARD].connections, told.pools[PoolName.DASHBOARD].workers) == (6, 4)
     assert told.jobs.slots == 4
 
 

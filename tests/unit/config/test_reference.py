@@ -80,4 +80,4 @@ def test_editors_accept_the_short_forms() -> None:
     assert mapping["required"] == ["type"]
     assert text["$ref"] == "#/$defs/DataType"
     assert definitions["MeasureConfig"]["anyOf"][1]["$ref"] == "#/$defs/MeasureKind"
-    assert "required" not in definitions["PoolConfig"]
+    assert "required" not in definitions["QueryPoolConfig"]
