@@ -72,6 +72,14 @@ async def test_a_job_that_waits_for_its_time_is_left_alone(jobs: Jobs) -> None:
     assert len(await jobs.claim(await jobs.worker())) == 1
 
 
+async def test_a_job_whose_time_to_begin_has_passed_is_not_claimed_before_the_reaper_comes(
+    jobs: Jobs,
+) -> None:
+    await jobs.ports.store.submit(submission())
+    await jobs.admin.execute("UPDATE broker.job SET start_by_time = now() - interval '1 second'")
+    assert await jobs.claim(await jobs.worker()) == []
+
+
 async def test_the_lower_bound_of_the_scan_hides_no_job(jobs: Jobs) -> None:
     """A claim that filled its limit sets the bound; a job below it is found by a hint, or by the empty scan."""
     worker = await jobs.worker()

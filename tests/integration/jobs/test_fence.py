@@ -60,6 +60,12 @@ async def lost_and_claimed_again_by_the_same_worker(jobs: Jobs, job: Job) -> Non
     assert (again.fence, again.attempt) == (job.fence + 1, job.attempt)
 
 
+async def published_by_another(jobs: Jobs, job: Job) -> None:
+    await jobs.ports.queue.release(job)
+    (again,) = await jobs.claim(await jobs.worker())
+    assert await jobs.ports.queue.succeed(again, JobResult(), JobProgress(), 60.0)
+
+
 async def reaped_and_waiting(jobs: Jobs, job: Job) -> None:
     await jobs.lose(job.worker_id)
     await jobs.ports.keeper.reap(lambda: 0.999)
@@ -71,7 +77,13 @@ async def ended(jobs: Jobs, job: Job) -> None:
 
 @pytest.mark.parametrize(
     "takeover",
-    [lost_and_claimed_again, lost_and_claimed_again_by_the_same_worker, reaped_and_waiting, ended],
+    [
+        lost_and_claimed_again,
+        lost_and_claimed_again_by_the_same_worker,
+        published_by_another,
+        reaped_and_waiting,
+        ended,
+    ],
 )
 @pytest.mark.parametrize("write", WRITES)
 async def test_a_stale_attempt_cannot_write(
@@ -178,6 +190,12 @@ async def test_a_queued_job_is_cancelled_at_once_and_asking_again_changes_nothin
     assert first.state is JobState.CANCELLED
     assert await jobs.ports.store.cancel("acme", job.id, "ada") == first
     assert await jobs.claim(worker) == []
+
+
+async def test_an_attempt_that_nobody_asked_to_stop_is_not_cancelled(jobs: Jobs) -> None:
+    job = await jobs.running()
+    assert not await jobs.ports.queue.cancelled(job)
+    assert await jobs.get(job.id) == job
 
 
 async def test_a_running_job_is_flagged_once(jobs: Jobs) -> None:

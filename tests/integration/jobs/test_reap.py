@@ -6,6 +6,9 @@ import asyncio
 
 import pytest
 
+from broker.adapters import pg_jobs_sql as sql
+from broker.adapters.pg_jobs_queue import end_arrays
+from broker.domain.attempts import ending, lost_worker
 from broker.domain.job import Job, JobProgress, JobResult, JobState, ResultPart, part_prefix
 from tests.support.jobs import Jobs, submission
 
@@ -39,6 +42,14 @@ async def test_a_renewal_that_came_too_late_is_refused(jobs: Jobs) -> None:
     await crash(jobs, job)
     assert not await lease.renew(job.worker_id, 60.0)
     await lease.close()
+
+
+async def test_a_reaper_that_looked_too_early_leaves_a_living_workers_job_alone(jobs: Jobs) -> None:
+    """Between finding an orphan and ending it, the job may have got a worker that the reaper has not seen."""
+    job = await jobs.running()
+    found_by_mistake = [(job, ending(job, lost_worker(job), 0.5), False)]
+    assert await jobs.ports.store._database.fetch(sql.END, None, *end_arrays(found_by_mistake)) == []
+    assert await jobs.get(job.id) == job
 
 
 async def test_an_ended_lease_gives_its_jobs_up_at_once(jobs: Jobs) -> None:
@@ -119,8 +130,9 @@ async def test_a_job_that_nobody_began_in_time_fails(jobs: Jobs) -> None:
     begun = await jobs.running(priority=0)
     await jobs.ports.queue.release(begun)
     await jobs.admin.execute("UPDATE broker.job SET start_by_time = now() - interval '1 second'")
-    assert [j.id for j in await jobs.claim(await jobs.worker(), 5)] == [begun.id]
     assert await jobs.ports.keeper.fail_unstarted() == 1
+    assert await jobs.ports.keeper.fail_unstarted() == 0
+    assert [j.id for j in await jobs.claim(await jobs.worker(), 5)] == [begun.id]
     failed = await jobs.get(late.id)
     assert failed.state is JobState.FAILED
     assert failed.failure is not None
