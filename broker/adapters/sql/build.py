@@ -22,6 +22,7 @@ from broker.domain.model import Dimension
 from broker.domain.plan import BUCKET, Finish, Leaf, Scan, key_name, state_name
 from broker.domain.query import conditions
 from broker.domain.values import Column, ColumnRole, DataType
+from broker.policy.fanout import fan_out_violation
 
 _GROUPS = "g"
 
@@ -46,6 +47,9 @@ class ScanBuilder:
 
     def grouped(self, finish: Finish | None) -> Compiled:
         """The states of all measures but the sketched ones by key; a finish adds having, order and limit."""
+        assert self._safe(), (
+            "a one-to-many join repeats rows under a measure; the query should have been refused"
+        )
         places = Places()
         keys, where = self._keys(places), self._where(places)
         measures = [self._leaves[m.name] for m in self._scan.leaves if m.kind not in SKETCHES]
@@ -79,6 +83,13 @@ class ScanBuilder:
         count = _Selected(Column("weight", DataType.INT64, ColumnRole.MEASURE), exp.Count(this=exp.Star()))
         columns = [*keys, self._key(Column("value", kind, ColumnRole.MEASURE, scale), node), count]
         return self._compiled(self._select(columns, leaf.measure.tables, where), columns, places)
+
+    def _safe(self) -> bool:
+        scan = self._scan
+        used = [d.name for d in scan.dimensions] + _members(scan)
+        if scan.time is not None and scan.bounds is not None:
+            used.append(scan.time.name)
+        return fan_out_violation(scan.dataset, used, [m.name for m in scan.leaves]) is None
 
     def _keys(self, places: Places) -> list[_Selected]:
         scan, keys = self._scan, []

@@ -101,7 +101,7 @@ def _parse(text: str, limits: GateLimits) -> exp.Expr:
         if problems := list(check_size(tokens, limits)):
             raise invalid(problems)
         parsed = [s for s in sqlglot.parse(text, dialect=DIALECT) if s is not None]
-    except SqlglotError as error:
+    except (SqlglotError, ValueError) as error:  # its parser turns some odd texts into a bare ValueError
         raise invalid([violation(f"is not SQL{_where(error)}", "SQL_SYNTAX")]) from error
     statements = [s for s in parsed if not isinstance(s, exp.Semicolon)]
     if len(statements) != 1:
@@ -114,7 +114,7 @@ def _parse(text: str, limits: GateLimits) -> exp.Expr:
     return tree
 
 
-def _where(error: SqlglotError) -> str:
+def _where(error: Exception) -> str:
     details = getattr(error, "errors", None)
     return f": line {details[0]['line']}, column {details[0]['col']}" if details else ""
 

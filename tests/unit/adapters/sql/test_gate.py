@@ -1,5 +1,7 @@
 """The gate: what passes, what does not, and that whatever passes is rebuilt from known parts."""
 
+import random
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -403,3 +405,29 @@ def test_digits_of_decimals_that_declare_them() -> None:
     assert gated("SELECT 1::numeric(10, 2), 2, 3::numeric(5, 1) AS x, 4::numeric").scales == {0: 2, 2: 1}
     assert gated("SELECT 1::numeric(10, 2) UNION SELECT 2").scales == {0: 2}
     assert gated("SELECT *, 1::numeric(10, 2) FROM flights").scales == {}
+
+
+def test_any_text_is_taken_or_refused() -> None:
+    """Statements with words dropped, swapped, and put in from others: nothing but a refusal may come of them."""
+    chance = random.Random(3)
+    texts = PASSING + [text for text, _ in REFUSED if len(text) < 500]
+    split = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|\w+|\s+|.", re.DOTALL)
+    words = [word for text in texts for word in split.findall(text)]
+    taken = 0
+    for _ in range(1_500):
+        mixed = split.findall(chance.choice(texts))
+        for _ in range(chance.randint(1, 4)):
+            position = chance.randrange(len(mixed) + 1)
+            mixed[position : position + chance.randint(0, 2)] = chance.sample(words, chance.randint(0, 2))
+        try:
+            rebuilt = gated("".join(mixed), principal=EVERYTHING).text()
+        except BrokerError as error:
+            assert error.reason is ErrorReason.INVALID_REQUEST  # noqa: PT017 - one of two good ends
+            continue
+        taken += 1
+        (tree,) = sqlglot.parse(rebuilt, dialect="postgres")
+        assert tree is not None
+        named = {cte.alias for cte in tree.find_all(exp.CTE)}
+        for table in tree.find_all(exp.Table):
+            assert table.db == "public" or (not table.db and table.name in named), rebuilt
+    assert taken > 20
