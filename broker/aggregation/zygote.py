@@ -3,7 +3,7 @@
 Started by the broker as a program of its own (never forked from the broker, whose gRPC threads do not survive a fork),
 it holds no lock and no connection. A worker then costs a fork, some ten milliseconds and the pages that it writes to,
 instead of a third of a second and a copy of every library. Polars starts its threads at its first use, which is after
-the fork. (Measured: see ``docs/decisions/worker-processes.md``.)
+the fork. (``docs/decisions/0005-workers-of-our-own.md`` compares.)
 
 Commands come as JSON datagrams on the socket given as the first argument, with the worker's socket attached; exits are
 reported on it. When the broker is gone the socket ends, and so do all workers; when this process is gone, the kernel
