@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from tests.answers.failures import FORMATS, assert_right
+from tests.answers.failures import assert_right
 from tests.oracle.ask import Asker
 from tests.oracle.cells import AmbiguousError
 from tests.oracle.check import Checker, Drawing, Question
@@ -18,23 +18,13 @@ from tests.oracle.evaluate import evaluate
 from tests.oracle.generate import QuerySpace
 
 
-async def test_panels_of_random_dashboards(asker: Asker, spaces: Sequence[QuerySpace], seed: int) -> None:
-    questions = Drawing(spaces, seed).take(420)
-    checker = Checker(asker)
-    wrongs: list[str | None] = []
-    for i in range(0, len(questions), 20):
-        wrongs += await checker.dashboard(questions[i : i + 20], FORMATS[i // 20 % 2])
-    await assert_right(checker, questions, wrongs, seed)
+async def test_random_queries_as_panels_and_explorations(
+    asker: Asker, spaces: Sequence[QuerySpace], seed: int
+) -> None:
+    await assert_right(Checker(asker), Drawing(spaces, seed), 520)
 
 
-async def test_random_explorations(asker: Asker, spaces: Sequence[QuerySpace], seed: int) -> None:
-    questions = Drawing(spaces, seed + 1).take(120)
-    checker = Checker(asker)
-    wrongs = [await checker.explore(question, FORMATS[i % 2]) for i, question in enumerate(questions)]
-    await assert_right(checker, questions, wrongs, seed + 1)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 async def test_queries_that_hypothesis_finds(
     asker: Asker, spaces: Sequence[QuerySpace], data: st.DataObject

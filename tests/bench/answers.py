@@ -1,8 +1,8 @@
 """Answers of random queries, over real gRPC and PostgreSQL, against an oracle computed by Polars from the CSV files.
 
 Quick: 520 queries on a sample of 50,000 flights. Full: 10,000 queries on all flights, for an hour or so; most of the
-time is the oracle's. Nine of ten queries are asked as panels of dashboards, the others as explorations, half of all in
-Arrow. Which differences count as mismatches is said in ``tests/oracle/cells.py`` and ``tests/oracle/compare.py``.
+time is the oracle's. Four of five queries are asked as panels of dashboards, the others as explorations, half of all
+in Arrow. ``tests/oracle/cells.py`` and ``tests/oracle/compare.py`` say which differences count as mismatches.
 """
 
 from __future__ import annotations
@@ -10,23 +10,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
 import asyncpg
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from broker.adapters.migrate import migrate
 from broker.demo.flights import load_flights
-from querybroker.v1 import query_service_pb2 as s
 from tests.bench import harness
 from tests.bench.parts.place import flights_broker
 from tests.oracle.ask import Asker, channel_to
-from tests.oracle.check import Checker, Drawing, Question, by_feature
+from tests.oracle.check import Checker, Drawing, Question, by_feature, checked
 from tests.oracle.flights import all_models
 from tests.oracle.generate import QuerySpace
 from tests.oracle.zones import micros
@@ -34,9 +32,7 @@ from tests.support.flights_frames import read_csv_frames
 from tests.support.pg import SAMPLE_ROWS, temporary_server
 from tests.support.server import running_broker
 
-BATCH = 20
 REPORTS = 5
-FORMATS = (s.RESULT_FORMAT_COLUMNS, s.RESULT_FORMAT_ARROW)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,31 +61,22 @@ async def broker(*, quick: bool) -> AsyncIterator[str]:
             await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
-async def ask(checker: Checker, number: int, batch: Sequence[Question]) -> list[str | None]:
-    """What is wrong with the answers of a batch; every tenth batch is asked query by query."""
-    if number % 10 != 9:
-        return await checker.dashboard(batch, FORMATS[number % 2])
-    return [await checker.explore(question, FORMATS[i % 2]) for i, question in enumerate(batch)]
-
-
 async def measure(options: harness.Options) -> harness.Report:
-    """All queries, batch by batch: the oracle computes the next batch while the broker answers this one."""
+    """All queries, and what went wrong with them."""
     count = options.own.queries or (520 if options.quick else 10_000)
     frames = await asyncio.to_thread(read_csv_frames, SAMPLE_ROWS if options.quick else None)
     now = micros(datetime.now(UTC))
     drawing = Drawing([QuerySpace.over(model, now) for model in all_models(frames)], options.own.seed)
-    drawn = drawing.questions()
     questions: list[Question] = []
     wrongs: list[str | None] = []
     async with broker(quick=options.quick) as address, channel_to(address) as channel:
         checker = Checker(Asker(channel))
-        following = asyncio.create_task(_batch(drawn, count))
-        for number in track(range(-(-count // BATCH)), "answers", console=Console(stderr=True)):
-            batch = await following
-            following = asyncio.create_task(_batch(drawn, count - len(questions) - len(batch)))
-            questions += batch
-            wrongs += await ask(checker, number, batch)
-        await following
+        with Progress(console=Console(stderr=True)) as progress:
+            bar = progress.add_task("answers", total=count)
+            async for batch, found in checked(checker, drawing, count):
+                questions += batch
+                wrongs += found
+                progress.advance(bar, len(batch))
         failed = [(q, w) for q, w in zip(questions, wrongs, strict=True) if w is not None]
         for question, wrong in failed[:REPORTS]:
             print(f"\nseed {options.own.seed}:\n{await checker.report(question, wrong)}")
@@ -118,10 +105,6 @@ async def measure(options: harness.Options) -> harness.Report:
             )
         ],
     )
-
-
-async def _batch(drawn: Iterator[Question], left: int) -> list[Question]:
-    return await asyncio.to_thread(lambda: list(islice(drawn, max(0, min(BATCH, left)))))
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -21,6 +22,8 @@ from tests.oracle.generate import QuerySpace, features
 from tests.oracle.smaller import smallest
 from tests.oracle.zones import micros
 
+BATCH = 20
+FORMATS = (s.RESULT_FORMAT_COLUMNS, s.RESULT_FORMAT_ARROW)
 MAX_ROWS = 8_000
 """Larger answers are not asked for: they say little more and take long."""
 
@@ -111,6 +114,35 @@ class Checker:
             return f"{text_format.MessageToString(question.query)}\n(only among other panels) {wrong}"
         query, what = await smallest(question.query, wrong, fails)
         return f"{text_format.MessageToString(query)}\n{what}"
+
+
+async def checked(
+    checker: Checker, drawing: Drawing, count: int
+) -> AsyncGenerator[tuple[Sequence[Question], Sequence[str | None]]]:
+    """Asks so many questions in batches: most as panels of dashboards, every fifth batch one by one, half in Arrow.
+
+    The oracle computes the next batch while the broker answers this one. Yields each batch with what was wrong.
+    """
+    drawn = drawing.questions()
+
+    def draw(left: int) -> list[Question]:
+        return list(islice(drawn, max(0, min(BATCH, left))))
+
+    following = asyncio.create_task(asyncio.to_thread(draw, count))
+    asked = number = 0
+    try:
+        while batch := await following:
+            asked, number = asked + len(batch), number + 1
+            following = asyncio.create_task(asyncio.to_thread(draw, count - asked))
+            if number % 5:
+                yield batch, await checker.dashboard(batch, FORMATS[number % 2])
+            else:
+                yield (
+                    batch,
+                    [await checker.explore(question, FORMATS[i % 2]) for i, question in enumerate(batch)],
+                )
+    finally:
+        await asyncio.wait([following])
 
 
 def _kind(wrong: str) -> str:
