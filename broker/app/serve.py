@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from broker.aggregation.executor import WorkerPools
+from broker.app.backends import Backends, backends_of
 from broker.app.database import Database, database
 from broker.app.jobs import Jobs, jobs
 from broker.app.options import authenticator, server_options
@@ -20,7 +21,7 @@ from broker.app.workers import workers
 from broker.config.settings import Settings
 from broker.domain.model import Model
 from broker.domain.pool import PoolName
-from broker.domain.state import BackendState, BrokerState
+from broker.domain.state import BrokerState
 from broker.domain.terms import AnswerPolicy
 from broker.runtime.admission import Admission
 from broker.runtime.lifecycle import Program, Stop
@@ -28,6 +29,7 @@ from broker.runtime.signals import handled
 from broker.runtime.state import PoolResources, Sources, StateReader
 from broker.transport.drain import Gate
 from broker.transport.interceptors import CallPath
+from broker.transport.options import ServerOptions
 from broker.transport.server import Server
 from broker.transport.servicers.admin import AdminServicer
 from broker.transport.servicers.catalog import CatalogServicer
@@ -117,8 +119,11 @@ class Broker:
         own = self.process
         limits = {name: self.settings.pools[name] for name in POOLS}
         admission = build_admission(limits, own.clock, own.telemetry, own.random)
-        admin = Admin(self._reader(admission), self.program)
-        server = self._server(admission, admin)
+        options = server_options(self.settings.server)
+        every = backends_of(limits, self.settings.database.replicas)
+        backends = Backends(self.database.store, own.clock, options.check_timeout, every)
+        admin = Admin(self._reader(admission, backends), self.program)
+        server = self._server(admission, admin, backends, options)
         try:
             port = await server.start()
             host = self.settings.server.host
@@ -132,7 +137,7 @@ class Broker:
             admission.drain()
             admission.close()
 
-    def _reader(self, admission: Admission) -> StateReader:
+    def _reader(self, admission: Admission, backends: Backends) -> StateReader:
         own = self.process
 
         def resources(pool: PoolName) -> PoolResources:
@@ -147,11 +152,18 @@ class Broker:
                 worker_restart_count=crew.restarts,
             )
 
-        sources = Sources(resources, lambda: (BackendState("primary"),), jobs=self.jobs.queue_state)
+        sources = Sources(
+            resources,
+            backends=lambda: backends.states(admission.loads()),
+            jobs=self.jobs.queue_state,
+            draining=lambda: self.program.stopping,
+        )
         return StateReader(own.identity, own.clock, admission, own.lag, sources)
 
-    def _server(self, admission: Admission, admin: Admin) -> Server:
-        own, options = self.process, server_options(self.settings.server)
+    def _server(
+        self, admission: Admission, admin: Admin, backends: Backends, options: ServerOptions
+    ) -> Server:
+        own = self.process
         statuses = Statuses(own.random.random)
         gate = Gate()
         query = build_query_service(
@@ -169,7 +181,7 @@ class Broker:
             AdminServicer(admin, job_servicer).service(),
             OperationsServicer(job_servicer.app, statuses, own.clock).service(),
         ]
-        checks = {QUERY_SERVICE: self.database.store.ping, JOB_SERVICE: self.jobs.ready}
+        checks = {QUERY_SERVICE: backends.check, JOB_SERVICE: self.jobs.ready}
         return Server(path, services, checks, options)
 
 

@@ -48,6 +48,7 @@ class Sources:
     resources: Callable[[PoolName], PoolResources] = lambda _: PoolResources()
     backends: Callable[[], tuple[BackendState, ...]] = tuple
     caches: Callable[[], tuple[CacheState, ...]] = tuple
+    draining: Callable[[], bool] = bool
     jobs: Callable[[], Awaitable[JobQueueState]] | None = None
 
 
@@ -69,7 +70,7 @@ class StateReader:
             version=self.identity.version,
             start_time=self.identity.start_time,
             read_time=self.clock.now(),
-            draining=self.admission.draining,
+            draining=self.admission.draining or self.sources.draining(),
             pools=tuple(
                 replace(
                     pool,

@@ -142,13 +142,14 @@ class CallPath:
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                if watch:
-                    return await self._watched(watch, limit, arrival, context, respond)
-                return await self._admitted(arrival, context, respond)
+                with self.gate.open(limit, watch=bool(watch)):
+                    if watch:
+                        return await self._watched(watch, arrival, context, respond)
+                    return await self._admitted(arrival, context, respond)
         except TimeoutError:
             if not limit.expired():
                 raise
-            if watch and self.gate.closed:
+            if self.gate.ended(limit):
                 raise self.gate.refusal() from None
             text = f"The work was not done within {seconds:.3f} s and was stopped. Allow more time, or narrow it."
             raise BrokerError(
@@ -156,15 +157,13 @@ class CallPath:
             ) from None
 
     async def _watched(
-        self, watch: str, limit: asyncio.Timeout, arrival: _Arrival, context: Context, respond: Respond
+        self, watch: str, arrival: _Arrival, context: Context, respond: Respond
     ) -> bytes | None:
-        self.gate.add(limit)
         self.telemetry.watch_streams(watch, 1)
         try:
             return await self._admitted(arrival, context, respond)
         finally:
             self.telemetry.watch_streams(watch, -1)
-            self.gate.remove(limit)
 
     async def _admitted(self, arrival: _Arrival, context: Context, respond: Respond) -> bytes | None:
         """Authenticates, then hands over to the servicer."""

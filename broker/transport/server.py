@@ -17,6 +17,8 @@ from broker.transport.options import ServerOptions, Tls
 from broker.transport.unknown import UnknownMethods
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
+LAST_WORDS = 1.0
+"""Seconds in which calls that are ended by a drain may still say so."""
 
 
 class Server:
@@ -83,7 +85,7 @@ class Server:
         """Stops serving without losing work; later calls wait for the first one.
 
         Reports NOT_SERVING, waits for load balancers to notice, refuses new calls and ends watches, then gives running
-        calls ``grace`` seconds (the configured time when None) before they are cancelled.
+        calls ``grace`` seconds (the configured time when None) before they are ended with DRAINING.
         """
         if self._draining is None:
             seconds = self._options.drain_grace if grace is None else grace
@@ -95,7 +97,11 @@ class Server:
         await asyncio.sleep(self._options.drain_notice)
         self._gate.close()
         self.health.close()
-        await self._server.stop(grace)
+        stopping = asyncio.create_task(self._server.stop(grace + LAST_WORDS), name="stop")
+        await asyncio.wait([stopping], timeout=grace)
+        if not stopping.done():
+            self._gate.end()
+        await stopping
         if self._watching is not None:
             self._watching.cancel()
             with suppress(asyncio.CancelledError):

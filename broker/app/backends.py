@@ -1,0 +1,89 @@
+"""The databases that a broker reads from: whether they answer, and what operators are told of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from broker.adapters.pg_store import PgStore
+from broker.domain.deadline import Deadline
+from broker.domain.errors import BrokerError
+from broker.domain.pool import PoolLimits, PoolName
+from broker.domain.state import BackendState
+from broker.policy.admission_values import PoolLoad
+from broker.ports.clock import Clock
+
+PRIMARY = "primary"
+_PREFERRED = (PoolName.ADMIN, PoolName.EXPLORATION, PoolName.DASHBOARD)
+"""Pools by how gladly they give a connection to a check: the one of administration keeps one free."""
+
+
+@dataclass(slots=True)
+class Backend:
+    """One server, the pools that read from it, and how the last check went."""
+
+    name: str
+    pools: tuple[PoolName, ...]
+    server_version: str = ""
+    replica_lag: float | None = None
+    error: str = ""
+
+    @property
+    def checked_by(self) -> PoolName:
+        """The pool whose connection a check takes."""
+        return next(name for name in _PREFERRED if name in self.pools)
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """All servers. ``timeout`` of a check is in seconds."""
+
+    store: PgStore
+    clock: Clock
+    timeout: float
+    every: Sequence[Backend] = field(default_factory=tuple)
+
+    async def check(self) -> None:
+        """Asks every server for its version. Queries can be served while one of them answers.
+
+        Raises:
+            BrokerError: That of the first server, when none answers.
+        """
+        errors = await asyncio.gather(*(self._check(backend) for backend in self.every))
+        if all(errors) and (first := errors[0]) is not None:
+            raise first
+
+    async def _check(self, backend: Backend) -> BrokerError | None:
+        deadline = Deadline.after(self.timeout, self.clock.monotonic())
+        try:
+            async with self.store.snapshot(backend.checked_by, deadline) as snapshot:
+                backend.server_version, backend.replica_lag = snapshot.server_version, snapshot.replica_lag
+        except BrokerError as error:
+            backend.error = error.message
+            return error
+        backend.error = ""
+        return None
+
+    def states(self, loads: Sequence[PoolLoad]) -> tuple[BackendState, ...]:
+        """Every server with the seats of the pools that read from it."""
+        return tuple(
+            BackendState(
+                backend.name,
+                limit=float(sum(load.seat_limit for load in loads if load.pool in backend.pools)),
+                seats_used=float(sum(load.seats_used for load in loads if load.pool in backend.pools)),
+                replica_lag=backend.replica_lag,
+                server_version=backend.server_version,
+                last_error=backend.error,
+            )
+            for backend in self.every
+        )
+
+
+def backends_of(limits: Mapping[PoolName, PoolLimits], replicas: Mapping[str, str]) -> tuple[Backend, ...]:
+    """The servers that the pools read from, the primary first; ``replicas`` has their names with their addresses."""
+    names = {dsn: name for name, dsn in replicas.items()} | {"": PRIMARY}
+    pools: dict[str, list[PoolName]] = {}
+    for pool, limit in sorted(limits.items(), key=lambda item: item[1].replica_dsn):
+        pools.setdefault(limit.replica_dsn, []).append(pool)
+    return tuple(Backend(names[dsn], tuple(members)) for dsn, members in pools.items())
