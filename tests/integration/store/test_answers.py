@@ -460,3 +460,12 @@ async def test_strings_are_found_as_they_are(strings: tuple[PgStore, PgStore], v
             assert found == [i for i, s in enumerate(STRINGS) if s is not None and matches(s)], operator
         both = Query("strings", dimensions=("n",), filter=condition("s", Operator.IN, value, "nothing"))
         assert await read(store, both, TEXTS) == [(STRINGS.index(value),)]
+
+
+@pytest.mark.parametrize("value", ["\ufeff", "\ufeffx"])
+async def test_a_byte_order_mark_at_the_start_of_a_block_stays(
+    strings: tuple[PgStore, PgStore], value: str
+) -> None:
+    query = Query("strings", dimensions=("s",), filter=condition("s", Operator.EQ, value))
+    for store in strings:
+        assert await read(store, query, TEXTS) == [(value,)]
