@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.domain.answer import Cost
@@ -29,6 +29,9 @@ from broker.jobs.sources import Reading, Source, Sources, for_job, status_of
 from broker.ports.clock import Clock
 from broker.ports.jobs import Staging
 from broker.ports.store import QueryStore, SqlPlan
+from broker.telemetry import names as n
+from broker.telemetry.instruments import Telemetry
+from broker.telemetry.names import SpanName
 
 CONTENT_TYPES = {
     ExportFormat.PARQUET: "application/vnd.apache.parquet",
@@ -51,6 +54,7 @@ class ExportKind:
     clock: Clock
     part_bytes: int = 256 << 20
     name: str = "export"
+    telemetry: Telemetry = field(default_factory=Telemetry.off)
 
     async def run(self, context: JobContext) -> JobResult:
         """Writes the answer of the job's query."""
@@ -70,8 +74,11 @@ class ExportKind:
         async with context.results.stage(context.prefix) as staging:
             finish = source.finish if isinstance(source, Plan) else None
             order = Order(ask.work.format, source.columns, finish, staging.directory, self.part_bytes)
-            async with context.children.child(WRITER, order) as child:
-                reading, parts = await self._transfer(source, context, child, staging, progress)
+            with self.telemetry.span(SpanName.JOB_EXPORT) as span:
+                async with context.children.child(WRITER, order) as child:
+                    reading, parts = await self._transfer(source, context, child, staging, progress)
+                span.set_attribute(n.ROWS, progress.row_count)
+                span.set_attribute(n.BYTES, progress.byte_count)
         seconds = self.clock.monotonic() - began
         cost = Cost(seconds, seconds, progress.row_count, progress.byte_count)
         status = status_of(source, ask.policy, reading, self.clock.now(), total, cost)
@@ -101,7 +108,7 @@ class ExportKind:
     ) -> tuple[Reading, list[tuple[str, PartDone]]]:
         """Feeds the child and publishes what it finishes; the first error of either side ends both."""
         reading = asyncio.create_task(self._read(source, context, child))
-        writing = asyncio.create_task(_collect(child, staging, progress))
+        writing = asyncio.create_task(self._collect(child, staging, progress))
         try:
             await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_EXCEPTION)
             if reading.done() and isinstance(reading.exception(), ChildLostError):
@@ -130,30 +137,33 @@ class ExportKind:
         await child.send(End())
         return when
 
+    async def _collect(
+        self, child: Child, staging: Staging, progress: _Progress
+    ) -> list[tuple[str, PartDone]]:
+        """Publishes the child's files until it is done; they come back with their keys."""
+        parts: list[tuple[str, PartDone]] = []
+        while not isinstance(message := await child.receive(), Done):
+            match message:
+                case Wrote(rows, size):
+                    progress.wrote(rows, size)
+                case PartDone():
+                    parts.append((await staging.publish(message.name), message))
+                case Failed(error, detail):
+                    if detail:
+                        logger.error("the child of an export failed:\n%s", detail)
+                    raise error
+                case _:
+                    raise TypeError(f"not a message of the child: {message!r}")
+        progress.wrote(sum(p.row_count for _, p in parts), sum(p.byte_count for _, p in parts))
+        attributes = {n.PROCESS_ID: message.process_id}
+        self.telemetry.worker_span(SpanName.WORKER, message.start_ns, message.end_ns, attributes=attributes)
+        return parts
+
 
 async def _feed(blocks: AsyncGenerator[Block, None], child: Child) -> None:
     async with aclosing(blocks):
         async for block in blocks:
             await child.send(Chunk(block))
-
-
-async def _collect(child: Child, staging: Staging, progress: _Progress) -> list[tuple[str, PartDone]]:
-    """Publishes the child's files until it is done; they come back with their keys."""
-    parts: list[tuple[str, PartDone]] = []
-    while not isinstance(message := await child.receive(), Done):
-        match message:
-            case Wrote(rows, size):
-                progress.wrote(rows, size)
-            case PartDone():
-                parts.append((await staging.publish(message.name), message))
-            case Failed(error, detail):
-                if detail:
-                    logger.error("the child of an export failed:\n%s", detail)
-                raise error
-            case _:
-                raise TypeError(f"not a message of the child: {message!r}")
-    progress.wrote(sum(p.row_count for _, p in parts), sum(p.byte_count for _, p in parts))
-    return parts
 
 
 def _named(

@@ -63,7 +63,11 @@ class PartDone:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """From the child: everything has been written."""
+    """From the child: everything has been written. The times are :func:`time.time_ns`, for the span of its work."""
+
+    process_id: int
+    start_ns: int
+    end_ns: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ grows with the data. Memory is bounded by one block and one row group, unless th
 
 from __future__ import annotations
 
+import os
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +43,7 @@ def write_export(channel: Channel, order: object) -> None:
 
 
 def _write(channel: Channel, order: Order) -> None:
+    start_ns = time.time_ns()
     rows = size = count = 0
     part: _Part | None = None
     while not isinstance(message := channel.receive(), End):
@@ -58,7 +61,7 @@ def _write(channel: Channel, order: Order) -> None:
         part = _Part(order, count)  # an answer without rows is a file with a schema
     if part is not None:
         channel.send(part.finish())
-    channel.send(Done())
+    channel.send(Done(os.getpid(), start_ns, time.time_ns()))
 
 
 def _frames(message: object, order: Order) -> Iterator[pl.DataFrame]:
