@@ -57,10 +57,14 @@ class Asker:
     ) -> Answered:
         """The answer of a query as a stream."""
         try:
-            stream = self._stub.Explore(s.ExploreRequest(query=query, format=format_), timeout=TIMEOUT)
-            return from_stream([event async for event in stream])
+            return from_stream(await self.events(query, format_))
         except grpc.aio.AioRpcError as error:
             return refusal(error)
+
+    async def events(self, query: q.Query, format_: s.ResultFormat.ValueType) -> list[s.ExploreResponse]:
+        """The messages of a stream. Raises AioRpcError."""
+        stream = self._stub.Explore(s.ExploreRequest(query=query, format=format_), timeout=TIMEOUT)
+        return [event async for event in stream]
 
 
 def refusal(error: grpc.aio.AioRpcError) -> Refusal:
