@@ -21,8 +21,8 @@ from broker.domain.model import Dataset
 from broker.domain.plan import Block, CsvBlock, Plan
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.principal import Principal
-from broker.domain.query import Query
-from broker.domain.values import Column, DataType
+from broker.domain.query import Condition, Operator, Query
+from broker.domain.values import Column, DataType, Scalar
 from broker.policy.resolve import resolve_query
 from broker.runtime.clock import SystemClock
 
@@ -76,6 +76,11 @@ async def read(store: PgStore, query: Query, dataset: Dataset) -> list[Row]:
     async with store.snapshot(PoolName.DASHBOARD, in_time()) as snapshot:
         (result, *_) = await snapshot.read(plan_of(query, dataset))
     return rows_of(result.grouped)
+
+
+def condition(member: str, operator: Operator, *values: Scalar) -> Condition:
+    """A condition."""
+    return Condition(member, operator, values)
 
 
 class Watcher:

@@ -2,62 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Any
 
 import asyncpg
 import pytest
 
-from broker.adapters.pg_snapshot import PgSnapshot, ReadLimits
+from broker.adapters.pg_snapshot import ReadLimits
 from broker.adapters.pg_store import PgStore
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.model import Dimension, Measure, MeasureKind
 from broker.domain.plan import Block, CsvBlock, Rows
 from broker.domain.pool import PoolName
 from broker.domain.query import Condition, Operator, OrderKey, Query
-from broker.domain.values import DataType
 from tests.conftest import FreshDatabase
 from tests.integration.store.conftest import (
     MakeStore,
     Watcher,
     in_time,
-    parse,
     plan_of,
     rows_of,
 )
-from tests.support.datasets import flights
-from tests.support.eventually import eventually
-
-_BASE = flights()
-DATASET = replace(
-    _BASE,
-    dimensions={
-        **_BASE.dimensions,
-        "id": Dimension("id", "flights.id", DataType.INT64, ("flights",)),
-        "padding": Dimension("padding", "repeat(flights.dest, 200)", DataType.STRING, ("flights",)),
-    },
-    measures={
-        **_BASE.measures,
-        "sleep": Measure("sleep", MeasureKind.MAX, "length(pg_sleep(30)::text)", tables=("flights",)),
-        "overflow": Measure("overflow", MeasureKind.SUM, "9223372036854775807::bigint", tables=("flights",)),
-        "zero": Measure("zero", MeasureKind.SUM, "1 / (flights.month - flights.month)", tables=("flights",)),
-    },
-)
-COUNT = plan_of(Query("flights", measures=("flights",)), DATASET)
-SLEEP = plan_of(Query("flights", measures=("sleep",)), DATASET)
-LARGE = plan_of(Query("flights", measures=("flights",), dimensions=("id", "padding")), DATASET)
-BY_PLANE = Query("flights", measures=("flights",), dimensions=("tailnum",))
-
-
-async def count(snapshot: PgSnapshot) -> object:
-    (result,) = await snapshot.read(COUNT)
-    ((found,),) = rows_of(result.grouped)
-    return found
+from tests.integration.store.slow_flights import BY_PLANE, COUNT, DATASET, LARGE, SLEEP, count
 
 
 async def test_all_reads_see_the_same_data(fresh_database: FreshDatabase, make_store: MakeStore) -> None:
@@ -146,88 +111,6 @@ async def test_too_large_a_result_is_refused_and_the_snapshot_lives(
         assert await count(snapshot) == 50_000
 
 
-async def test_blocks_are_whole_rows_of_about_the_size(flights_dsn: str, make_store: MakeStore) -> None:
-    store = await make_store(flights_dsn, limits=ReadLimits(block_bytes=1 << 18))
-    async with (
-        store.snapshot(PoolName.EXPLORATION, in_time()) as snapshot,
-        aclosing(snapshot.stream(LARGE)) as blocks,
-    ):
-        found = [block async for block in blocks]
-    rows: list[Any] = []
-    for i, block in enumerate(found):
-        assert isinstance(block, CsvBlock)
-        assert block.data.endswith(b"\n")
-        if i + 1 < len(found):
-            assert 1 << 18 <= len(block.data) < 1 << 20
-        rows += parse(block.columns, block.data)
-    assert len(rows) == 50_000
-    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
-    assert len(found) > 50
-
-
-async def test_a_stream_of_nothing(store: PgStore) -> None:
-    query = replace(BY_PLANE, filter=Condition("carrier", Operator.EQ, ("nobody",)))
-    async with (
-        store.snapshot(PoolName.EXPLORATION, in_time()) as snapshot,
-        aclosing(snapshot.stream(plan_of(query, DATASET))) as blocks,
-    ):
-        assert [block async for block in blocks] == []
-
-
-async def test_a_slow_reader_slows_the_database_down(store: PgStore, watcher: Watcher) -> None:
-    async with (
-        store.snapshot(PoolName.EXPLORATION, in_time()) as snapshot,
-        aclosing(snapshot.stream(LARGE)) as blocks,
-    ):
-        await anext(blocks)
-
-        async def blocked() -> bool:
-            return await watcher.sessions("state = 'active' AND wait_event = 'ClientWrite'") == 1
-
-        await eventually(blocked, "PostgreSQL waits until its rows are taken")
-        rest = [block async for block in blocks]
-        assert len(rest) > 1
-    await eventually(watcher.nothing_runs, "the statement ends")
-
-
-async def test_an_error_in_a_stream_reaches_the_reader(store: PgStore) -> None:
-    plan = plan_of(Query("flights", measures=("zero",), dimensions=("id",)), DATASET)
-    async with store.snapshot(PoolName.EXPLORATION, in_time()) as snapshot:
-        with pytest.raises(BrokerError) as caught:
-            async with aclosing(snapshot.stream(plan)) as blocks:
-                _ = [block async for block in blocks]
-        assert caught.value.reason is ErrorReason.STORE_REJECTED
-        assert await count(snapshot) == 50_000
-
-
-async def one_block(stream: AsyncGenerator[Block, None]) -> None:
-    async with aclosing(stream) as blocks:
-        await anext(blocks)
-
-
-async def abandon(stream: AsyncGenerator[Block, None]) -> None:
-    await anext(stream)
-
-
-@pytest.mark.parametrize("leave", [one_block, abandon])
-async def test_a_stream_that_is_left_is_stopped_at_the_server(
-    store: PgStore, watcher: Watcher, leave: Callable[[AsyncGenerator[Block, None]], Awaitable[None]]
-) -> None:
-    async with store.snapshot(PoolName.EXPLORATION, in_time()) as snapshot:
-        await leave(snapshot.stream(LARGE))
-    await eventually(watcher.nothing_runs, "the statement ends")
-    async with store.snapshot(PoolName.EXPLORATION, in_time()) as snapshot:
-        assert await count(snapshot) == 50_000
-
-
-async def test_a_stream_may_be_left_and_the_snapshot_used_on(store: PgStore) -> None:
-    async with store.snapshot(PoolName.EXPLORATION, in_time()) as snapshot:
-        await one_block(snapshot.stream(LARGE))
-        assert await count(snapshot) == 50_000
-        await one_block(snapshot.stream(LARGE))
-        assert await count(snapshot) == 50_000
-
-
 async def test_the_deadline_ends_the_statement_at_the_server(store: PgStore, watcher: Watcher) -> None:
     with pytest.raises(BrokerError) as caught:
         async with store.snapshot(PoolName.DASHBOARD, in_time(0.3)) as snapshot:
@@ -251,85 +134,6 @@ async def test_no_time_left_asks_nobody(store: PgStore) -> None:
         async with store.snapshot(PoolName.DASHBOARD, in_time(-1.0)):
             raise AssertionError("there was no time")
     assert caught.value.reason is ErrorReason.DEADLINE_EXCEEDED
-
-
-async def test_cancelling_stops_the_statement_and_keeps_the_connection(
-    store: PgStore, watcher: Watcher
-) -> None:
-    async def work() -> None:
-        async with store.snapshot(PoolName.DASHBOARD, in_time()) as snapshot:
-            await snapshot.read(SLEEP)
-
-    async with store.snapshot(PoolName.DASHBOARD, in_time()) as snapshot:
-        pid = snapshot.lease.connection.get_server_pid()
-    task = asyncio.create_task(work())
-    await eventually(watcher.something_sleeps, "the statement runs")
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await watcher.nothing_runs()
-    async with store.snapshot(PoolName.DASHBOARD, in_time()) as snapshot:
-        assert snapshot.lease.connection.get_server_pid() == pid
-        assert await count(snapshot) == 50_000
-
-
-async def test_cancelled_twice(store: PgStore, watcher: Watcher) -> None:
-    """The second cancellation hits the cleaning up after the first."""
-
-    async def work() -> None:
-        async with store.snapshot(PoolName.DASHBOARD, in_time()) as snapshot:
-            await snapshot.read(SLEEP)
-
-    task = asyncio.create_task(work())
-    await eventually(watcher.something_sleeps, "the statement runs")
-    task.cancel()
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await eventually(watcher.nothing_runs, "the statement ends")
-    async with store.snapshot(PoolName.DASHBOARD, in_time()) as snapshot:
-        assert await count(snapshot) == 50_000
-
-
-async def test_random_cancels_leak_nothing(flights_dsn: str, make_store: MakeStore, watcher: Watcher) -> None:
-    store = await make_store(flights_dsn, connections=3)
-    grouped = plan_of(Query("flights", measures=("flights", "worst"), dimensions=("carrier", "day")), DATASET)
-    chance = random.Random(7)
-    gate = asyncio.Semaphore(3)
-    outcomes: list[str] = []
-
-    async def work(streams: bool) -> None:
-        async with store.snapshot(PoolName.EXPLORATION, in_time()) as snapshot:
-            if not streams:
-                await snapshot.read(grouped)
-                return
-            async with aclosing(snapshot.stream(LARGE)) as blocks:
-                async for _ in blocks:
-                    pass
-
-    async def one(streams: bool, turns: int) -> None:
-        async with gate:
-            task = asyncio.create_task(work(streams))
-            for _ in range(turns):  # turns of the loop, so that every await is hit
-                await asyncio.sleep(0)
-            task.cancel()
-            try:
-                await task
-                outcomes.append("done")
-            except asyncio.CancelledError:
-                outcomes.append("cancelled")
-
-    await asyncio.gather(*(one(chance.random() < 0.5, int(10 ** chance.uniform(0, 3))) for _ in range(300)))
-    assert len(outcomes) == 300
-    assert outcomes.count("cancelled") > 50
-    await eventually(watcher.nothing_runs, "all statements end")
-    assert await watcher.sessions() <= 3
-    snapshots = [store.snapshot(PoolName.EXPLORATION, in_time()) for _ in range(3)]
-    for snapshot in snapshots:  # every connection of the pool can be had, and works
-        assert await count(await snapshot.__aenter__()) == 50_000
-    for snapshot in snapshots:
-        await snapshot.__aexit__(None, None, None)
 
 
 async def test_estimates_run_nothing(store: PgStore) -> None:
