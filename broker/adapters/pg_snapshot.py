@@ -55,7 +55,7 @@ class ReadLimits:
 
     rows: int = 2_000
     read_bytes: int = 256 << 20
-    block_bytes: int = 512 << 10
+    block_bytes: int = 256 << 10  # encoded up to eight times as large, still less than clients receive by default
     queue_blocks: int = 1
     sql_rows: int = 1_000_000
 
