@@ -1,0 +1,26 @@
+"""docs/jobs.md says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from broker.domain.attempts import RETRYABLE
+from broker.domain.job import TRANSITIONS, JobState
+
+PAGE = (Path(__file__).parents[3] / "docs" / "jobs.md").read_text("utf-8")
+
+
+def test_the_page_has_every_transition_and_no_other() -> None:
+    found = re.findall(r"^\| `(\w+)` \|[^|]*\| `(\w+)` \|[^|]*\|$", PAGE, re.MULTILINE)
+    told = {(JobState(a), JobState(b)) for a, b in found if a != b}
+    assert told == {(a, b) for a, ends in TRANSITIONS.items() for b in ends}
+
+
+def test_the_page_has_every_state() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \| [A-Z]", PAGE, re.MULTILINE)) == {state.value for state in JobState}
+
+
+def test_the_page_names_the_reasons_that_are_tried_again() -> None:
+    section = PAGE.partition("## Trying again")[2].partition("Before\n")[0]
+    assert set(re.findall(r"`([A-Z_]+)`", section)) == {reason.value for reason in RETRYABLE}
