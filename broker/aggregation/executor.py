@@ -24,6 +24,7 @@ from broker.telemetry import catalog
 from broker.telemetry import names as n
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.meters import Reading
+from broker.telemetry.names import SpanName
 from broker.telemetry.spans import error_type
 
 _TASKS = "broker.aggregation.tasks"
@@ -157,19 +158,21 @@ class WorkerPools:
         seconds = deadline.remaining(self._clock.monotonic())
         if seconds <= 0:
             raise out_of_time(pool)
-        request = Request(function, arguments, self._telemetry.traceparent())
         operation = function.rpartition(":")[2]
-        started = perf_counter()
-        try:
-            reply = await self._pools[pool].run(request, seconds)
-        except BaseException as error:
-            self._telemetry.aggregation(pool, operation, error_type(error), perf_counter() - started)
-            raise
-        failure = _failure(reply)
-        self._tell(pool, operation, reply, failure)
-        if failure is not None:
-            raise failure
-        return reply.value
+        attributes = {n.POOL: pool.value, n.OPERATION: operation}
+        with self._telemetry.span(SpanName.AGGREGATE, attributes=attributes):
+            request = Request(function, arguments, self._telemetry.traceparent())
+            started = perf_counter()
+            try:
+                reply = await self._pools[pool].run(request, seconds)
+            except BaseException as error:
+                self._telemetry.aggregation(pool, operation, error_type(error), perf_counter() - started)
+                raise
+            failure = _failure(reply)
+            self._tell(pool, operation, reply, failure)
+            if failure is not None:
+                raise failure
+            return reply.value
 
     async def _encoded(
         self, pool: PoolName, task: str, arguments: tuple[Any, ...], deadline: Deadline

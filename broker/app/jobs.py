@@ -1,4 +1,4 @@
-"""Opens the job database for a broker: the store, the hub of watchers, the result files."""
+"""Opens the job database for a broker: the store, the hub of watchers, the result files, the queue's metrics."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from broker.adapters.result_dir import DirectoryResults
 from broker.app.process import Process
 from broker.config.settings import JobSettings
 from broker.domain.state import JobQueueState
+from broker.jobs.gauges import QueueGauges
 from broker.jobs.hub import JobHub
 from broker.jobs.service import JobService, JobTerms
 from broker.jobs.sources import Planner, Sources, SqlGate
@@ -21,6 +22,8 @@ COMPONENT = "jobs"
 """Name of the job tables among the migrations."""
 CONNECTIONS = 4
 """Connections to the job database; every statement on it is short."""
+COUNT_SECONDS = 10.0
+"""How often the queue is counted, for its metrics."""
 
 
 @dataclass(slots=True)
@@ -66,5 +69,6 @@ async def jobs(settings: JobSettings, process: Process) -> AsyncIterator[Jobs]:
     )
     async with opened as ports:
         hub = JobHub(ports.store, ports.signals)
-        async with hub.running():
+        gauges = QueueGauges(ports.store, process.telemetry)
+        async with hub.running(), gauges.running(COUNT_SECONDS, process.random):
             yield Jobs(settings, process, ports, hub)

@@ -108,7 +108,8 @@ def build_worker(
     # Slots bound what a worker asks of the database, so nothing has to be admitted.
     gate = build_gate(settings, model, data.store, lambda _: nullcontext())
     sources = Sources(build_planner(model, own.telemetry), gate)
-    export = ExportKind(sources, data.store, partial(decode_job_spec, defaults=AnswerPolicy()), own.clock)
+    decode = partial(decode_job_spec, defaults=AnswerPolicy())
+    export = ExportKind(sources, data.store, decode, own.clock, telemetry=own.telemetry)
     tools = Tools(
         queue=ports.queue,
         results=results,

@@ -129,8 +129,15 @@ WORKER_RESTARTS = _counter(
     "querybroker.aggregation.worker.restarts", "{process}", "Worker processes replaced.", n.POOL, n.REASON
 )
 LOOP_LAG = _histogram("querybroker.event_loop.lag", "Delay of the event loop's timers.", _FAST)
-JOBS = _gauge("querybroker.job.count", "{job}", "Jobs by state.", n.JOB_STATE)
-JOB_QUEUE_AGE = _gauge("querybroker.job.queue.age", "s", "Age of the oldest waiting job.")
+JOBS = _gauge(
+    "querybroker.job.count",
+    "{job}",
+    "Jobs queued, running and dead-lettered in the whole database; every broker tells the same.",
+    n.JOB_STATE,
+)
+JOB_QUEUE_AGE = _gauge(
+    "querybroker.job.queue.age", "s", "Age of the oldest job that is due; every broker tells the same."
+)
 JOB_DURATION = _histogram(
     "querybroker.job.duration", "Duration of a job's attempt.", _LONG, n.JOB_KIND, n.OUTCOME
 )

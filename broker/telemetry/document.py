@@ -30,8 +30,8 @@ _SPANS = """\
 A call's span is named by its method and belongs to the trace of the caller, when the call's metadata brings a W3C
 `traceparent`. Stages of the broker are spans below it, and statements are spans below their stage, named by operation
 and tables (`SELECT flights`), never by values. Worker processes report their times back, and their work appears
-below the stage that waited for it. The span of a job's attempt starts a trace of its own and is linked to the span
-that submitted the job.
+below the stage that waited for it. The span of a job's attempt, in another process and perhaps
+hours later, belongs to the trace that submitted the job and is linked to the submission.
 
 A refusal or another error of the broker ends its spans with status ERROR and `error.type` = the error's reason. A
 cancelled call is no error: its spans carry `querybroker.cancelled`. The request id is on the call's span only.
@@ -70,13 +70,8 @@ _WHEN = {
     n.SpanName.RESOLVE: "The query is checked against the model and becomes a plan.",
     n.SpanName.CLASSIFY: "The request gets its class and its predicted cost.",
     n.SpanName.QUEUE: "The request asks for a seat, waits, and is admitted or refused.",
-    n.SpanName.SNAPSHOT: "A database snapshot is open; statements are below it.",
-    n.SpanName.AGGREGATE: "The loop waits for worker processes.",
+    n.SpanName.AGGREGATE: "A task waits for a worker process and for its result.",
     n.SpanName.WORKER: "A worker process computes.",
-    n.SpanName.CACHE: "The answer cache is asked.",
-    n.SpanName.FALLBACK: "A rung of the fallback ladder is tried.",
-    n.SpanName.ENCODE: "An answer is encoded.",
-    n.SpanName.JOB_SUBMIT: "A job is stored.",
     n.SpanName.JOB_ATTEMPT: "A worker process runs a job's attempt.",
     n.SpanName.JOB_EXPORT: "An attempt writes its result.",
 }

@@ -62,13 +62,8 @@ class SpanName(StrEnum):
     RESOLVE = "querybroker.resolve"
     CLASSIFY = "querybroker.classify"
     QUEUE = "querybroker.queue"
-    SNAPSHOT = "querybroker.snapshot"
     AGGREGATE = "querybroker.aggregate"
     WORKER = "querybroker.worker"
-    CACHE = "querybroker.cache"
-    FALLBACK = "querybroker.fallback"
-    ENCODE = "querybroker.encode"
-    JOB_SUBMIT = "querybroker.job.submit"
     JOB_ATTEMPT = "querybroker.job.attempt"
     JOB_EXPORT = "querybroker.job.export"
 

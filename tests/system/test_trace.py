@@ -74,7 +74,9 @@ def check_call(collector: Collector, name: str, method: str) -> None:
     server = spans[method]
     assert server.parent_span_id.hex() == CALLER
     ids = {span.span_id for span in spans.values()}
-    assert {"querybroker.resolve", "querybroker.queue", "querybroker.worker"} <= set(spans)
+    stages = ("resolve", "classify", "queue", "aggregate", "worker")
+    assert {f"querybroker.{stage}" for stage in stages} <= set(spans)
+    assert spans["querybroker.worker"].parent_span_id == spans["querybroker.aggregate"].span_id
     statements = [s for s in spans.values() if plain(s.attributes).get("db.system.name") == "postgresql"]
     assert statements
     worker = spans["querybroker.worker"]

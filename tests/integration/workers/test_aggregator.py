@@ -127,14 +127,15 @@ async def test_a_task_is_a_span_with_the_workers_own_times() -> None:
             await pools.batch(POOL, block, None, COLUMNS, ResultFormat.COLUMNS, Crew.deadline(60))
     finally:
         await pools.close()
-    worker, request = exporter.get_finished_spans()
-    assert worker.name == "querybroker.worker"
-    assert worker.parent is not None
-    assert request.context is not None
-    assert worker.parent.span_id == request.context.span_id
+    worker, waiting, request = exporter.get_finished_spans()
+    assert (worker.name, waiting.name) == ("querybroker.worker", "querybroker.aggregate")
+    for inner, outer in ((worker, waiting), (waiting, request)):
+        assert inner.parent is not None
+        assert outer.context is not None
+        assert inner.parent.span_id == outer.context.span_id
     assert worker.attributes is not None
     assert (worker.attributes["process.pid"], worker.attributes["querybroker.rows"]) == (pid, 2)
-    times = [request.start_time, worker.start_time, worker.end_time, request.end_time]
+    times = [waiting.start_time, worker.start_time, worker.end_time, waiting.end_time]
     assert [t for t in times if t is not None] == sorted(t for t in times if t is not None)
 
 
