@@ -101,11 +101,13 @@ def resolve(selection: TimeRange, zone_name: str, now: datetime) -> AbsoluteRang
             )
         case RelativeRange(count, unit, include_current):
             width = _CLOCK[unit]
-            local = now.astimezone(zone)
-            since_hour = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
-            current_start = now.astimezone(UTC) - since_hour % width
-            end = current_start + width if include_current else current_start
-            return AbsoluteRange(end - width * count, end)
+            current = _clock_floor(now, width, zone)
+            end = _clock_end(current, width, zone) if include_current else current
+            start = end - width * count
+            if _clock_floor(start, width, zone) != start:
+                # The offset changed by less than a unit in between (Lord Howe): count buckets.
+                start = build(AbsoluteRange(start - width, end), unit, zone_name).starts[-count]
+            return AbsoluteRange(start, end)
 
 
 def build(bounds: AbsoluteRange, grain: Grain, zone_name: str) -> TimeGrid:
@@ -154,6 +156,12 @@ def _clock_starts(bounds: AbsoluteRange, width: timedelta, zone: ZoneInfo) -> It
         while following < current:
             yield following
             following += width
+
+
+def _clock_end(start: datetime, width: timedelta, zone: ZoneInfo) -> datetime:
+    """Where the bucket that begins at ``start`` ends: at the next multiple of the width, or at an earlier change."""
+    following = _clock_floor(start, width, zone, snap=False) + width
+    return _first_change(start, following, zone) or following
 
 
 def _clock_floor(instant: datetime, width: timedelta, zone: ZoneInfo, *, snap: bool = True) -> datetime:

@@ -88,7 +88,9 @@ def resolve_time(
             return nothing, [Violation("time.range", text, "UNALIGNED")]
         start = _earlier(bounds.start, selection.grain, lead, ZoneInfo(zone), grids, zone)
         wider = AbsoluteRange(start, bounds.end)
-        return ResolvedTime(wider, grids(wider, selection.grain, zone), zone, lead), []
+        grid = grids(wider, selection.grain, zone)
+        # A date that the zone skipped has no bucket, so there may be fewer before the range than units.
+        return ResolvedTime(wider, grid, zone, grid.index(bounds.start)), []
     except TooManyBucketsError:
         text = f"more than {MAX_BUCKETS} buckets of one {selection.grain}; use a coarser grain or a shorter range"
         return nothing, [Violation("time.grain", text, "TOO_MANY_BUCKETS")]

@@ -61,7 +61,10 @@ def _relative(selection: q.RelativeTimeRange, clock: ZoneClock, now: int) -> tup
     unit = grain_name(selection.unit)
     current = clock.label(now, unit)
     end = clock.following(current, unit) if selection.include_current else current
-    return clock.earlier(end, unit, selection.count), end
+    if unit in CLOCK_WIDTHS:
+        return clock.earlier(end, unit, selection.count), end
+    first = shifted_day(clock.local(end) // DAY, unit, -selection.count)
+    return clock.first_instant(first), end
 
 
 def _local_day(clock: ZoneClock, instant: int) -> int:

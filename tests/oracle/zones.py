@@ -120,7 +120,10 @@ class ZoneClock:
         return found
 
     def _piece(self, instant: int) -> int:
-        return bisect_right(self._changes, instant) - 1
+        piece = bisect_right(self._changes, instant) - 1
+        if piece < 0:
+            raise OverflowError("before the beginning of the clock")
+        return piece
 
     def _pieces(self) -> Iterator[tuple[int, int, int]]:
         return zip(self._changes, self._offsets, self._ends, strict=True)

@@ -131,6 +131,20 @@ def test_relative_ranges_end_before_or_after_the_current_unit() -> None:
     assert dates.start == datetime(2023, 12, 31, 18, 15, tzinfo=UTC)
 
 
+def test_relative_hours_begin_with_an_hour_where_half_an_hour_was_turned_back() -> None:
+    zone = ZoneInfo("Australia/Lord_Howe")
+    now = datetime(2013, 4, 7, 5, 10, tzinfo=UTC)
+    found = resolve(RelativeRange(24, Grain.HOUR), zone.key, now)
+    assert found.start.astimezone(zone).minute == 0
+    assert len(build(found, Grain.HOUR, zone.key).starts) == 24
+    turned_back = datetime(2013, 4, 6, 15, 10, tzinfo=UTC)  # 01:40 for the second time
+    half = resolve(RelativeRange(1, Grain.HOUR, include_current=True), zone.key, turned_back)
+    assert (half.start, half.end) == (
+        datetime(2013, 4, 6, 15, 0, tzinfo=UTC),
+        datetime(2013, 4, 6, 15, 30, tzinfo=UTC),
+    )
+
+
 def test_too_many_buckets_are_refused() -> None:
     bounds = AbsoluteRange(datetime(2000, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC))
     with pytest.raises(TooManyBucketsError, match="100000"):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
-from broker.domain.query import AbsoluteRange, CompareTo, DateRange, Grain
+from broker.domain.model import Dimension
+from broker.domain.query import AbsoluteRange, CompareTo, DateRange, Grain, TimeSelection
 from broker.domain.timegrid import TimeGrid, build, local_midnight, resolve
-from broker.policy.ranges import ResolvedTime, comparison
+from broker.domain.values import DataType
+from broker.policy.ranges import ResolvedTime, comparison, resolve_time
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -53,3 +55,13 @@ def test_the_last_days_of_a_longer_month_share_the_last_day_of_the_shorter_one()
     _, grid, other, positions = compared("UTC", dates, Grain.DAY, CompareTo(1, Grain.MONTH))
     assert len(grid.starts) == 5
     assert [other.starts[p].day for p in positions] == [27, 28, 28, 28, 28]
+
+
+def test_a_rolling_window_over_a_date_that_the_zone_skipped_keeps_the_first_bucket() -> None:
+    dates = DateRange(date(2012, 1, 1), date(2012, 1, 3))
+    selection = TimeSelection(grain=Grain.DAY, zone="Pacific/Apia", range=dates)
+    dimension = Dimension("at", "t.at", DataType.TIMESTAMP, ("t",), time=True)
+    resolved, found = resolve_time(selection, dimension, 3, NOW)
+    assert found == []
+    assert resolved.grid is not None
+    assert resolved.grid.starts[resolved.lead] == local_midnight(date(2012, 1, 1), ZoneInfo("Pacific/Apia"))
