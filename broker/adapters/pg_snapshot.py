@@ -49,13 +49,14 @@ _LONGEST = 2**31 - 1
 class ReadLimits:
     """``rows`` bounds results that are decoded on the loop, ``read_bytes`` what a read may hold in memory.
 
-    A stream's blocks have about ``block_bytes``, of which ``queue_blocks`` wait for the consumer; a stream of SQL has
+    A stream's blocks have about ``block_bytes`` (an encoding may take eight times as much, which must still be less than
+    what callers receive), of which ``queue_blocks`` wait for the consumer; a stream of SQL has
     at most ``sql_rows`` rows.
     """
 
     rows: int = 2_000
     read_bytes: int = 256 << 20
-    block_bytes: int = 256 << 10  # encoded up to eight times as large, still less than clients receive by default
+    block_bytes: int = 256 << 10
     queue_blocks: int = 1
     sql_rows: int = 1_000_000
 

@@ -46,7 +46,7 @@ async def database(
         server = settings.server
         # A block is CSV, about half the size of the batch that it becomes.
         reads = ReadLimits(
-            read_bytes=server.dashboard.max_scan_bytes, block_bytes=max(1, server.batch_bytes // 2)
+            read_bytes=server.dashboard.max_scan_bytes, block_bytes=max(1, server.batch_bytes // 4)
         )
         gate = GateLimits(functions=server.sql_functions) if server.sql_enabled else None
         yield Database(pools, PgStore(pools, process.clock, reads, gate, process.telemetry))
