@@ -10,10 +10,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from broker.domain.answer import AnswerKind, LadderStep, Rung, Verdict
+from broker.domain.answer import Answer, AnswerKind, LadderStep, Rung, Verdict
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.measures import HLL_RELATIVE_ERROR, KLL_RANK_ERROR
-from broker.domain.model import MeasureKind
+from broker.domain.model import Dataset, MeasureKind
 from broker.domain.plan import Plan
 from broker.domain.request import ExploreEvent
 from broker.domain.terms import AnswerPolicy, CacheMode, RollupMode
@@ -63,7 +63,8 @@ def routed(inner: Handler) -> Handler:
         going = tuple(
             _routed(q) for q, refused in zip(group.questions, refusals, strict=True) if refused is None
         )
-        answered = iter(await inner(replace(group, questions=going)) if going else ())
+        outcomes = await inner(replace(group, questions=going)) if going else ()
+        answered = iter([fresh_enough(q, outcome) for q, outcome in zip(going, outcomes, strict=True)])
         return [next(answered) if refused is None else refused for refused in refusals]
 
     return handle
@@ -82,6 +83,29 @@ def routed_stream(inner: StreamHandler) -> StreamHandler:
                 yield event
 
     return handle
+
+
+def fresh_enough(question: Question, outcome: Outcome) -> Outcome:
+    """The outcome, unless it was read from a replica that lags by more than the caller, or the dataset, allows."""
+    if not isinstance(outcome, Answer):
+        return outcome
+    lags = [part.replica_lag for part in outcome.status.parts if part.replica_lag is not None]
+    return too_stale(question.policy, question.plan.main.dataset, max(lags, default=None)) or outcome
+
+
+def too_stale(policy: AnswerPolicy, dataset: Dataset | None, lag: float | None) -> BrokerError | None:
+    """Why a replica that lags by so many seconds may not answer, or None when it may; a primary has no lag."""
+    allowed = policy.max_staleness
+    if allowed is None and dataset is not None:
+        allowed = dataset.max_staleness
+    if allowed is None or lag is None or lag <= allowed:
+        return None
+    text = (
+        f"The replica that answers is {lag:.3g} s behind, and max_staleness allows {allowed:g} s. "
+        "Allow an older answer, or try again when the replica has caught up."
+    )
+    metadata = {"replica_lag_seconds": f"{lag:.3f}", "max_staleness_seconds": f"{allowed:g}"}
+    return BrokerError(ErrorReason.POLICY_UNSATISFIABLE, text, metadata=metadata)
 
 
 def _routed(question: Question) -> Question:

@@ -33,7 +33,7 @@ from broker.pipeline.admitted import Seats
 from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
 from broker.pipeline.explain import GRANT as STATEMENTS
-from broker.pipeline.routed import considered, refusal
+from broker.pipeline.routed import considered, refusal, too_stale
 from broker.pipeline.streamed import Encoding, Limits, check_size, encoded
 from broker.policy.admission_values import AdmissionRequest, Outcome
 from broker.policy.classify import Run
@@ -117,6 +117,8 @@ class SqlStream:
         async with self.admission.permit(request) as permit:
             started = self.clock.monotonic()
             async with self.store.snapshot(pool, context.deadline) as snapshot:
+                if (stale := too_stale(ask.policy, None, snapshot.replica_lag)) is not None:
+                    raise stale
                 header = ExploreHeader(plan.columns, snapshot.as_of, cost_class, classified.predicted)
                 waiting = True
                 async with aclosing(encoded(snapshot.stream_sql(plan), encoding, limits.window)) as batches:

@@ -21,6 +21,7 @@ from broker.domain.pool import PoolName
 from broker.domain.request import ExploreEvent, ExploreHeader, RequestKind
 from broker.domain.values import Column, ResultFormat
 from broker.pipeline.execute import Observer, live_status, pool_of, reap
+from broker.pipeline.routed import too_stale
 from broker.pipeline.stage import Group, Question
 from broker.policy.classify import Run
 from broker.ports.aggregator import Aggregator
@@ -78,6 +79,9 @@ class LiveStream:
         limits = self.limits.narrowed(group.max_row_count, group.max_byte_count)
         rows = size = 0
         async with self.store.snapshot(pool, group.context.deadline) as snapshot:
+            dataset = question.plan.main.dataset
+            if (stale := too_stale(question.policy, dataset, snapshot.replica_lag)) is not None:
+                raise stale
             header = ExploreHeader(
                 question.plan.columns,
                 snapshot.as_of,
