@@ -49,9 +49,8 @@ _LONGEST = 2**31 - 1
 class ReadLimits:
     """``rows`` bounds results that are decoded on the loop, ``read_bytes`` what a read may hold in memory.
 
-    A stream's blocks have about ``block_bytes`` (an encoding may take eight times as much, which must still be less than
-    what callers receive), of which ``queue_blocks`` wait for the consumer; a stream of SQL has
-    at most ``sql_rows`` rows.
+    A stream's blocks have about ``block_bytes``, of which ``queue_blocks`` wait for the consumer; an encoding may take
+    eight times as much, which must still be less than callers receive. A stream of SQL has at most ``sql_rows`` rows.
     """
 
     rows: int = 2_000

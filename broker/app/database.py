@@ -44,7 +44,7 @@ async def database(
     try:
         await _check(pools)
         server = settings.server
-        # A block is CSV, about half the size of the batch that it becomes.
+        # A block is CSV; the batch that it becomes has mostly twice its size, at worst eight times.
         reads = ReadLimits(
             read_bytes=server.dashboard.max_scan_bytes, block_bytes=max(1, server.batch_bytes // 4)
         )
