@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import pickle
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from broker.adapters.pg_pool import PgPools
 from broker.adapters.pg_store import PgStore
-from broker.domain.job import ExportFormat
+from broker.adapters.result_dir import DirectoryResults
+from broker.domain.job import ExportFormat, Job
 from broker.domain.model import RowPolicy
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolLimits, PoolName
+from broker.domain.principal import Principal
 from broker.domain.query import Query, SqlQuery
 from broker.domain.request import CallContext
 from broker.domain.terms import AnswerPolicy
@@ -19,9 +24,11 @@ from broker.domain.work import ExportWork, JobAsk
 from broker.jobs.export import ExportKind
 from broker.jobs.sources import Sources
 from broker.policy.resolve import resolve_query
+from broker.ports.jobs import Submission
 from broker.ports.store import SqlPlan
 from broker.runtime.clock import SystemClock
 from tests.support.datasets import flights
+from tests.support.jobs import Jobs, submission
 
 LIMITS = PoolLimits(in_flight=8, queue=8, connections=8, workers=1)
 POLICY = RowPolicy("region", "flights.origin = {attributes.origin}", ("flights",), unless=("all",))
@@ -55,3 +62,59 @@ async def export_kind(dsn: str, part_bytes: int = 64 << 20) -> AsyncIterator[Exp
         yield ExportKind(SOURCES, PgStore(pools, clock), pickle.loads, clock, part_bytes)
     finally:
         await pools.aclose()
+
+
+SEES_ALL = Principal("ada", "acme", frozenset({"all"}))
+ROWS = Query("flights", ("flights", "distance", "hours"), ("tailnum", "dest", "carrier"))
+ROWS_SQL = """
+SELECT tailnum, dest, carrier, count(*) AS flights, sum(distance) AS distance,
+       round(sum(air_time / 60.0), 2) AS hours
+FROM flights GROUP BY 1, 2, 3
+ORDER BY tailnum COLLATE "C" NULLS LAST, dest COLLATE "C" NULLS LAST, carrier COLLATE "C" NULLS LAST
+"""
+
+
+def export(query: Query, format: ExportFormat, principal: Principal = SEES_ALL) -> Submission:
+    """A submission of an export."""
+    return submission(kind="export", spec=ask(query, format).spec, principal=principal, attempt_timeout=300.0)
+
+
+async def contents(job: Job, directory: Path) -> list[bytes]:
+    """The files of a finished job, read back through the store and checked against the manifest."""
+    assert job.result is not None
+    files = []
+    for part in job.result.parts:
+        data = b"".join([piece async for piece in DirectoryResults(directory).read(part.key, 0, 100_000)])
+        assert (len(data), hashlib.sha256(data).digest()) == (part.byte_count, part.sha256)
+        files.append(data)
+    assert job.result.byte_count == sum(map(len, files))
+    return files
+
+
+GATE = """
+CREATE FUNCTION gate() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM pg_advisory_lock_shared(42); PERFORM pg_advisory_unlock_shared(42); RETURN true;
+END $$;
+ALTER TABLE flights RENAME TO flights_behind;
+CREATE VIEW flights AS SELECT * FROM flights_behind WHERE (SELECT gate());
+"""
+
+
+@asynccontextmanager
+async def closed_gate(jobs: Jobs) -> AsyncIterator[None]:
+    """Statements on the flights that begin to run while the context is open wait until it is left."""
+    await jobs.admin.execute("SELECT pg_advisory_lock(42)")
+    try:
+        yield
+    finally:
+        await jobs.admin.execute("SELECT pg_advisory_unlock(42)")
+
+
+async def someone_waits(jobs: Jobs) -> None:
+    """Returns once a statement waits at the gate."""
+    async with asyncio.timeout(60):
+        while not await jobs.admin.fetchval(  # noqa: ASYNC110 - PostgreSQL sends no signal when a lock is waited for
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ):
+            await asyncio.sleep(0.01)

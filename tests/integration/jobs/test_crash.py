@@ -19,15 +19,7 @@ from broker.domain.job import ExportFormat, JobState
 from broker.jobs.lease import EXIT_CODE
 from broker.jobs.upkeep import Upkeep
 from tests.conftest import FreshDatabase
-from tests.integration.jobs.test_export import (
-    GATE,
-    ROWS,
-    ROWS_SQL,
-    closed_gate,
-    contents,
-    export,
-    someone_waits,
-)
+from tests.support.exports import GATE, ROWS, ROWS_SQL, closed_gate, contents, export, someone_waits
 from tests.support.job_worker_main import LEDGER
 from tests.support.jobs import Jobs, job_database, submission
 from tests.support.processes import ended

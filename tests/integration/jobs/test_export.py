@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
-import hashlib
 import io
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -18,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from broker.adapters.result_dir import DirectoryResults
 from broker.domain.answer import AnswerKind, Exactness
 from broker.domain.job import ExportFormat, Job, JobState
 from broker.domain.principal import Principal
@@ -34,20 +31,19 @@ from broker.domain.query import (
     TimeSelection,
 )
 from broker.jobs.children import Children
-from broker.ports.jobs import Submission
 from tests.conftest import FreshDatabase
-from tests.support.exports import ask, export_kind
-from tests.support.jobs import Jobs, job_database, submission
+from tests.support.exports import (
+    GATE,
+    ROWS,
+    ROWS_SQL,
+    closed_gate,
+    contents,
+    export,
+    export_kind,
+    someone_waits,
+)
+from tests.support.jobs import Jobs, job_database
 from tests.support.workers import worker
-
-SEES_ALL = Principal("ada", "acme", frozenset({"all"}))
-ROWS = Query("flights", ("flights", "distance", "hours"), ("tailnum", "dest", "carrier"))
-ROWS_SQL = """
-SELECT tailnum, dest, carrier, count(*) AS flights, sum(distance) AS distance,
-       round(sum(air_time / 60.0), 2) AS hours
-FROM flights GROUP BY 1, 2, 3
-ORDER BY tailnum COLLATE "C" NULLS LAST, dest COLLATE "C" NULLS LAST, carrier COLLATE "C" NULLS LAST
-"""
 
 
 @pytest.fixture(scope="module")
@@ -74,22 +70,6 @@ async def exporting(
         worker(jobs.ports, {"export": kind}, directory, children=children, seconds=30.0),
     ):
         yield
-
-
-def export(query: Query, format: ExportFormat, principal: Principal = SEES_ALL) -> Submission:
-    return submission(kind="export", spec=ask(query, format).spec, principal=principal, attempt_timeout=300.0)
-
-
-async def contents(job: Job, directory: Path) -> list[bytes]:
-    """The files of a finished job, read back through the store and checked against the manifest."""
-    assert job.result is not None
-    files = []
-    for part in job.result.parts:
-        data = b"".join([piece async for piece in DirectoryResults(directory).read(part.key, 0, 100_000)])
-        assert (len(data), hashlib.sha256(data).digest()) == (part.byte_count, part.sha256)
-        files.append(data)
-    assert job.result.byte_count == sum(map(len, files))
-    return files
 
 
 def decoded(data: bytes, format: ExportFormat) -> pa.Table:
@@ -236,35 +216,6 @@ async def test_a_wrong_question_fails_at_once_naming_every_violation(
 
 def files_in(directory: Path) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file()]
-
-
-GATE = """
-CREATE FUNCTION gate() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
-    PERFORM pg_advisory_lock_shared(42); PERFORM pg_advisory_unlock_shared(42); RETURN true;
-END $$;
-ALTER TABLE flights RENAME TO flights_behind;
-CREATE VIEW flights AS SELECT * FROM flights_behind WHERE (SELECT gate());
-"""
-
-
-@asynccontextmanager
-async def closed_gate(jobs: Jobs) -> AsyncIterator[None]:
-    """Statements on the flights that begin to run while the context is open wait until it is left."""
-    await jobs.admin.execute("SELECT pg_advisory_lock(42)")
-    try:
-        yield
-    finally:
-        await jobs.admin.execute("SELECT pg_advisory_unlock(42)")
-
-
-async def someone_waits(jobs: Jobs) -> None:
-    """Returns once a statement waits at the gate."""
-    async with asyncio.timeout(60):
-        while not await jobs.admin.fetchval(  # noqa: ASYNC110 - PostgreSQL sends no signal when a lock is waited for
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        ):
-            await asyncio.sleep(0.01)
 
 
 async def test_a_cancelled_export_leaves_no_statement_no_file_and_no_process(
