@@ -27,7 +27,7 @@ def datasets(name: str | None, connection: Connection) -> None:
         screen.print(_list(found))
         return
     dataset = call(connection, lambda client: client.dataset(name, timeout=connection.deadline))
-    screen.print(f"[bold]{_bare(dataset)}[/bold]  {dataset.description}\n")
+    click.echo(f"{click.style(_bare(dataset), bold=True)}  {dataset.description}\n")
     screen.print(_dimensions(dataset))
     screen.print(_measures(dataset))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
@@ -108,9 +107,6 @@ def run(arguments: list[str] | None = None) -> int:
     except CommandError as error:
         click.echo(str(error), err=True)
         return error.code
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        sys.stderr.close()  # or the interpreter complains that it cannot write what is left
-        return Exit.OK
 
 
 def _exit_code(result: object) -> int:

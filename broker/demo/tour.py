@@ -141,7 +141,7 @@ def next_steps(tour: Tour, metrics: str, dsn: str) -> Sequence[str]:
             "5 dest_name by flights",
         ),
         tour.shown(
-            "query", "flights", "-m", "flights", "-r", "2013-12", "-g", "week", "--compare", "1 month"
+            "query", "flights", "-m", "flights", "-r", "2013-12", "-g", "week", "--compare", "1 week"
         ),
         tour.shown("query", "flights", "-m", "fligths", "-w", "orign = JFK"),
         tour.shown("explore", *_DETAIL, "-w", "carrier = HA", "--rows", "5"),

@@ -13,7 +13,7 @@ const panels = [
     panel_id: 'by carrier',
     query: {
       dataset: 'flights',
-      measures: ['flights', 'avg_dep_delay'],
+      measures: ['flights', 'dep_delay'],
       dimensions: ['carrier'],
       time: year,
       order: [{ member: 'flights', direction: 'SORT_DIRECTION_DESC' }],

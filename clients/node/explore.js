@@ -6,7 +6,7 @@ const client = connect(address, { apiKey: process.env.QUERYBROKER_API_KEY });
 
 const query = {
   dataset: 'flights',
-  measures: ['flights', 'avg_arr_delay'],
+  measures: ['flights', 'arr_delay'],
   dimensions: ['carrier', 'dest'],
   filter: {
     condition: { member: 'origin', operator: 'FILTER_OPERATOR_EQ', values: [{ string_value: 'JFK' }] },

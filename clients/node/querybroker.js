@@ -16,7 +16,7 @@ const definition = loader.loadSync(
     'google/rpc/error_details.proto',
   ],
   // longs: numbers are exact up to 2^53; use String or a bigint library if your integers are larger.
-  { includeDirs: [protos, google], longs: Number, enums: String, defaults: true, oneofs: true },
+  { includeDirs: [protos, google], keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true },
 );
 const { querybroker } = grpc.loadPackageDefinition(definition);
 

@@ -43,7 +43,10 @@ def question_of(data: Mapping[str, object]) -> Question:
     """The question in a mapping: a query itself, or ``query`` or ``sql`` beside ``policy``. Raises `QuestionError`."""
     if "panels" in data:
         raise QuestionError([("panels", "a dashboard is asked by `broker query`; this takes one question")])
-    request = data if _REQUEST_KEYS & data.keys() else {"query": data}
+    bare = "dataset" in data or not _REQUEST_KEYS & data.keys()
+    request = {"query": {k: v for k, v in data.items() if k != "policy"}} if bare else data
+    if bare and data.get("policy") is not None:
+        request = {**request, "policy": data["policy"]}
     unknown = [
         (str(key), "is no key here; known are query, sql, policy")
         for key in request
@@ -65,8 +68,8 @@ def question_of(data: Mapping[str, object]) -> Question:
         try:
             fill(target, part)
         except QuestionError as wrong:
-            inside = request is data
-            problems += [(f"{key}.{place}" if inside else place, text) for place, text in wrong.problems]
+            above = "" if bare and key == "query" else f"{key}."
+            problems += [(above + place, text) for place, text in wrong.problems]
     if problems:
         raise QuestionError(problems)
     return Question(holder, policy)

@@ -28,7 +28,11 @@ def answer_table(
     shown = [i for i in range(len(schema)) if i not in marks.values()]
     write = [formatter(column) for column in schema]
     table = Table(
-        title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        title=Text(title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     for i in shown:
         table.add_column(

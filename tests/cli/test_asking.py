@@ -1,0 +1,229 @@
+"""Client commands against a running broker: what they print, where they write, how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import polars as pl
+import pytest
+
+from tests.support.cli import Demo, environment, run_broker
+from tests.support.server import ROOT
+
+BY_ORIGIN = ("flights", "-m", "flights,dep_delay", "-b", "origin")
+
+
+@pytest.fixture(scope="module")
+def by_origin(demo: Demo) -> list[dict[str, object]]:
+    result = demo.broker("query", *BY_ORIGIN, "--format", "json")
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_ping_tells_the_state_of_the_broker_and_of_a_service(demo: Demo) -> None:
+    assert "SERVING in" in demo.broker("ping").stdout
+    assert (
+        "(median of 2)"
+        in demo.broker("ping", "--count", "3", "--service", "querybroker.v1.JobService").stdout
+    )
+    assert demo.broker("ping", "--service", "no.such.Service").returncode == 4
+
+
+def test_datasets_lists_them_and_shows_members(demo: Demo) -> None:
+    assert "One row per flight" in demo.broker("datasets").stdout
+    shown = demo.broker("datasets", "flights").stdout
+    assert "approx_distinct" in shown
+    assert "Default time." in shown
+    assert "Not with every measure" in demo.broker("datasets", "planes").stdout
+
+
+def test_a_table_is_for_people(demo: Demo, by_origin: list[dict[str, object]]) -> None:
+    result = demo.broker("query", *BY_ORIGIN, "--order=-flights")
+    assert result.returncode == 0
+    most = max(by_origin, key=lambda row: int(str(row["flights"])))
+    assert f"{most['origin']} " in result.stdout
+    assert f"{most['flights']:,}" in result.stdout
+    assert "live · 3 rows · as of " in result.stdout
+    assert "request " in result.stderr
+
+
+def test_json_and_csv_are_for_programs(demo: Demo, by_origin: list[dict[str, object]]) -> None:
+    result = demo.broker("query", *BY_ORIGIN, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [(row["origin"], int(row["flights"]), float(row["dep_delay"])) for row in rows] == [
+        (row["origin"], row["flights"], row["dep_delay"]) for row in by_origin
+    ]
+    assert "live · 3 rows" in result.stderr  # beside the data, not in it
+
+
+def test_calculations_of_options_arrive(demo: Demo, by_origin: list[dict[str, object]]) -> None:
+    options = ("--top", "1 origin by flights with other", "--share", "flights", "--format", "json")
+    result = demo.broker("query", "flights", "-m", "flights", "-b", "origin", *options)
+    top, other = sorted(
+        (json.loads(line) for line in result.stdout.splitlines()), key=lambda r: r["origin__other"]
+    )
+    counts = sorted(int(str(row["flights"])) for row in by_origin)
+    assert (top["flights"], other["flights"]) == (counts[-1], sum(counts[:-1]))
+    assert top["flights__share"] + other["flights__share"] == pytest.approx(1)
+
+
+def test_a_file_with_panels_is_one_call(demo: Demo, tmp_path: Path) -> None:
+    file = tmp_path / "board.yaml"
+    file.write_text("""
+        panels:
+          - {id: good, dataset: flights, measures: flights, where: origin = JFK}
+          - {id: bad, dataset: flights, measures: fligths}
+    """)
+    result = demo.broker("query", "-f", str(file), "--format", "json")
+    assert result.returncode == 4
+    assert [json.loads(line)["panel"] for line in result.stdout.splitlines()] == ["good"]
+    assert "bad: INVALID_REQUEST" in result.stderr
+    assert "did you mean 'flights'?" in result.stderr
+    assert "2 panels in" in result.stderr
+
+
+def test_a_question_may_come_from_standard_input(demo: Demo) -> None:
+    asked = "{dataset: flights, measures: flights, policy: {max_staleness: 1m}}"
+    result = demo.broker("explain", "-f", "-", stdin=asked)
+    assert result.returncode == 0, result.stderr
+    assert "live, exact" in result.stdout
+    assert "SELECT" in result.stdout  # anonymous callers on loopback may see statements
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["query"], 2, "There is no question"),
+        (["query", "flights", "-w", "origin ="], 2, "where: expected a value"),
+        (["query", "flights", "-m", "flights", "-f", "-"], 2, "not several of them"),
+        (["query", "flights", "--deadline", "soon"], 2, "length of time"),
+        (["query", "flights", "--format", "xml"], 2, "Invalid value"),
+        (["explore", "flights", "-m", "flights", "-o", "x"], 2, "goes to the screen"),
+        (["explore", "--sql", "SELECT 1"], 4, "SQL_DISABLED"),
+        (["query", "fligths", "-m", "flights"], 4, "Did you mean 'flights'?"),
+        (["query", "flights", "-m", "fligths", "-w", "carier = UA"], 4, "  filter.condition.member: "),
+        (["query", "flights", "-m", "flights", "--policy", "cache_mode=only"], 4, "POLICY_UNSATISFIABLE"),
+        (["query", "flights", "-m", "flights", "--api-key", "qb_wrong"], 5, "UNAUTHENTICATED"),
+        (
+            ["query", "flights", "-m", "flights", "--address", "127.0.0.1:1"],
+            6,
+            "nothing answers at 127.0.0.1:1",
+        ),
+        (["query", "flights", "-m", "flights", "--deadline", "0ms"], 7, "no answer came in time"),
+        (["jobs", "get", "nope"], 4, "JOB_NOT_FOUND"),
+        (["watch", "nope"], 4, "JOB_NOT_FOUND"),
+    ],
+)
+def test_every_error_has_its_text_and_its_exit_code(
+    demo: Demo, arguments: list[str], code: int, said: str
+) -> None:
+    result = demo.broker(*arguments)
+    assert (result.returncode, said in result.stderr) == (code, True), result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_exploration_goes_into_a_file_of_any_format(demo: Demo, tmp_path: Path) -> None:
+    asked = ("flights", "-m", "flights,dep_delay", "-b", "carrier,dest")
+    files = {name: tmp_path / f"rows.{name}" for name in ("arrow", "csv", "json")}
+    for name, file in files.items():
+        result = demo.broker("explore", *asked, "--format", name, "-o", str(file))
+        assert result.returncode == 0, result.stderr
+        assert not file.with_name(f"{file.name}.part").exists()
+    frames = [
+        pl.read_ipc(files["arrow"]),
+        pl.read_csv(files["csv"], schema_overrides={"dep_delay": pl.Float64}),
+        pl.read_ndjson(files["json"]),
+    ]
+    assert all(frame.height > 100 and frame.equals(frames[0]) for frame in frames)
+    table = demo.broker("explore", *asked, "--rows", "3")
+    assert f"… and {frames[0].height - 3:,} more rows" in table.stdout
+
+
+def test_an_answer_without_rows_has_its_columns(demo: Demo, tmp_path: Path) -> None:
+    file = tmp_path / "none.arrow"
+    asked = ("flights", "-m", "flights", "-b", "origin", "-w", "origin = nowhere")
+    assert demo.broker("explore", *asked, "--format", "arrow", "-o", str(file)).returncode == 0
+    assert pl.read_ipc(file).schema == {"origin": pl.String, "flights": pl.Int64}
+
+
+def test_a_failed_exploration_leaves_no_file(demo: Demo, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("from before")
+    result = demo.broker("explore", "flights", "-m", "fligths", "--format", "csv", "-o", str(file))
+    assert result.returncode == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    assert file.read_text() == "from before"
+
+
+def test_arrow_on_standard_output_is_a_stream(demo: Demo) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "broker", "explore", *BY_ORIGIN, "--format", "arrow"],
+        env=environment(QUERYBROKER_ADDRESS=demo.address),
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    assert pl.read_ipc_stream(result.stdout).height == 3
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_without_noise(demo: Demo) -> None:
+    command = [sys.executable, "-m", "broker", "explore", "flights", "-m", "flights", "-b", "tailnum,dest"]
+    with subprocess.Popen(
+        [*command, "--format", "csv"],
+        env=environment(QUERYBROKER_ADDRESS=demo.address),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+# SIGINT is ignored by what a shell starts in the background, and such may be the ancestor of this process.
+INTERRUPTIBLE = """
+import signal, sys
+from broker.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
+BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%flights%'"
+
+
+async def test_ctrl_c_cancels_the_query_in_the_database(demo: Demo) -> None:
+    holder, watcher = await asyncpg.connect(demo.dsn), await asyncpg.connect(demo.dsn)
+    try:
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE flights IN ACCESS EXCLUSIVE MODE")
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", INTERRUPTIBLE, "query", "flights", "-m", "flights"),
+                env=environment(QUERYBROKER_ADDRESS=demo.address),
+                cwd=ROOT,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            while not await watcher.fetchval(BLOCKED):
+                assert process.returncode is None
+            process.send_signal(signal.SIGINT)
+            _, said = await process.communicate()
+            assert (process.returncode, b"Stopped." in said) == (130, True)
+            while await watcher.fetchval(BLOCKED):  # it ends although the lock is still held
+                pass
+    finally:
+        await holder.close()
+        await watcher.close()
+
+
+def test_wrong_usage_is_answered_with_what_was_probably_meant() -> None:
+    result = run_broker("quere")
+    assert result.returncode == 2
+    assert "Did you mean 'query'?" in result.stderr

@@ -1,0 +1,67 @@
+"""Jobs from the command line: submitted, watched, listed, cancelled, downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import polars as pl
+
+from tests.support.cli import Demo
+
+ASKED = ("flights", "-m", "flights", "-b", "carrier,dest")
+
+
+def test_a_job_is_submitted_watched_and_downloaded(demo: Demo, tmp_path: Path) -> None:
+    submitted = demo.broker("submit", *ASKED, "--label", "team=web", "--priority", "3")
+    assert submitted.returncode == 0, submitted.stderr
+    name = submitted.stdout.strip()
+
+    watched = demo.broker("watch", name)
+    assert watched.returncode == 0, watched.stderr
+    assert "succeeded" in watched.stderr
+    assert f"broker jobs download {name}" in watched.stderr
+
+    job = json.loads(demo.broker("jobs", "get", name.rpartition("/")[2]).stdout)
+    assert (job["state"], job["labels"], job["priority"]) == ("JOB_STATE_SUCCEEDED", {"team": "web"}, 3)
+
+    downloaded = demo.broker("jobs", "download", name, "-o", str(tmp_path / "new" / "folder"))
+    assert downloaded.returncode == 0, downloaded.stderr
+    (file,) = (tmp_path / "new" / "folder").iterdir()
+    assert f"SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()} verified" in downloaded.stderr
+    assert pl.read_parquet(file)["flights"].sum() == 20_000
+
+    listed = demo.broker("jobs", "list", "--state", "succeeded").stdout
+    assert name.rpartition("/")[2] in listed
+
+
+def test_submitting_again_with_the_same_request_id_is_the_same_job(demo: Demo) -> None:
+    given = ("--request-id", "0b0f0d9e-6d0a-4c39-9a53-0d7a3f0b8f11")
+    first, second = demo.broker("submit", *ASKED, *given), demo.broker("submit", *ASKED, *given)
+    assert first.stdout == second.stdout != ""
+    other = demo.broker("submit", "flights", "-m", "miles", *given)
+    assert other.returncode == 4
+    assert "REQUEST_ID_REUSED" in other.stderr
+
+
+def test_waiting_and_downloading_go_in_one_command(demo: Demo, tmp_path: Path) -> None:
+    result = demo.broker("submit", *ASKED, "--format", "csv", "-o", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    (file,) = tmp_path.iterdir()
+    assert file.suffix == ".csv"
+    assert pl.read_csv(file).columns == ["carrier", "dest", "flights"]
+
+
+def test_a_check_stores_nothing(demo: Demo) -> None:
+    assert demo.broker("submit", *ASKED, "--check").stdout == "The job would be accepted.\n"
+    wrong = demo.broker("submit", "flights", "-m", "fligths", "--check")
+    assert wrong.returncode == 4
+    assert "  measures[0]: " in wrong.stderr
+
+
+def test_a_finished_job_cannot_be_cancelled_and_says_so(demo: Demo) -> None:
+    name = demo.broker("submit", *ASKED, "--wait").stdout.strip()
+    result = demo.broker("jobs", "cancel", name)
+    assert result.returncode == 4
+    assert "JOB_STATE" in result.stderr
