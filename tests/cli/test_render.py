@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -78,7 +79,7 @@ def test_the_row_of_all_others_is_marked_and_its_flag_is_not_shown() -> None:
         column("n", pb.DATA_TYPE_INT64),
         column("dest__other", pb.DATA_TYPE_BOOL, pb.COLUMN_ROLE_CALCULATION),
     ]
-    console = Console(width=60, record=True, quiet=True)
+    console = Console(width=60, record=True, file=io.StringIO())
     console.print(answer_table(schema, [("ORD", 5, False), (None, 2, False), (None, 3, True)], title="[x]"))
     rows = [line.split() for line in console.export_text().splitlines() if line.strip()]
     assert rows == [["[x]"], ["dest", "n"], rows[2], ["ORD", "5"], ["–", "2"], ["(other)", "3"]]
@@ -104,13 +105,8 @@ def test_bounds_of_percentiles_are_in_ranks() -> None:
 
 
 def test_lengths_and_sizes() -> None:
-    assert [duration_text(s) for s in (0, 0.0012345, 0.25, 1.5, 125)] == [
-        "0 ms",
-        "1.23 ms",
-        "250 ms",
-        "1.50 s",
-        "2 min 05 s",
-    ]
+    seconds = (0, 0.0012345, 0.25, 1.5, 125)
+    assert [duration_text(s) for s in seconds] == ["0 ms", "1.23 ms", "250 ms", "1.50 s", "2 min 05 s"]
     assert [size_text(n) for n in (12, 2048, 5 << 20, 3 << 30)] == ["12 B", "2.0 KiB", "5.0 MiB", "3.0 GiB"]
 
 
