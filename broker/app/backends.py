@@ -60,7 +60,9 @@ class Backends:
             async with self.store.snapshot(backend.checked_by, deadline) as snapshot:
                 backend.server_version, backend.replica_lag = snapshot.server_version, snapshot.replica_lag
         except BrokerError as error:
-            backend.error = error.message
+            known = error.metadata
+            cause = known.get("condition") or known.get("error") or error.reason.value
+            backend.error = f"{cause}: {error.message}"
             return error
         backend.error = ""
         return None

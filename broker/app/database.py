@@ -46,7 +46,9 @@ async def database(
         server = settings.server
         # A block is CSV; the batch that it becomes has mostly twice its size, at worst eight times.
         reads = ReadLimits(
-            read_bytes=server.dashboard.max_scan_bytes, block_bytes=max(1, server.batch_bytes // 4)
+            read_bytes=server.dashboard.max_scan_bytes,
+            block_bytes=max(1, server.batch_bytes // 4),
+            sql_rows=server.explore.max_rows,
         )
         gate = GateLimits(functions=server.sql_functions) if server.sql_enabled else None
         yield Database(pools, PgStore(pools, process.clock, reads, gate, process.telemetry))
