@@ -24,7 +24,7 @@ from tests.oracle.zones import micros
 
 BATCH = 20
 FORMATS = (s.RESULT_FORMAT_COLUMNS, s.RESULT_FORMAT_ARROW)
-MAX_ROWS = 8_000
+MAX_ROWS = 5_000
 """Larger answers are not asked for: they say little more and take long."""
 
 
