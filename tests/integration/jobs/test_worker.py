@@ -143,7 +143,9 @@ async def test_an_attempt_that_lost_its_job_stops_and_writes_nothing(jobs: Jobs,
         submitted = await jobs.ports.store.submit(submission())
         await waiting.begun.get()
         await jobs.admin.execute(
-            "UPDATE broker.job SET worker_id = 'other', fence = fence + 1 WHERE id = $1", submitted.id
+            "UPDATE broker.job SET worker_id = $2, fence = fence + 1 WHERE id = $1",
+            submitted.id,
+            await jobs.worker(),
         )
         assert await waiting.stopped.get() == submitted.id
         before = await jobs.get(submitted.id)
