@@ -148,11 +148,12 @@ class PgJobSignals:
                 with job_database():
                     await self._session()
             except BrokerError as error:
-                failures = 0 if self._listening else failures + 1
-                logger.warning("the channel of job hints broke, polling goes on: %s", error.metadata)
+                failures = 1 if self._listening else failures + 1
+                level = logging.WARNING if failures == 1 else logging.DEBUG
+                logger.log(level, "the channel of job hints broke, polling goes on: %s", error.metadata)
             except Exception:
                 failures += 1
-                logger.exception("the channel of job hints broke, polling goes on")
+                logger.exception("the channel of job hints broke, polling goes on")  # and so does this loop
             finally:
                 self._listening = False
             await asyncio.sleep(self._rng.uniform(0.0, min(5.0, 0.2 * 2 ** min(failures, 6))))
