@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,9 +33,9 @@ def check_config(file: Path, settings: tuple[str, ...], database: bool, strict: 
     joins meet as many rows as they say, and whether the server has room for the connections.
     """
     if schema:
-        from broker.config.schema import Config
+        from broker.config.reference import json_schema
 
-        click.echo(json.dumps(Config.model_json_schema(), indent=2))
+        click.echo(json_schema(), nl=False)
         return
     loaded = load_configuration(file, settings, database_needed=database)
     findings = [*loaded.findings, *(_verified(loaded) if database else ())]

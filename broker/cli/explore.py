@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -58,7 +58,9 @@ def explore(
     question = question_of(data)
     started = time.monotonic()
 
-    async def stream(client: Client, writer: Writer) -> tuple[AnswerStatus, int]:
+    async def stream(
+        client: Client, writer: Writer, arrived: Callable[[int], None]
+    ) -> tuple[AnswerStatus, int]:
         answer = client.explore(
             question.source,
             policy=question.policy,
@@ -71,15 +73,32 @@ def explore(
             async for batch in answer:
                 writer.write(batch)
                 count += len(batch)
+                arrived(count)
         assert answer.status is not None
         return answer.status, count
 
-    with _writer(format, output, rows) as writer:
-        status, count = call(connection, lambda client: stream(client, writer))
+    with _writer(format, output, rows) as writer, _counter(shown=output is not None) as arrived:
+        status, count = call(connection, lambda client: stream(client, writer, arrived))
         writer.end()
     line = status_line(status, count, time.monotonic() - started)
     click.echo(click.style(line, dim=True), err=format != "table")
     click.echo(click.style(f"request {status.request_id}", dim=True), err=True)
+
+
+@contextmanager
+def _counter(*, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Shows the rows that have arrived so far, while an answer goes into a file."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from broker.cli.render.console import console
+
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
+    screen = console(stderr=True)
+    with Progress(
+        *columns, console=screen, transient=True, disable=not (shown and screen.is_terminal)
+    ) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda count: bar.update(task, completed=count)
 
 
 @contextmanager

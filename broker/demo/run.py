@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -49,7 +50,7 @@ def run(options: Options, console: Console) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except EXPECTED as error:
-        console.print(f"[red bold]broker demo:[/] {error}", highlight=False, soft_wrap=True)
+        click.echo(f"{click.style('broker demo:', fg='red', bold=True)} {error}")
         return 1
 
 
@@ -66,7 +67,7 @@ async def _until_signal(options: Options, console: Console) -> int:
     except asyncio.CancelledError:
         if serving.is_set():
             return 0
-        console.print("Stopped.")
+        click.echo("Stopped.")
         return INTERRUPTED
     return 0
 
@@ -83,16 +84,10 @@ async def demo(options: Options, console: Console, serving: asyncio.Event) -> No
         with console.status("starting broker and worker"):
             running = await stack.enter_async_context(processes(place, dsn, port))
         stack.callback(
-            console.print, "Stopping: calls under way may end, then broker, worker and PostgreSQL stop."
+            click.echo, "Stopping: calls under way may end, then broker, worker and PostgreSQL stop."
         )
-        console.print(
-            f"[bold]Broker[/]     {running.address}, log {shown_path(place.log('broker'))}", highlight=False
-        )
-        console.print(
-            f"[bold]Metrics[/]    {running.metrics or 'none: no port is free'}\n",
-            highlight=False,
-            soft_wrap=True,
-        )
+        click.echo(f"{_label('Broker')}{running.address}, log {shown_path(place.log('broker'))}")
+        click.echo(f"{_label('Metrics')}{running.metrics or 'none: no port is free'}\n")
         tour = Tour(console, running.address, place.home)
         await _guarded(running, tour.dashboard())
         if options.once:
@@ -100,8 +95,8 @@ async def demo(options: Options, console: Console, serving: asyncio.Event) -> No
             return
         console.rule("[bold]What to try next, in another terminal", align="left")
         for line in next_steps(tour, running.metrics, dsn):
-            console.print(f"[green]$[/] {line}", highlight=False, soft_wrap=True)
-        console.print("\nServing. Ctrl-C stops everything.")
+            click.echo(f"{click.style('$', fg='green')} {line}")
+        click.echo("\nServing. Ctrl-C stops everything.")
         serving.set()
         await running.failed()
 
@@ -116,10 +111,12 @@ async def _prepared(server: EmbeddedPostgres, rows: int | None, console: Console
         )
     state = "loaded" if loaded.fresh else "there from before"
     counts = ", ".join(f"{count:,} {name}" for name, count in loaded.rows.items())
-    console.print(
-        f"[bold]PostgreSQL[/] {server.data_dir}, port {server.port}; {counts}, {state}", highlight=False
-    )
+    click.echo(f"{_label('PostgreSQL')}{server.data_dir}, port {server.port}; {counts}, {state}")
     return dsn
+
+
+def _label(name: str) -> str:
+    return click.style(f"{name:<11}", bold=True)
 
 
 async def _guarded(running: Running, work: Coroutine[object, object, None]) -> None:

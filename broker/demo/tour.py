@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+import click
 from rich.console import Console
 
 _DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
@@ -55,7 +56,7 @@ class Tour:
             "The same as a job: stored, run by the worker, downloaded and verified",
             "submit", *_DETAIL, *_YEAR, "--format", "parquet", "-o", shown_path(folder),
         )  # fmt: skip
-        self.console.print(await asyncio.to_thread(compare, stream, folder), highlight=False, soft_wrap=True)
+        click.echo(await asyncio.to_thread(compare, stream, folder))
         await self.step(
             "An explanation: how a question would be answered",
             "explain", "flights", "-m", "flights,p95_delay", "-b", "airline", "-w", "origin = JFK", "-r", "2013-06",
@@ -64,7 +65,7 @@ class Tour:
     async def step(self, title: str, *arguments: str) -> None:
         """Shows and runs one command. Raises `TourError` when it does not end well."""
         self.console.rule(f"[bold]{title}", align="left")
-        self.console.print(f"[green]$[/] {self.shown(*arguments)}\n", highlight=False, soft_wrap=True)
+        click.echo(f"{click.style('$', fg='green')} {self.shown(*arguments)}\n")
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -81,7 +82,7 @@ class Tour:
             raise
         if code:
             raise TourError(f"`broker {arguments[0]}` ended with exit code {code}, see above.")
-        self.console.print()
+        click.echo()
 
     def shown(self, *arguments: str) -> str:
         """A command as a person would type it here."""
@@ -140,9 +141,7 @@ def next_steps(tour: Tour, metrics: str, dsn: str) -> Sequence[str]:
             "--top",
             "5 dest_name by flights",
         ),
-        tour.shown(
-            "query", "flights", "-m", "flights", "-r", "2013-12", "-g", "week", "--compare", "1 week"
-        ),
+        tour.shown("query", "flights", "-m", "flights", "-r", "2013-12", "-g", "week", "--compare", "1 week"),
         tour.shown("query", "flights", "-m", "fligths", "-w", "orign = JFK"),
         tour.shown("explore", *_DETAIL, "-w", "carrier = HA", "--rows", "5"),
         grpcurl,
