@@ -120,7 +120,7 @@ async def test_a_paused_worker_that_lost_its_job_ends_and_changes_nothing(jobs: 
 async def test_a_handler_that_blocks_the_loop_longer_than_the_lease_runs_once(
     jobs: Jobs, tmp_path: Path
 ) -> None:
-    async with worker_process(jobs, tmp_path, seconds=1.0):
+    async with worker_process(jobs, tmp_path, seconds=2.0):
         submitted = await jobs.ports.store.submit(submission(kind="burn"))
         reaped = 0
 
@@ -182,7 +182,7 @@ async def test_when_postgresql_is_away_for_longer_than_the_lease_attempts_stop_a
     waiting = Waiting()
     async with (
         job_database(own_postgres.dsn()) as jobs,
-        worker(jobs.ports, waiting, tmp_path, seconds=1.0) as running,
+        worker(jobs.ports, waiting, tmp_path, seconds=2.0) as running,
     ):
         submitted = await jobs.ports.store.submit(submission())
         await waiting.begun.get()

@@ -15,7 +15,7 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.jobs.lease import EXIT_CODE, LeaseKeeper
 from broker.ports.jobs import WorkerIdentity
 
-SECONDS = 0.4
+SECONDS = 2.0
 
 
 class FakeLease:
