@@ -14,8 +14,9 @@ from broker.adapters.migrate import migrate
 from broker.demo.embedded import EmbeddedPostgres
 from querybroker.v1 import admin_service_pb2, admin_service_pb2_grpc, query_pb2, query_service_pb2
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
-from tests.support.pg import run_sync
+from tests.support.pg import Databases, run_sync
 from tests.support.server import RunningBroker, running_broker
+from tests.system.secured import Secured, secured_broker
 
 SCHEMA = """
 CREATE TABLE events AS
@@ -125,6 +126,14 @@ async def _prepare(dsn: str) -> None:
     await migrate(dsn, "jobs")
 
 
+@pytest.fixture(scope="session")
+def secured(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """A broker with API keys, tenants and SQL, that all tests share; nobody breaks it."""
+    dsn = run_sync(databases.create())
+    with secured_broker(dsn, tmp_path_factory.mktemp("secured")) as place:
+        yield place
+
+
 Activity = Callable[[], Awaitable[int]]
 
 
@@ -137,7 +146,8 @@ async def activity(system: System) -> AsyncIterator[Activity]:
         return int(
             await connection.fetchval(
                 "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()"
-                " AND backend_type = 'client backend' AND query NOT LIKE '%broker.job%'"
+                " AND datname = current_database() AND backend_type = 'client backend'"
+                " AND query NOT LIKE '%broker.job%'"
             )
         )
 
