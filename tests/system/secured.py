@@ -37,7 +37,7 @@ server:
   sql: {enabled: true, functions: [twice]}
   deadlines:
     dashboard: {default: 5s, cap: 20s}
-  dashboard: {max_rows: 15000, max_bytes: 2MB}
+  dashboard: {max_rows: 15000, max_bytes: 1MB}
 auth:
   anonymous: {enabled: true, grants: []}
   api_keys:
