@@ -10,7 +10,7 @@ import asyncpg
 import grpc
 import grpc.aio
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from querybroker import QueryBrokerError, query
 from querybroker.v1 import admin_service_pb2, query_service_pb2
@@ -20,6 +20,7 @@ from tests.support.eventually import eventually
 from tests.support.pg import Connection, Databases, run_sync
 from tests.system.conftest import dashboard
 from tests.system.secured import LOCK, Secured, as_caller, secured_broker
+from tests.system.test_operations import health_stub
 
 LOCKED = query("locked", dimensions=["note"])
 COUNT = query("sales", measures=["sales"])
@@ -93,7 +94,7 @@ async def test_who_finds_no_seat_and_no_room_to_wait_is_refused_at_once(
         assert pool.refused_count - before.refused_count == 20
         assert {tenant.tenant: tenant.queue_length for tenant in pool.tenants}["acme"] == 2
         asked = health_pb2.HealthCheckRequest(service="querybroker.v1.QueryService")
-        health = await health_pb2_grpc.HealthStub(channel).Check(asked)  # type: ignore[attr-defined] # set in its __init__
+        health = await health_stub(channel).Check(asked)
         assert health.status == health_pb2.HealthCheckResponse.SERVING, "being busy is not being ill"
         await control.execute(f"SELECT pg_advisory_unlock({LOCK})")
         assert await asyncio.gather(first, *(set(others) - done)) == ["", "", ""]
