@@ -18,6 +18,8 @@ from broker.config.settings import Settings
 from broker.domain.errors import BrokerError
 from broker.domain.pool import PoolName
 
+REFUSED = ("28", "3D000")
+"""SQLSTATEs that waiting does not cure: who the broker is, and which database it asks for."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -60,6 +62,9 @@ async def _check(pools: PgPools) -> None:
     try:
         capacities = await pools.check()
     except BrokerError as error:
+        if error.metadata.get("sqlstate", "").startswith(REFUSED):
+            condition = error.metadata.get("condition", "")
+            raise StartError(f"{error.message} ({condition})" if condition else error.message) from error
         _LOG.warning("starting without the database: %s", error.message)
         return
     for capacity in capacities:

@@ -166,7 +166,8 @@ class Program:
         self._advance()
 
     def _fail(self, name: str, error: BaseException | None) -> None:
-        _LOG.error("%s failed", name, exc_info=error)
+        # The first failure is raised by run(), and so told by whoever started the program.
+        _LOG.error("%s failed", name, exc_info=error if self._failure is not None else None)
         self._failure = self._failure or error
         self.stop()
 
