@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -113,6 +114,7 @@ class Secured:
 
     broker: RunningBroker
     dsn: str
+    worker_metrics: str = ""
 
     def client(self, name: str = "", key: str = "") -> Client:
         """A client of a caller; without a name, or another key, of nobody."""
@@ -136,18 +138,29 @@ def secured_broker(
     run_sync(_prepare(dsn))
     config = home / "secured.yaml"
     config.write_text(model())
-    small = {
+    small: dict[str, object] = {
         "pools.dashboard.workers": 1,
         "pools.exploration.workers": 1,
         "jobs.lease": 2,
+        "telemetry.prometheus_port": free_port(),
         **(overrides or {}),
     }
     with ExitStack() as stack:
         broker = stack.enter_context(running_broker(dsn, home, config=config, overrides=small))
+        metrics = ""
         if worker:
-            own = {**small, "telemetry.prometheus_port": 0}
+            port = free_port()
+            own = {**small, "telemetry.prometheus_port": port}
             stack.enter_context(running_broker(dsn, home, config=config, overrides=own, role="worker"))
-        yield Secured(broker, dsn)
+            metrics = f"127.0.0.1:{port}"
+        yield Secured(broker, dsn, metrics)
+
+
+def free_port() -> int:
+    """A port that nobody listens on, for what cannot choose one by itself."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def _prepare(dsn: str) -> None:
