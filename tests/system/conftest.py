@@ -25,6 +25,7 @@ CREATE TABLE events AS
   FROM generate_series(1, 200000) AS i;
 ALTER TABLE events ADD PRIMARY KEY (id);
 CREATE VIEW slow AS SELECT 1::bigint AS id, 'slept'::text || pg_sleep(10)::text AS note;
+CREATE VIEW locked AS SELECT 1::bigint AS id, pg_advisory_xact_lock_shared(42)::text AS note;
 ANALYZE;
 """
 MODEL = """
@@ -45,6 +46,10 @@ datasets:
       kinds: {kind: approx_distinct, column: note, type: string}
   slow:
     table: public.slow
+    dimensions: {note: string}
+    measures: {rows: {kind: count}}
+  locked:
+    table: public.locked
     dimensions: {note: string}
     measures: {rows: {kind: count}}
 """
@@ -72,6 +77,7 @@ class System:
     broker: RunningBroker
     postgres: EmbeddedPostgres
     dsn: str
+    config: Path = Path()
 
     def channel(self) -> grpc.aio.Channel:
         """A connection of its own, which retries nothing by itself."""
@@ -114,7 +120,7 @@ def _system(postgres: EmbeddedPostgres, home: Path) -> Iterator[System]:
     model.write_text(MODEL)
     overrides = {"pools.dashboard.workers": 1, "pools.exploration.workers": 1}
     with running_broker(dsn, home, config=model, overrides=overrides) as broker:
-        yield System(broker, postgres, dsn)
+        yield System(broker, postgres, dsn, model)
 
 
 async def _prepare(dsn: str) -> None:
