@@ -14,7 +14,7 @@ from broker.adapters.migrate import migrate
 from broker.demo.embedded import EmbeddedPostgres
 from querybroker.v1 import admin_service_pb2, admin_service_pb2_grpc, query_pb2, query_service_pb2
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
-from tests.support.pg import Databases, run_sync
+from tests.support.pg import Connection, Databases, run_sync
 from tests.support.server import RunningBroker, running_broker
 from tests.system.secured import Secured, secured_broker
 
@@ -138,6 +138,14 @@ def secured(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> I
     dsn = run_sync(databases.create())
     with secured_broker(dsn, tmp_path_factory.mktemp("secured")) as place:
         yield place
+
+
+@pytest.fixture
+async def beside(secured: Secured) -> AsyncIterator[Connection]:
+    """A connection to its database, to look at what goes on there, to write, and to hold what statements wait for."""
+    connection = await asyncpg.connect(secured.dsn)
+    yield connection
+    await connection.close()
 
 
 Activity = Callable[[], Awaitable[int]]

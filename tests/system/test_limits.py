@@ -6,7 +6,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterable
 
-import asyncpg
 import grpc
 import pytest
 
@@ -14,6 +13,7 @@ from querybroker import QueryBrokerError, query
 from querybroker.v1 import query_service_pb2
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.support.eventually import eventually
+from tests.support.pg import Connection
 from tests.system.conftest import dashboard
 from tests.system.secured import LOCK, Secured, as_caller
 
@@ -77,9 +77,10 @@ async def test_panels_fail_alone_and_the_others_come_from_one_snapshot(secured: 
     assert answers["sales"].status.as_of == answers["notes"].status.as_of
 
 
-async def test_panels_share_a_snapshot_though_rows_are_written_between_them(secured: Secured) -> None:
-    writer, control = await asyncpg.connect(secured.dsn), await asyncpg.connect(secured.dsn)
-    await control.execute(f"SELECT pg_advisory_lock({LOCK})")
+async def test_panels_share_a_snapshot_though_rows_are_written_between_them(
+    secured: Secured, beside: Connection
+) -> None:
+    await beside.execute(f"SELECT pg_advisory_lock({LOCK})")
     rows = query("ledger", measures=["entries"])
     async with secured.client("boss") as client:
         panels = {"before": rows, "locked": query("locked", dimensions=["note"]), "after": rows}
@@ -87,17 +88,15 @@ async def test_panels_share_a_snapshot_though_rows_are_written_between_them(secu
 
         async def waiting() -> bool:
             text = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted"
-            return bool(await control.fetchval(text, LOCK))
+            return bool(await beside.fetchval(text, LOCK))
 
         await eventually(waiting, "the second panel waits, the first has been read")
-        await writer.execute("INSERT INTO ledger SELECT i, 0 FROM generate_series(100, 104) AS i")
-        await control.execute(f"SELECT pg_advisory_unlock({LOCK})")
+        await beside.execute("INSERT INTO ledger SELECT i, 0 FROM generate_series(100, 104) AS i")
+        await beside.execute(f"SELECT pg_advisory_unlock({LOCK})")
         answers = await call
         assert (list(answers["before"]), list(answers["after"])) == ([{"entries": 10}], [{"entries": 10}])
         assert list(await client.ask(rows)) == [{"entries": 15}]
-        await writer.execute("DELETE FROM ledger WHERE id >= 100")
-    await writer.close()
-    await control.close()
+    await beside.execute("DELETE FROM ledger WHERE id >= 100")
 
 
 async def test_sixty_four_panels_are_answered_and_one_more_is_not(secured: Secured) -> None:

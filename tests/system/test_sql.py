@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-import asyncpg
 import pytest
 
 from querybroker import Client, QueryBrokerError, Result, policy, sql
 from querybroker.values import Scalar
 from tests.support.eventually import eventually
+from tests.support.pg import Connection
 from tests.system.conftest import System
 from tests.system.secured import Secured
 
@@ -105,17 +105,15 @@ async def test_an_explanation_shows_the_statement_to_those_who_may_see_it(secure
     assert "FROM public.sales" in shown["boss"][0]
 
 
-async def test_a_caller_who_leaves_takes_the_statement_along(secured: Secured) -> None:
-    connection = await asyncpg.connect(secured.dsn)
+async def test_a_caller_who_leaves_takes_the_statement_along(secured: Secured, beside: Connection) -> None:
     running = (
         "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY%public.asleep%'"
     )
 
     async def count(wanted: int) -> bool:
-        return bool(await connection.fetchval(running) == wanted)
+        return bool(await beside.fetchval(running) == wanted)
 
     call = asyncio.create_task(ask(secured.client("alice"), "SELECT note FROM asleep"))
     await eventually(lambda: count(1), "the statement runs")
     call.cancel()
     await eventually(lambda: count(0), "the statement has ended")
-    await connection.close()
