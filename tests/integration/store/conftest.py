@@ -93,7 +93,7 @@ class Watcher:
         """How many of the broker's sessions of this database are in a state."""
         found = await self.connection.fetchval(
             "SELECT count(*) FROM pg_stat_activity "
-            f"WHERE application_name = 'querybroker' AND datname = current_database() AND ({where})"
+            f"WHERE application_name = 'store under test' AND datname = current_database() AND ({where})"
         )
         return int(found)
 
@@ -124,7 +124,9 @@ async def make_pools() -> AsyncIterator[Callable[..., Awaitable[PgPools]]]:
             name: PoolLimits(8, 8, connections, 1, replica_dsn=replica if name is PoolName.JOB else "")
             for name in PoolName
         }
-        made.append(await PgPools.open(dsn, limits, Settings(connect_timeout=20.0, patience=5.0)))
+        made.append(
+            await PgPools.open(dsn, limits, Settings("store under test", connect_timeout=20.0, patience=5.0))
+        )
         return made[-1]
 
     yield make

@@ -66,7 +66,7 @@ async def test_sessions_are_read_only_and_set_up(make_pools: MakePools, flights_
         "timezone": "UTC",
         "jit": "off",
         "plan_cache_mode": "force_custom_plan",
-        "application_name": "querybroker",
+        "application_name": "store under test",
     }
 
 
@@ -119,7 +119,7 @@ async def end_sessions(dsn: str) -> int:
     admin = await asyncpg.connect(dsn, server_settings={"application_name": "admin"})
     ended = await admin.fetchval(
         "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity "
-        "WHERE application_name = 'querybroker' AND datname = current_database()"
+        "WHERE application_name = 'store under test' AND datname = current_database()"
     )
     await admin.close()
     return int(ended)
@@ -158,7 +158,7 @@ async def test_a_connection_that_dies_at_work_is_a_clear_error(
     await eventually(watcher.something_sleeps, "the statement runs")
     await watcher.connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE application_name = 'querybroker' AND datname = current_database()"
+        "WHERE application_name = 'store under test' AND datname = current_database()"
     )
     with pytest.raises(BrokerError) as caught:
         await task
@@ -175,7 +175,7 @@ async def test_somebody_else_cancels_the_statement(
     await eventually(watcher.something_sleeps, "the statement runs")
     await watcher.connection.execute(
         "SELECT pg_cancel_backend(pid) FROM pg_stat_activity "
-        "WHERE application_name = 'querybroker' AND datname = current_database()"
+        "WHERE application_name = 'store under test' AND datname = current_database()"
     )
     with pytest.raises(BrokerError) as caught:
         await task
