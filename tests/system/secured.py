@@ -26,6 +26,7 @@ CREATE TABLE sales AS
   FROM generate_series(1, 20000) AS i;
 ALTER TABLE sales ADD PRIMARY KEY (id);
 CREATE TABLE ledger AS SELECT i::bigint AS id, i * 2 AS cents FROM generate_series(1, 10) AS i;
+CREATE VIEW shifting AS SELECT 1::bigint AS id, 'secret' AS note;
 CREATE VIEW asleep AS SELECT 1::bigint AS id, 'slept'::text || pg_sleep(30)::text AS note;
 CREATE VIEW allowed AS SELECT current_setting('statement_timeout') AS note;
 CREATE VIEW locked AS SELECT 1::bigint AS id, pg_advisory_xact_lock_shared(42)::text AS note;
@@ -72,6 +73,14 @@ datasets:
     measures: {sales: count}
     row_policies:
       own: {sql: "regional.region = {attributes.region}"}
+  shifting:
+    table: public.shifting
+    primary_key: {id: int64}
+    dimensions: {id: int64, note: string}
+    measures:
+      rows: count
+      total: {kind: sum, column: id, type: int64}
+      middle: {kind: approx_percentile, column: id}
   ledger:
     table: public.ledger
     grants: [finance]
