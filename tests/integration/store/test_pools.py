@@ -279,7 +279,7 @@ async def test_a_pool_may_have_a_server_of_its_own(
 
 async def test_closing_waits_for_what_is_being_given_back(flights_dsn: str, watcher: Watcher) -> None:
     limits = {name: PoolLimits(1, 1, 1, 1) for name in PoolName}
-    pools = await PgPools.open(flights_dsn, limits, Settings(patience=20.0))
+    pools = await PgPools.open(flights_dsn, limits, Settings("store under test", patience=20.0))
     store = PgStore(pools, CLOCK)
 
     async def work() -> None:
