@@ -98,23 +98,22 @@ class System:
             return int(response.panels[0].table.columns.columns[0].int64_values.values[0])
 
 
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A system that the tests of a module share."""
-    from tests.support.pg import temporary_server
-
-    with temporary_server() as postgres:
-        yield from _system(postgres, tmp_path_factory.mktemp("broker"))
+@pytest.fixture(scope="session")
+def system(
+    postgres: EmbeddedPostgres, databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    """A system that all tests share; nobody breaks it."""
+    dsn = run_sync(databases.create())
+    yield from _system(postgres, dsn, tmp_path_factory.mktemp("broker"))
 
 
 @pytest.fixture
 def own_system(own_postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[System]:
     """A system that the test may break."""
-    yield from _system(own_postgres, tmp_path)
+    yield from _system(own_postgres, own_postgres.dsn("postgres"), tmp_path)
 
 
-def _system(postgres: EmbeddedPostgres, home: Path) -> Iterator[System]:
-    dsn = postgres.dsn("postgres")
+def _system(postgres: EmbeddedPostgres, dsn: str, home: Path) -> Iterator[System]:
     run_sync(_prepare(dsn))
     model = home / "broker.yaml"
     model.write_text(MODEL)

@@ -137,7 +137,7 @@ async def test_two_thousand_mixed_calls_leave_nothing_behind(
             await asyncio.gather(*(one(client) for _ in range(8)))
 
     async with secured.client("boss") as client, secured.plain() as channel:
-        await many(client, CALLS // 4)
+        await many(client, CALLS // 8)
         before = await held(secured, channel)
         await many(client, CALLS)
         after = await held(secured, channel)
