@@ -25,11 +25,26 @@ async def verify(configuration: Configuration, database: Introspector) -> tuple[
     """
     catalog = await database.catalog()
     remarks = list(_server(configuration.settings, catalog.server))
+    remarks += await _functions(configuration.settings, database)
     for dataset in configuration.model.datasets.values():
         remarks += await DatasetCheck(dataset, catalog, database).run()
     found = [configuration.finding(*remark) for remark in remarks]
     file = configuration.layers.document.source
     return tuple(sorted(found, key=lambda finding: (finding.source != file, finding.line, finding.column)))
+
+
+async def _functions(settings: Settings, database: Introspector) -> list[Remark]:
+    """Functions that are allowed in SQL of callers must exist and have no effects."""
+    known = {function.name: function for function in await database.functions(sorted(settings.sql_functions))}
+    remarks: list[Remark] = []
+    for name in sorted(settings.sql_functions):
+        at = ("server", "sql", "functions")
+        if name not in known:
+            remarks.append((at, f"the database has no function {name}()", Severity.ERROR))
+        elif known[name].volatile:
+            text = f"{name}() is volatile: it may change data, or wait; callers must not reach it"
+            remarks.append((at, text, Severity.ERROR))
+    return remarks
 
 
 def _server(settings: Settings, server: ServerFacts) -> Iterator[Remark]:
