@@ -35,9 +35,12 @@ async def verify(configuration: Configuration, database: Introspector) -> tuple[
 
 async def _functions(settings: Settings, database: Introspector) -> list[Remark]:
     """Functions that are allowed in SQL of callers must exist and have no effects."""
-    known = {function.name: function for function in await database.functions(sorted(settings.sql_functions))}
+    known = {
+        function.name: function
+        for function in await database.functions(sorted(settings.server.sql_functions))
+    }
     remarks: list[Remark] = []
-    for name in sorted(settings.sql_functions):
+    for name in sorted(settings.server.sql_functions):
         at = ("server", "sql", "functions")
         if name not in known:
             remarks.append((at, f"the database has no function {name}()", Severity.ERROR))
