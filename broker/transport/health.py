@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -33,10 +33,6 @@ class Health(health_pb2_grpc.HealthServicer):
         self._changed = asyncio.Event()
         self._down = False
         self._closed = False
-
-    def serving(self, service: str) -> bool:
-        """Whether a service is reported as serving."""
-        return self._serving[service]
 
     def report(self, service: str, *, serving: bool) -> None:
         """Sets a state and tells the watchers."""
@@ -98,7 +94,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Keeps the states up to date. ``interval`` and ``timeout`` are in seconds.
+    """Keeps the states up to date. ``interval`` and ``timeout`` are in seconds; ``failing`` has been told in the log.
 
     A service without a check serves as soon as the server does. The server as a whole serves while one of the checked
     services does.
@@ -109,6 +105,7 @@ class Readiness:
     checks: Mapping[str, Check]
     interval: float
     timeout: float
+    failing: set[str] = field(default_factory=set)
 
     async def once(self) -> None:
         """Runs every check, side by side."""
@@ -132,7 +129,9 @@ class Readiness:
             async with asyncio.timeout(self.timeout):
                 await check()
         except Exception as error:  # noqa: BLE001 - whatever a check raises means that the service cannot work
-            if self.health.serving(name):
-                _LOG.warning("%s does not serve any more: %s", name, error)
+            if name not in self.failing:
+                self.failing.add(name)
+                _LOG.warning("%s cannot serve: %s", name, str(error) or type(error).__name__)
             return False
+        self.failing.discard(name)
         return True
