@@ -200,7 +200,14 @@ def _plan(
     compare = query.calculations.compare_to
     if compare is not None:
         asked = _without_lead(resolved)
-        bounds, grid, shift = comparison(asked, compare, query.time.grain if query.time else None, grids)
+        try:
+            bounds, grid, shift = comparison(asked, compare, query.time.grain if query.time else None, grids)
+        except (
+            OverflowError,
+            ValueError,
+        ) as error:  # before the first day that there is, or too many buckets
+            text = f"leads to a range that cannot be resolved: {error}"
+            raise invalid([Violation("calculations.compare_to", text, "RANGE")]) from None
         wanted = leaves(dataset, compared_measures(query))
         compared = replace(main, leaves=wanted, bounds=bounds, grid=grid)
     outputs = tuple(

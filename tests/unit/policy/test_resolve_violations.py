@@ -148,6 +148,15 @@ def test_every_violation_is_named_at_once() -> None:
         (
             Query(
                 "orders",
+                ("revenue",),
+                time=YEAR,
+                calculations=Calculations(compare_to=CompareTo(2024, Grain.YEAR)),
+            ),
+            "calculations.compare_to",
+        ),
+        (
+            Query(
+                "orders",
                 ("last_note",),
                 time=YEAR,
                 calculations=Calculations(compare_to=CompareTo(1, Grain.YEAR)),
