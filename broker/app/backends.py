@@ -11,7 +11,7 @@ from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.state import BackendState
-from broker.policy.admission_values import PoolLoad
+from broker.policy.admission.values import PoolLoad
 from broker.ports.clock import Clock
 
 PRIMARY = "primary"

@@ -22,8 +22,8 @@ from broker.pipeline.service import QueryService
 from broker.pipeline.sql import SqlGate, SqlStream
 from broker.pipeline.stage import Question
 from broker.pipeline.streamed import Limits, LiveStream
+from broker.policy.admission.scheduler import Scheduler
 from broker.policy.classify import Classifier, Run
-from broker.policy.scheduler import Scheduler
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore

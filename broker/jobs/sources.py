@@ -26,7 +26,7 @@ from broker.domain.work import ExportWork, JobAsk
 from broker.pipeline.execute import live_status
 from broker.pipeline.routed import considered, refusal
 from broker.pipeline.stage import Question
-from broker.policy.admission_values import Quantiles
+from broker.policy.admission.values import Quantiles
 from broker.policy.classify import Classified
 from broker.ports.store import SqlPlan
 

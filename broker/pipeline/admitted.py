@@ -16,8 +16,8 @@ from broker.domain.pool import PoolName
 from broker.domain.request import CallContext, ExploreEvent
 from broker.pipeline.execute import pool_of
 from broker.pipeline.stage import Group, Handler, Outcome, Stage, StreamHandler, StreamStage
-from broker.policy.admission_values import AdmissionRequest, Quantiles
-from broker.policy.admission_values import Outcome as SeatOutcome
+from broker.policy.admission.values import AdmissionRequest, Quantiles
+from broker.policy.admission.values import Outcome as SeatOutcome
 from broker.runtime.admission import Admission
 from broker.runtime.permits import Permit
 

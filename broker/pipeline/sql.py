@@ -35,7 +35,7 @@ from broker.pipeline.classified import Classifying
 from broker.pipeline.explain import GRANT as STATEMENTS
 from broker.pipeline.routed import considered, refusal, too_stale
 from broker.pipeline.streamed import Encoding, Limits, check_size, encoded
-from broker.policy.admission_values import AdmissionRequest, Outcome
+from broker.policy.admission.values import AdmissionRequest, Outcome
 from broker.policy.classify import Run
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock

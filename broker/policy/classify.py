@@ -17,7 +17,7 @@ from typing import Protocol
 from broker.domain.answer import Cost, CostClass
 from broker.domain.pool import PoolName
 from broker.domain.request import Basis, Classification, Factor, RequestKind
-from broker.policy.admission_values import Quantiles
+from broker.policy.admission.values import Quantiles
 from broker.policy.history import Histories, History
 
 SECONDS_PER_UNIT = 1e-5

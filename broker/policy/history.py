@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from statistics import median
 
-from broker.policy.admission_values import Quantiles
+from broker.policy.admission.values import Quantiles
 
 SAMPLES = 16
 FORGET = 600.0

@@ -10,17 +10,16 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from broker.domain.state import PoolState
-from broker.policy.admission_values import (
+from broker.policy.admission.refusals import refusal_error
+from broker.policy.admission.values import (
     AdmissionCore,
     AdmissionRequest,
     Admitted,
     Decision,
     Outcome,
     PoolLoad,
-    Queued,
     Refused,
 )
-from broker.policy.refusals import refusal_error
 from broker.ports.clock import Clock
 from broker.runtime.permits import Permission, Permit
 from broker.telemetry import catalog
@@ -88,7 +87,7 @@ class Admission:
 
     async def _decide(self, request: AdmissionRequest, now: float) -> Admitted | Refused:
         first, *others = self._core.offer(request, now)
-        if not isinstance(first, Queued):
+        if isinstance(first, Admitted | Refused):
             self._perform(others)
             return first
         future = asyncio.get_running_loop().create_future()
@@ -118,7 +117,7 @@ class Admission:
     def _perform(self, decisions: Iterable[Decision]) -> None:
         for decision in decisions:
             future = self._waiting.get(decision.id)
-            if future is not None and not future.done() and not isinstance(decision, Queued):
+            if future is not None and not future.done() and isinstance(decision, Admitted | Refused):
                 future.set_result(decision)
         self._arm()
 

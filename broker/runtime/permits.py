@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.pool import PoolName
-from broker.policy.admission_values import AdmissionRequest, Admitted, Outcome
+from broker.policy.admission.values import AdmissionRequest, Admitted, Outcome
 
 
 class Permit:

@@ -1,8 +1,8 @@
 """Short words for asking the admission core and reading its decisions."""
 
 from broker.domain.pool import PoolLimits, PoolName
-from broker.policy.admission_values import AdmissionRequest, Admitted, Decision, Quantiles, Refused
-from broker.policy.scheduler import Scheduler
+from broker.policy.admission.scheduler import Scheduler
+from broker.policy.admission.values import AdmissionRequest, Admitted, Decision, Quantiles, Refused
 
 DASHBOARD = PoolName.DASHBOARD
 UNKNOWN = Quantiles()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from broker.domain.pool import PoolLimits, PoolName
-from broker.policy.admission_values import AdmissionRequest, Decision, Outcome
-from broker.policy.scheduler import Scheduler
+from broker.policy.admission.scheduler import Scheduler
+from broker.policy.admission.values import AdmissionRequest, Decision, Outcome
 from broker.runtime.admission import Admission
 from broker.telemetry.instruments import Telemetry
 from tests.support.virtual_time import VirtualClock

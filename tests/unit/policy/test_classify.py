@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from broker.domain.answer import CostClass
 from broker.domain.pool import PoolName
 from broker.domain.request import Basis, RequestKind
-from broker.policy.admission_values import Quantiles
+from broker.policy.admission.values import Quantiles
 from broker.policy.classify import CLASS_SAMPLES, Classifier, Run, Subject
 from broker.policy.history import FORGET, SAMPLES
 from broker.ports.store import Estimate

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.policy.admission_values import AdmissionRequest, Outcome, PoolLoad, Quantiles
+from broker.policy.admission.values import AdmissionRequest, Outcome, PoolLoad, Quantiles
 from broker.runtime.permits import Permit, outcome_of
 from tests.support.seats import POOL, Recording, ask, hold, shell
 from tests.support.virtual_time import run

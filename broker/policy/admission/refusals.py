@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.policy.admission_values import RefusalReason, Refused
+from broker.policy.admission.values import RefusalReason, Refused
 
 
 def refusal_error(refused: Refused) -> BrokerError:

@@ -77,6 +77,33 @@ class Stage(StrEnum):
     DISPATCH = "dispatch"
 
 
+class Signal(StrEnum):
+    """News of a backend that outranks everything inferred from how long queries take.
+
+    CONNECTION_REFUSED, OUT_OF_MEMORY and REPLICA_LOST call for less; RECOVERED says that a known cause is gone.
+    """
+
+    CONNECTION_REFUSED = "connection_refused"
+    OUT_OF_MEMORY = "out_of_memory"
+    REPLICA_LOST = "replica_lost"
+    RECOVERED = "recovered"
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """What a backend, or the machine of the broker, says about itself; None for what is not known.
+
+    ``active`` counts backends that execute, ``lock_waiting`` and ``io_waiting`` those of them that wait; ``cpu`` and
+    ``memory`` are shares in use, 0 to 1.
+    """
+
+    active: int | None = None
+    lock_waiting: int | None = None
+    io_waiting: int | None = None
+    cpu: float | None = None
+    memory: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """The request may run now, in seats of ``pool``; ``wait`` beside what was expected, ``limit`` counts seats."""
@@ -121,7 +148,20 @@ class Refused:
     pushback: float | None = None
 
 
-Decision = Admitted | Queued | Refused
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """Admitted work is to be stopped: its chance to end in time is ``chance``, ``left`` seconds remain, others wait.
+
+    The request still ends with one ``finish`` or ``cancel``, which frees its seats.
+    """
+
+    id: str
+    pool: PoolName
+    chance: float
+    left: float
+
+
+Decision = Admitted | Queued | Refused | Killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +172,24 @@ class PoolLoad:
     seat_limit: int
     seats_used: int
     queue_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackendLoad:
+    """A backend: ``limit`` seats may be used now, ``wished`` is what its controller would use, ``nominal`` the setting.
+
+    ``progress`` is the speed of queries relative to an idle backend, 0 to 1; ``memory_used`` is predicted, in bytes;
+    ``demand`` counts the seats that each pool uses and waits for.
+    """
+
+    name: str
+    limit: int
+    wished: int
+    nominal: int
+    seats_used: int
+    progress: float = 1.0
+    memory_used: int = 0
+    demand: tuple[tuple[PoolName, int], ...] = ()
 
 
 class AdmissionCore(Protocol):
@@ -161,6 +219,21 @@ class AdmissionCore(Protocol):
         """Refuses those who wait and all who come; what runs may end. Calling it again changes nothing."""
         ...
 
+    def signal(self, backend: str, news: Signal | Pressure, now: float) -> tuple[Decision, ...]:
+        """A backend has told something about itself. Raises KeyError when there is no such backend."""
+        ...
+
+    def lease(self, backend: str, seats: int | None, now: float) -> tuple[Decision, ...]:
+        """This process may use so many seats of a backend that others share; None when nobody else does."""
+        ...
+
+    def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:
+        """Why every request of the tenant would be refused now, whatever it asks; None if it may be offered.
+
+        Decided without the request, so that it need not be decoded; the id of the refusal is empty.
+        """
+        ...
+
     def next_wakeup(self) -> float | None:
         """The instant by which :meth:`tick` has something to decide, or None."""
         ...
@@ -171,4 +244,8 @@ class AdmissionCore(Protocol):
 
     def loads(self) -> tuple[PoolLoad, ...]:
         """Every pool in three numbers. Safe to call from another thread than the one that feeds events."""
+        ...
+
+    def backends(self) -> tuple[BackendLoad, ...]:
+        """Every backend. Safe to call from another thread than the one that feeds events."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from broker.policy.admission_values import AdmissionRequest
+from broker.policy.admission.values import AdmissionRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.domain.pool import PoolLimits, PoolName
-from broker.policy.admission_values import (
+from broker.policy.admission.scheduler import Scheduler
+from broker.policy.admission.values import (
     AdmissionRequest,
     Admitted,
     Decision,
@@ -18,7 +19,6 @@ from broker.policy.admission_values import (
     Queued,
     Refused,
 )
-from broker.policy.scheduler import Scheduler
 
 POOLS = (PoolName.DASHBOARD, PoolName.EXPLORATION)
 TENANTS = ("a", "b", "c", "d")

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.state import PoolState, TenantState
-from broker.policy.admission_values import AdmissionRequest, Outcome, Quantiles, RefusalReason
-from broker.policy.fair_ring import FairRing, Waiter
-from broker.policy.work_ledger import WorkLedger
+from broker.policy.admission.fair_ring import FairRing, Waiter
+from broker.policy.admission.values import AdmissionRequest, Outcome, Quantiles, RefusalReason
+from broker.policy.admission.work_ledger import WorkLedger
 
 LEARNING_RATE = 0.1
 """Weight of the newest sample in the mean service time: about the last twenty requests count."""

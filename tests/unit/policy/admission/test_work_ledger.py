@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.policy.work_ledger import HALF_LIFE, MAX_TENANTS, WorkLedger
+from broker.policy.admission.work_ledger import HALF_LIFE, MAX_TENANTS, WorkLedger
 
 
 def test_work_counts_half_after_a_minute() -> None:

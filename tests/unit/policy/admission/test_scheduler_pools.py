@@ -5,7 +5,7 @@ import math
 import pytest
 
 from broker.domain.pool import PoolName
-from broker.policy.admission_values import Admitted, Outcome, Quantiles, Queued
+from broker.policy.admission.values import Admitted, Outcome, Quantiles, Queued
 from tests.support.scheduling import DASHBOARD, admitted_ids, ask, only, scheduler
 
 

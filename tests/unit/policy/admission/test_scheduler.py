@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from broker.policy.admission_values import (
+from broker.policy.admission.scheduler import MAX_PUSHBACK
+from broker.policy.admission.values import (
     Admitted,
     Outcome,
     PoolLoad,
@@ -14,7 +15,6 @@ from broker.policy.admission_values import (
     Refused,
     Stage,
 )
-from broker.policy.scheduler import MAX_PUSHBACK
 from tests.support.scheduling import DASHBOARD, admitted_ids, ask, only, refused, scheduler
 
 

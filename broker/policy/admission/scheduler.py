@@ -16,19 +16,22 @@ from random import Random
 
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.state import PoolState
-from broker.policy.admission_values import (
+from broker.policy.admission.fair_ring import Waiter
+from broker.policy.admission.pool_queue import PoolQueue
+from broker.policy.admission.values import (
     AdmissionRequest,
     Admitted,
+    BackendLoad,
     Decision,
     Outcome,
     PoolLoad,
+    Pressure,
     Queued,
     RefusalReason,
     Refused,
+    Signal,
     Stage,
 )
-from broker.policy.fair_ring import Waiter
-from broker.policy.pool_queue import PoolQueue
 
 MIN_PUSHBACK, MAX_PUSHBACK = 0.1, 30.0
 
@@ -157,6 +160,22 @@ class Scheduler:
             PoolLoad(name, pool.limits.in_flight, len(pool.running), len(pool.ring))
             for name, pool in self._pools.items()
         )
+
+    def signal(self, backend: str, news: Signal | Pressure, now: float) -> tuple[Decision, ...]:  # noqa: ARG002 - the interface
+        """Changes nothing: the limits are fixed."""
+        return ()
+
+    def lease(self, backend: str, seats: int | None, now: float) -> tuple[Decision, ...]:  # noqa: ARG002 - the interface
+        """Changes nothing: the limits are fixed."""
+        return ()
+
+    def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:  # noqa: ARG002 - the interface
+        """Nothing is refused unseen."""
+        return None
+
+    def backends(self) -> tuple[BackendLoad, ...]:
+        """None is known."""
+        return ()
 
     def _waits(self, waiter: Waiter) -> bool:
         """Whether an entry of the heap is still about somebody; entries of those who left are skipped lazily."""
