@@ -18,6 +18,8 @@ import asyncpg
 from broker.adapters.pg_jobs_errors import job_database
 
 LOCK = 0x62726F6B6572  # "broker"
+COMPONENTS = ("jobs", "fleet")
+"""All components of the database of jobs."""
 
 _BOOKKEEPING = """\
 CREATE SCHEMA IF NOT EXISTS broker;

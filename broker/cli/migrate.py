@@ -10,9 +10,6 @@ import click
 from broker.cli.configuration import configuration_options, load_configuration
 from broker.cli.exits import Exit, fail
 
-COMPONENTS = ("jobs",)
-"""Sets of tables, each of which may live in a database of its own."""
-
 
 @click.command()
 @configuration_options
@@ -24,7 +21,7 @@ def migrate(file: Path, settings: tuple[str, ...], print_only: bool) -> None:
 
     Safe to run again, and at the same time on several machines. The tables of your data are never touched.
     """
-    from broker.adapters.migrate import render
+    from broker.adapters.migrate import COMPONENTS, render
 
     if print_only:
         for component in COMPONENTS:
@@ -36,7 +33,7 @@ def migrate(file: Path, settings: tuple[str, ...], print_only: bool) -> None:
 
 def apply_all(dsn: str) -> None:
     """Apply what is missing, and say what it was."""
-    from broker.adapters.migrate import MigrationError
+    from broker.adapters.migrate import COMPONENTS, MigrationError
     from broker.adapters.migrate import migrate as apply
     from broker.domain.errors import BrokerError
 
