@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from pathlib import Path as FilePath
 
 from broker.config.access import build_auth
+from broker.config.address import is_loopback
 from broker.config.document import Path
 from broker.config.findings import Severity
 from broker.config.machine import Machine
+from broker.config.pools import build_pools
 from broker.config.report import Report
 from broker.config.schema import Config
-from broker.config.schema_runtime import AdminPoolConfig, JobPoolConfig, PoolConfig, QueryPoolConfig
+from broker.config.schema_access import TenantLimitsConfig
 from broker.config.schema_server import DeadlineConfig, DeadlinesConfig, ServerConfig
 from broker.config.settings import (
     AnswerLimits,
@@ -26,8 +27,7 @@ from broker.config.settings import (
 )
 from broker.config.shape import Removed
 from broker.domain.model import Model
-from broker.domain.pool import PoolLimits, PoolName
-from broker.policy.conditions import nearest
+from broker.domain.pool import PoolName, TenantLimits
 
 _METHODS = {
     "dashboard": ("Dashboard",),
@@ -39,17 +39,7 @@ _METHODS = {
     "wait_operation": ("WaitOperation",),
     "verify_rollup": ("VerifyRollup",),
 }
-# Connections and workers per processor, and the least of each. The database usually has processors of its own, and
-# dashboards are short, so they get more connections than processors; calculations get about one worker per processor.
-# A job that runs reads nearly all the time, so each has a connection.
-_CONNECTIONS = {
-    PoolName.DASHBOARD: (4, 8),
-    PoolName.EXPLORATION: (2, 4),
-    PoolName.ADMIN: (0, 3),
-}
-_WORKERS = {PoolName.DASHBOARD: (1, 1), PoolName.EXPLORATION: (0.5, 1)}
-_BESIDE_SEATS = {PoolName.ADMIN: 1}
-"""Connections that are used without a seat: health checks must not wait behind estimates."""
+_TENANT_LIMITS = set(TenantLimitsConfig.model_fields)
 
 
 def build_settings(
@@ -57,20 +47,28 @@ def build_settings(
 ) -> Settings:
     """The settings. ``folder`` is what relative paths are relative to."""
     database, jobs, telemetry = config.database, config.jobs, config.telemetry
-    _addresses(config, report)
-    pools = {
-        name: _pool(name, getattr(config.pools, name), config, removed, machine, report) for name in PoolName
-    }
+    _addresses(config, removed, report)
+    pools, limits = build_pools(config, removed, machine, report)
     slots = jobs.slots or pools[PoolName.JOB].in_flight
     if slots > pools[PoolName.JOB].connections:
         text = f"{slots} jobs run at once in a worker, on {pools[PoolName.JOB].connections} connections; some wait"
         report(("pools", "job", "connections"), text, Severity.WARNING)
     return Settings(
-        database=DatabaseSettings(**dict(database)),
+        database=DatabaseSettings(
+            dsn=database.dsn,
+            replicas={name: replica.dsn for name, replica in database.replicas.items()},
+            limits=limits,
+            application_name=database.application_name,
+            connect_timeout=database.connect_timeout,
+            idle_connection=database.idle_connection,
+            idle_transaction=database.idle_transaction,
+            prepared_statements=database.prepared_statements,
+        ),
         server=_server(config.server, folder, report),
         pools=pools,
         auth=build_auth(config, model, removed, is_loopback(config.server.host), report),
-        tenants=frozenset(config.tenants),
+        tenants={name: _tenant(config.tenant_limits, own) for name, own in config.tenants.items()},
+        default_tenant=_tenant(config.tenant_limits, TenantLimitsConfig()),
         jobs=JobSettings(
             **{
                 **dict(jobs),
@@ -83,21 +81,22 @@ def build_settings(
     )
 
 
-def _addresses(config: Config, report: Report) -> None:
+def _addresses(config: Config, removed: Removed, report: Report) -> None:
     """Addresses are never shown: they may hold passwords."""
     given: dict[Path, str] = {("database", "dsn"): config.database.dsn, ("jobs", "dsn"): config.jobs.dsn}
-    given |= {("database", "replicas", name): dsn for name, dsn in config.database.replicas.items()}
+    given |= {("database", "replicas", name, "dsn"): r.dsn for name, r in config.database.replicas.items()}
     for path, dsn in given.items():
-        if dsn and not dsn.startswith(("postgresql://", "postgres://")):
+        known = dsn.startswith(("postgresql://", "postgres://"))
+        if dsn and not known and not removed.within(path):
             report(path, "must be an address such as postgresql://user:password@host:5432/database")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only programs of the same machine reach the address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _tenant(shared: TenantLimitsConfig, own: TenantLimitsConfig) -> TenantLimits:
+    """What is set for the tenant, then for all of them; what is set nowhere has no bound."""
+    given = shared.model_dump(include=_TENANT_LIMITS) | own.model_dump(
+        include=_TENANT_LIMITS, exclude_none=True
+    )
+    return TenantLimits(**{key: value for key, value in given.items() if value is not None})
 
 
 def _server(given: ServerConfig, folder: FilePath, report: Report) -> ServerSettings:
@@ -151,42 +150,3 @@ def _deadlines(given: DeadlinesConfig, report: Report) -> Deadlines:
     by_name = {name: limits(name) for name in (*_METHODS, "other")}
     methods = {method: by_name[name] for name, names in _METHODS.items() for method in names}
     return Deadlines(methods, by_name["other"])
-
-
-def _pool(
-    name: PoolName, given: PoolConfig, config: Config, removed: Removed, machine: Machine, report: Report
-) -> PoolLimits:
-    replicas = config.database.replicas
-    missing = given.replica if given.replica not in replicas else ""
-    if missing and not removed.may_hold(("database", "replicas", missing)):
-        hint = nearest(missing, list(replicas)) or "; declare it in `database.replicas`"
-        report(("pools", name, "replica"), f"there is no replica {missing!r}{hint}")
-    useful = given.in_flight + _BESIDE_SEATS.get(name, 0)
-    if given.connections is not None and given.connections > useful:
-        report(
-            ("pools", name, "connections"),
-            f"is more than the {useful} that are used at once; the rest stays unused",
-            Severity.WARNING,
-        )
-    return pool_limits(name, given, machine, replicas.get(given.replica, ""))
-
-
-def pool_limits(name: PoolName, given: PoolConfig, machine: Machine, replica_dsn: str = "") -> PoolLimits:
-    """The limits of a pool, what is unset from the machine; a pool that does not calculate has no workers."""
-    useful = given.in_flight + _BESIDE_SEATS.get(name, 0)
-    own = given.workers if isinstance(given, QueryPoolConfig) else 0
-    return PoolLimits(
-        in_flight=given.in_flight,
-        queue=given.queue if isinstance(given, AdminPoolConfig) else 0,
-        connections=given.connections
-        or (min(useful, _share(_CONNECTIONS[name], machine)) if name in _CONNECTIONS else useful),
-        workers=min(given.in_flight, _share(_WORKERS[name], machine)) if own is None else own,
-        wait_fraction=given.wait_fraction if isinstance(given, AdminPoolConfig) else 0.0,
-        worker_memory=given.worker_memory if isinstance(given, QueryPoolConfig | JobPoolConfig) else 0,
-        replica_dsn=replica_dsn,
-    )
-
-
-def _share(rule: tuple[float, int], machine: Machine) -> int:
-    per_processor, least = rule
-    return max(least, round(per_processor * machine.processors))

@@ -63,6 +63,22 @@ PRESET = ConfigDict(json_schema_extra=_none_required)
 """For sections whose defaults differ from place to place: every key may be left out everywhere."""
 
 
+def or_text(key: str) -> ConfigDict:
+    """Tells the JSON schema that a text may stand for the whole mapping."""
+
+    def allow(schema: JsonDict) -> None:
+        properties = schema["properties"]
+        assert isinstance(properties, dict)
+        closed: JsonDict = {
+            k: schema.pop(k)
+            for k in ("type", "properties", "required", "additionalProperties")
+            if k in schema
+        }
+        schema["anyOf"] = [closed, properties[key]]
+
+    return ConfigDict(json_schema_extra=allow)
+
+
 def _check_name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise PydanticCustomError(

@@ -13,10 +13,10 @@ from typing import get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from broker.config.assemble import pool_limits
 from broker.config.base import Section
 from broker.config.machine import Machine
 from broker.config.overlay import PREFIX, WELL_KNOWN
+from broker.config.pools import connections_of, seats_of, workers_of
 from broker.config.reference_types import default_of, meaning, table, type_of
 from broker.config.schema import Config
 from broker.config.schema_data import (
@@ -26,7 +26,7 @@ from broker.config.schema_data import (
     MeasureConfig,
     RowPolicyConfig,
 )
-from broker.config.schema_runtime import PoolsConfig
+from broker.config.schema_pools import PoolsConfig, SharingPoolConfig
 from broker.config.walk import section_of, unwrap
 from broker.domain.pool import PoolName
 
@@ -166,15 +166,20 @@ def _own(section: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
 
 def _sizes() -> str:
     lines = [["Pool", *(f"{count} processors" for count in _MACHINES)]]
-    for name in PoolName:
-        counts = []
-        for machine in map(Machine, _MACHINES):
-            made = pool_limits(name, getattr(PoolsConfig(), name), machine)
-            counts.append(f"{made.connections} and {made.workers}" if made.workers else f"{made.connections}")
-        lines.append([f"`{name}`", *counts])
+    machines, pools = (
+        [Machine(count) for count in _MACHINES],
+        {n: getattr(PoolsConfig(), n) for n in PoolName},
+    )
+    for name, pool in pools.items():
+        counts = [(connections_of(name, pool, m), workers_of(name, pool, m)) for m in machines]
+        lines.append([f"`{name}`", *(f"{c} and {w}" if w else f"{c}" for c, w in counts)])
+    shared = {name: pool for name, pool in pools.items() if isinstance(pool, SharingPoolConfig)}
+    for where, dsn in (("on this machine", "postgresql://localhost"), ("elsewhere", "")):
+        lines.append([f"seats of a database {where}", *(str(seats_of(dsn, shared, m)) for m in machines)])
     return (
         "Connections and workers that are not set follow the processors that the process may use, its container's\n"
-        "limits included, and are never more than the pool can use. Connections, and workers where there are any:\n\n"
+        "limits included, and are never more than the pool can use; connections grow with `seats` that are\n"
+        "set, or that an adaptive limit may reach. Connections, and workers where there are any:\n\n"
         f"{table(lines)}"
     )
 

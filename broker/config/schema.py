@@ -5,9 +5,11 @@ from __future__ import annotations
 from pydantic import Field
 
 from broker.config.base import Name, Section, TenantName
-from broker.config.schema_access import AuthConfig, TenantConfig
+from broker.config.schema_access import AuthConfig, TenantConfig, TenantLimitsConfig
 from broker.config.schema_data import DatasetConfig
-from broker.config.schema_runtime import DatabaseConfig, JobsConfig, PoolsConfig, TelemetryConfig
+from broker.config.schema_database import DatabaseConfig
+from broker.config.schema_pools import PoolsConfig
+from broker.config.schema_runtime import JobsConfig, TelemetryConfig
 from broker.config.schema_server import ServerConfig
 
 
@@ -24,6 +26,8 @@ class Config(Section):
     """Who may call."""
     tenants: dict[TenantName, TenantConfig] = Field(default_factory=dict)
     """The tenants. When any is given, every caller's tenant must be one of them."""
+    tenant_limits: TenantLimitsConfig = TenantLimitsConfig(weight=1, burst=10)
+    """Limits of every tenant that does not set its own."""
     pools: PoolsConfig = PoolsConfig()
     """The executor pools."""
     jobs: JobsConfig = JobsConfig()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from broker.config.base import Name, Section, TenantName, Text
+from broker.config.base import Count, Name, Section, TenantName, Text
 
 KeyHash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -61,8 +61,21 @@ class AuthConfig(Section):
     """Callers with an API key, by name; the name appears in logs and owns the caller's jobs."""
 
 
-class TenantConfig(Section):
-    """What holds for all callers of a tenant."""
+class TenantLimitsConfig(Section):
+    """What a tenant may ask of the broker."""
+
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Its share of the seats beside other tenants: 2 gets twice as much as 1."""
+    in_flight: Count | None = None
+    """Most of its requests that may run or wait at once, in all pools. Unset: any number."""
+    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Most of its requests per second, on average. Unset: any number."""
+    burst: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    """Requests beyond the rate that may come at once."""
+
+
+class TenantConfig(TenantLimitsConfig):
+    """What holds for all callers of a tenant. Limits that are not set are those of `tenant_limits`."""
 
     criticality: CriticalityName = CriticalityName.CRITICAL_PLUS
     """Highest criticality of the tenant's requests."""

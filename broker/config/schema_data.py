@@ -4,31 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, model_validator
-from pydantic.config import JsonDict
+from pydantic import Field, model_validator
 
-from broker.config.base import Name, Section, Text
+from broker.config.base import Name, Section, Text, or_text
 from broker.config.units import Duration
 from broker.domain.model import JoinKind, MeasureKind
 from broker.domain.values import DataType
 
 Scale = Annotated[int, Field(ge=0, le=38)]
-
-
-def _or_text(key: str) -> ConfigDict:
-    """Tells the JSON schema that a text may stand for the whole mapping."""
-
-    def allow(schema: JsonDict) -> None:
-        properties = schema["properties"]
-        assert isinstance(properties, dict)
-        closed: JsonDict = {
-            k: schema.pop(k)
-            for k in ("type", "properties", "required", "additionalProperties")
-            if k in schema
-        }
-        schema["anyOf"] = [closed, properties[key]]
-
-    return ConfigDict(json_schema_extra=allow)
 
 
 class JoinConfig(Section):
@@ -48,7 +31,7 @@ class JoinConfig(Section):
 class DimensionConfig(Section):
     """Something to group and filter by. Its type alone may stand for it: `carrier: string`."""
 
-    model_config = _or_text("type")
+    model_config = or_text("type")
 
     type: DataType
     """Type of the values."""
@@ -77,7 +60,7 @@ class DimensionConfig(Section):
 class MeasureConfig(Section):
     """Something to aggregate. Its kind alone may stand for a count of rows: `flights: count`."""
 
-    model_config = _or_text("kind")
+    model_config = or_text("kind")
 
     kind: MeasureKind
     """How values are aggregated."""

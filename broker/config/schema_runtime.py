@@ -1,4 +1,4 @@
-"""The schema of what the processes work with: the database, the executor pools, jobs, telemetry."""
+"""The schema of what the processes do beside serving: jobs, telemetry."""
 
 from __future__ import annotations
 
@@ -7,79 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from broker.config.base import PRESET, Count, Name, Port, Section, Text
-from broker.config.units import GIB, MIB, Duration, Size
-
-
-class DatabaseConfig(Section):
-    """The analytical PostgreSQL."""
-
-    dsn: str = ""
-    """Address, as `postgresql://user:password@host:5432/database`; server settings may follow, as `?work_mem=64MB`.
-    Empty: the variable `DATABASE_URL`, or what the variables of libpq (`PGHOST`, `PGUSER`, `PGDATABASE`, …) say."""
-    replicas: dict[Name, Text] = Field(default_factory=dict)
-    """Read-only replicas by name, each with its address; pools name the one they read from."""
-    application_name: Text = "querybroker"
-    """Name under which the database shows the connections."""
-    connect_timeout: Annotated[Duration, Field(gt=0)] = 5
-    """Longest time to make a connection."""
-    idle_connection: Annotated[Duration, Field(gt=0)] = 600
-    """A connection that was not used for this long is closed."""
-    idle_transaction: Annotated[Duration, Field(gt=0)] = 60
-    """The server ends a transaction in which nothing was asked for this long."""
-    prepared_statements: Annotated[int, Field(ge=0)] = 200
-    """Statements that each connection keeps prepared."""
-
-
-class PoolConfig(Section):
-    """What every executor pool has."""
-
-    model_config = PRESET
-
-    in_flight: Count
-    """Requests that run at once."""
-    connections: Count | None = None
-    """Database connections. Unset: from the number of processors."""
-    replica: str = ""
-    """Name of the replica in `database.replicas` that this pool reads from. Empty: the primary."""
-
-
-class AdminPoolConfig(PoolConfig):
-    """The pool of short questions about questions, which need no calculations."""
-
-    queue: Annotated[int, Field(ge=0)]
-    """Requests that may wait for a seat."""
-    wait_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Share of a caller's remaining time that may be spent waiting for a seat."""
-
-
-class QueryPoolConfig(AdminPoolConfig):
-    """A pool of queries whose caller waits."""
-
-    workers: Count | None = None
-    """Worker processes for calculations. Unset: from the number of processors."""
-    worker_memory: Annotated[Size, Field(ge=128 * MIB)] = 1 * GIB
-    """Memory that one worker process may take."""
-
-
-class JobPoolConfig(PoolConfig):
-    """The pool of jobs, whose queue is in the database and has no bound."""
-
-    worker_memory: Annotated[Size, Field(ge=128 * MIB)] = 1 * GIB
-    """Memory that the process of one job may take."""
-
-
-class PoolsConfig(Section):
-    """The executor pools. Each has its own seats and connections, and worker processes where it calculates."""
-
-    dashboard: QueryPoolConfig = QueryPoolConfig(in_flight=100, queue=1000)
-    """Dashboards."""
-    exploration: QueryPoolConfig = QueryPoolConfig(in_flight=10, queue=50)
-    """Explorations."""
-    job: JobPoolConfig = JobPoolConfig(in_flight=5)
-    """Jobs, in the process `broker worker`."""
-    admin: AdminPoolConfig = AdminPoolConfig(in_flight=2, queue=10)
-    """Estimates and the reading of SQL; health checks take a connection of it, and no seat."""
+from broker.config.base import Count, Port, Section, Text
+from broker.config.units import Duration
 
 
 class LogLevel(StrEnum):

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.domain.pool import PoolLimits, PoolName
+from broker.domain.pool import BackendLimits, PoolLimits, PoolName, TenantLimits
 from broker.domain.principal import Principal
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSettings:
-    """The analytical PostgreSQL."""
+    """The analytical PostgreSQL. ``replicas`` has addresses, ``limits`` those of primary and replicas."""
 
     dsn: str
     replicas: Mapping[str, str]
+    limits: Mapping[str, BackendLimits]
     application_name: str
     connect_timeout: float
     idle_connection: float
@@ -127,12 +128,13 @@ class TelemetrySettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The whole configuration without the model."""
+    """The whole configuration without the model. Tenants that are not declared are limited by ``default_tenant``."""
 
     database: DatabaseSettings
     server: ServerSettings
     pools: Mapping[PoolName, PoolLimits]
     auth: AuthSettings
-    tenants: frozenset[str]
+    tenants: Mapping[str, TenantLimits]
+    default_tenant: TenantLimits
     jobs: JobSettings
     telemetry: TelemetrySettings

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+PRIMARY = "primary"
+"""Name of the database that pools read from unless they name a replica."""
+
+
 class PoolName(StrEnum):
     """An executor pool: separate seats, database connections and worker processes."""
 
@@ -23,7 +27,7 @@ class PoolLimits:
     ``in_flight`` caps the requests admitted at once, ``queue`` those waiting, ``tenant_queue`` those of one tenant;
     ``connections`` and ``workers`` size the database pool and the process pool; ``wait_fraction`` is the share of the
     remaining time that may be spent waiting; ``worker_memory`` is in bytes; ``replica_dsn`` names a read-only replica,
-    empty meaning the primary.
+    empty meaning the primary; ``fallback`` lets the pool read the primary while its replica cannot be reached.
 
     Of the seats of its backend the pool owns a ``share``, relative to the shares of the other pools. Of what it owns
     and does not use, the part ``lendable`` may be used by other pools for requests that end within ``reclaim`` seconds;
@@ -46,6 +50,7 @@ class PoolLimits:
     reclaim: float = 2.0
     reserved: int = 0
     tenant_share: float = 0.75
+    fallback: bool = False
 
 
 class LimitMode(StrEnum):

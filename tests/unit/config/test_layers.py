@@ -69,7 +69,7 @@ def test_variables_are_read_by_the_types_of_the_schema() -> None:
     assert loaded.settings.server.deadlines.of("querybroker.v1.QueryService/Dashboard").cap == 120
     assert loaded.settings.server.sql_functions == {"soundex", "levenshtein"}
     assert loaded.settings.pools[PoolName.JOB].worker_memory == 2 << 30
-    assert loaded.settings.tenants == {"default"}
+    assert set(loaded.settings.tenants) == {"default"}
     assert loaded.settings.telemetry.service_name == "1234"
     assert loaded.model.datasets["flights"].title == "yes"
 

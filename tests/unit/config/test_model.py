@@ -10,7 +10,6 @@ from broker.config.findings import Severity
 from broker.config.loader import Configuration, load_text
 from broker.config.machine import Machine, this_machine
 from broker.domain.model import Dataset, Dimension, Join, JoinKind, Measure, MeasureKind, RowPolicy
-from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.principal import Criticality, Principal
 from broker.domain.values import DataType
 
@@ -187,27 +186,6 @@ def test_unencrypted_traffic_is_a_hint() -> None:
     assert hint.severity is Severity.HINT
     assert "not encrypted" in hint.message
     assert load(ORDERS + key + "server: {host: '::1'}\n").findings == ()
-
-
-def test_pools_follow_the_machine_unless_they_are_told() -> None:
-    small, large = load(ORDERS, 1).settings.pools, load(ORDERS, 64).settings.pools
-    assert small[PoolName.DASHBOARD] == PoolLimits(100, 1000, connections=8, workers=1)
-    assert large[PoolName.DASHBOARD].connections == 100
-    assert large[PoolName.EXPLORATION].workers == 10
-    assert large[PoolName.ADMIN] == PoolLimits(2, 10, connections=3, workers=0, worker_memory=0)
-    assert small[PoolName.JOB].connections == 5
-    more = "pools: {job: {connections: 3, in_flight: 4}, dashboard: {connections: 6, workers: 4}}\n"
-    told = load(ORDERS + more, 64).settings
-    assert told.pools[PoolName.JOB].connections == 3
-    assert (told.pools[PoolName.DASHBOARD].connections, told.pools[PoolName.DASHBOARD].workers) == (6, 4)
-    assert told.jobs.slots == 4
-
-
-def test_pools_read_from_the_replica_they_name() -> None:
-    more = "database: {replicas: {copy: postgresql://copy/x}}\npools: {exploration: {replica: copy}}\n"
-    settings = load(ORDERS + more).settings
-    assert settings.pools[PoolName.EXPLORATION].replica_dsn == "postgresql://copy/x"
-    assert settings.pools[PoolName.DASHBOARD].replica_dsn == ""
 
 
 def test_paths_are_relative_to_the_file() -> None:
