@@ -11,7 +11,10 @@ from typing import Any, cast
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from broker.adapters.pg_errors import lost
+from broker.adapters.pg_guard import Guard
 from broker.domain.pool import PoolName
+from broker.policy.breaker import Ticket
 
 # Set once per connection. Unknown ones are left out, so that older servers and relatives of PostgreSQL work too.
 SESSION_SETTINGS: Mapping[str, str] = {
@@ -67,9 +70,9 @@ class BrokerConnection(asyncpg.Connection):
 
 
 class Lease:
-    """A connection in use. ``replica`` when it may lag behind a primary."""
+    """A connection in use. ``replica`` when it may lag behind a primary; ``ticket`` is the breaker's leave for it."""
 
-    __slots__ = ("_pool", "_proxy", "connection", "pool_name", "replica")
+    __slots__ = ("_guard", "_pool", "_proxy", "connection", "pool_name", "replica", "ticket")
 
     def __init__(
         self,
@@ -78,11 +81,18 @@ class Lease:
         name: PoolName,
         *,
         replica: bool,
+        guard: Guard,
     ) -> None:
-        self._pool, self._proxy = pool, proxy
+        self._pool, self._proxy, self._guard = pool, proxy, guard
+        self.ticket: Ticket | None = None
         self.connection = cast(BrokerConnection, proxy)  # the proxy passes every call on
         self.pool_name = name
         self.replica = replica
+
+    def failed(self, error: BaseException) -> None:
+        """A statement failed; when the server was lost, its breaker is told."""
+        if self.ticket is not None and lost(error):
+            self._guard.failed(self.ticket, error)
 
     async def give_back(self) -> None:
         """Gives the connection back after a statement that ended in good order, outside of any transaction."""

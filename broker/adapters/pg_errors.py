@@ -6,6 +6,7 @@ and names of tables that the caller may not know.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,10 @@ _OUT_OF_RANGE = "22003"
 # Classes after which the same statement may succeed: connection, resources, operator intervention, rollback of a
 # transaction (a conflict with recovery on a replica), lock not available, and the time limit of an idle transaction.
 _PASSING = ("08", "53", "57", "40", "55P03", "25P03", "25P04")
+# What a server says that is not there for anybody: connection lost, shutting down, starting, out of connections.
+_AWAY = ("08", "57P01", "57P02", "57P03", "53300")
+# A transaction that loses to another, or to the replay of the log on a replica, may be repeated at once.
+_CONFLICT = ("40001", "40P01")
 # The broker's own credentials or database name are refused; whoever runs it has to act.
 _SETUP = ("28", "3D000")
 _ADVICE = {
@@ -61,7 +66,7 @@ def translate(error: BaseException, *, expired: bool = False) -> BrokerError:
         return _from_server(error, expired=expired)
     if expired and isinstance(error, TimeoutError):
         return deadline_exceeded("")
-    return unavailable(type(error).__name__)
+    return unavailable(type(error).__name__, cause=cause_of(error))
 
 
 def _from_server(error: asyncpg.PostgresError, *, expired: bool) -> BrokerError:
@@ -80,10 +85,10 @@ def _from_server(error: asyncpg.PostgresError, *, expired: bool) -> BrokerError:
     return BrokerError(ErrorReason.STORE_REJECTED, text, metadata=_metadata(error, state))
 
 
-def unavailable(error: str, state: str = "") -> BrokerError:
-    """STORE_UNAVAILABLE. ``error`` is a class or a condition, never a text of the server."""
+def unavailable(error: str, state: str = "", cause: str = "") -> BrokerError:
+    """STORE_UNAVAILABLE. ``error`` is a class or a condition, never a text of the server; ``cause`` is for people."""
     metadata = {"store": "analytical", "error": error} | ({"sqlstate": state} if state else {})
-    text = "The database cannot answer now. Retry after the hint."
+    text = f"The database cannot answer now: {in_words(cause or error)}. Retry after the hint."
     return BrokerError(ErrorReason.STORE_UNAVAILABLE, text, retry_after=RETRY_AFTER, metadata=metadata)
 
 
@@ -94,18 +99,58 @@ def deadline_exceeded(state: str = CANCELED) -> BrokerError:
     return BrokerError(ErrorReason.DEADLINE_EXCEEDED, text, metadata=metadata)
 
 
-def condition(error: asyncpg.PostgresError) -> str:
+class NotConnectedError(ConnectionError):
+    """A connection was not made in time."""
+
+
+def condition(error: BaseException) -> str:
     """The name of the error's condition, such as ``numeric_value_out_of_range``."""
     name = type(error).__name__.removesuffix("Error")
     return _WORD.sub("_", name).lower()
 
 
+def cause_of(error: BaseException) -> str:
+    """What an operator needs to know of a failure: the condition, with the SQLSTATE where there is one."""
+    if type(error) is OSError:  # one that has no class of its own, such as "no route to host"
+        return f"network ({errno.errorcode.get(error.errno or 0, 'unknown')})"
+    state = str(getattr(error, "sqlstate", None) or "")
+    return f"{condition(error)} ({state})" if state else condition(error)
+
+
+def in_words(cause: str) -> str:
+    """A condition as people read it."""
+    return cause.replace("_", " ")
+
+
 def lost(error: BaseException) -> bool:
-    """Whether the error means that the connection is gone, rather than that a statement failed."""
+    """Whether the error means that the connection is gone, rather than that a statement failed or time is over."""
     if isinstance(error, asyncpg.PostgresError):
         state = str(error.sqlstate or "")
         return isinstance(error, asyncpg.PostgresConnectionError) or state.startswith(("08", "57P"))
+    if isinstance(
+        error, TimeoutError
+    ):  # a kind of OSError; the timers around statements are the caller's deadline
+        return False
     return isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError))
+
+
+def away(error: BaseException) -> bool:
+    """Whether a connection could not be made because the server is away, for now."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate or "").startswith(_AWAY) or isinstance(
+            error, asyncpg.PostgresConnectionError
+        )
+    return isinstance(error, (OSError, EOFError)) and not isinstance(error, TimeoutError)
+
+
+def conflict(error: BaseException) -> bool:
+    """Whether the same read may succeed when it is begun again, because it lost to another transaction."""
+    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate or "").startswith(_CONFLICT)
+
+
+def answered(error: BaseException) -> bool:
+    """Whether the server itself refused the statement, and so is there."""
+    return isinstance(error, asyncpg.PostgresError) and getattr(error, "severity", None) is not None
 
 
 def _metadata(error: asyncpg.PostgresError, state: str) -> dict[str, str]:

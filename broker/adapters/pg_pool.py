@@ -9,86 +9,44 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from random import Random, SystemRandom
 from typing import Self, TypeVar
 
 import asyncpg
 
-from broker.adapters.pg_connection import BrokerConnection, Lease, Settings, configure_with, nothing_to_reset
-from broker.adapters.pg_errors import lost, translated
+from broker.adapters.pg_capacity import CAPACITY, Capacity
+from broker.adapters.pg_connection import Lease, Settings
+from broker.adapters.pg_errors import answered, away, conflict, lost, translated
+from broker.adapters.pg_guard import Guard
+from broker.adapters.pg_sources import Source, open_sources
 from broker.domain.pool import PoolLimits, PoolName
+from broker.policy.breaker import Rejected, Ticket
 from broker.telemetry import names as n
 from broker.telemetry.catalog import DB_CONNECTION_LIMIT, DB_CONNECTIONS
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.meters import Reading
 
+SPENT = Ticket(-1)
+"""A ticket that was given back: what is said of it later is not heard."""
 T = TypeVar("T")
-_CAPACITY = """
-SELECT
-  current_setting('max_connections')::int,
-  current_setting('superuser_reserved_connections')::int
-    + coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0),
-  (SELECT sum(numbackends) FROM pg_stat_database)::int,
-  (SELECT min(n) FROM (
-     SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user
-     UNION ALL SELECT datconnlimit FROM pg_database WHERE datname = current_database()
-   ) AS limits (n) WHERE n >= 0)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """How many connections a server offers, and how many the broker may open there.
-
-    ``reserved`` are kept for superusers, ``others`` in use by other programs at the time of the check; ``own_limit`` is
-    the limit of the broker's role or database, None without one.
-    """
-
-    pools: tuple[PoolName, ...]
-    wanted: int
-    max_connections: int
-    reserved: int
-    others: int
-    own_limit: int | None = None
-
-    @property
-    def available(self) -> int:
-        """Connections that are left for the broker."""
-        left = max(0, self.max_connections - self.reserved - self.others)
-        return left if self.own_limit is None else min(left, self.own_limit)
-
-    @property
-    def fits(self) -> bool:
-        """Whether all pools can be full at once."""
-        return self.wanted <= self.available
-
-    @property
-    def message(self) -> str:
-        """What is wrong and what to do; empty when everything fits."""
-        if self.fits:
-            return ""
-        own = (
-            f", and {self.own_limit} for the broker's role or database" if self.own_limit is not None else ""
-        )
-        return (
-            f"The pools {', '.join(self.pools)} may open {self.wanted} connections, but PostgreSQL has "
-            f"{self.available} left: max_connections is {self.max_connections}, of which {self.reserved} are reserved "
-            f"and {self.others} in use by others{own}. Lower `connections` of the pools, or raise max_connections."
-        )
 
 
 class PgPools:
-    """All connections of the broker to the analytical database. Make one with :meth:`open`, end it with ``aclose``."""
+    """All connections of the broker to the analytical database. Make one with :meth:`open`, end it with ``aclose``.
+
+    A pool has one source, or two: its replica, and the primary in its place while the replica's breaker is open.
+    """
 
     def __init__(
         self,
-        pools: Mapping[PoolName, asyncpg.Pool[asyncpg.Record]],
-        limits: Mapping[PoolName, PoolLimits],
+        sources: Mapping[PoolName, tuple[Source, ...]],
+        guards: Mapping[str, Guard],
         settings: Settings,
         telemetry: Telemetry,
     ) -> None:
-        self._pools, self._limits = dict(pools), dict(limits)
+        self._sources, self._guards = dict(sources), dict(guards)
         self._settings, self._telemetry = settings, telemetry
+        self._now = asyncio.get_running_loop().time
         self._ending: set[asyncio.Task[None]] = set()
         self._forget = [
             telemetry.observe(DB_CONNECTIONS, self._counts),
@@ -102,56 +60,117 @@ class PgPools:
         limits: Mapping[PoolName, PoolLimits],
         settings: Settings | None = None,
         telemetry: Telemetry | None = None,
+        replicas: Mapping[str, str] | None = None,
+        random: Random | None = None,
     ) -> Self:
-        """Pools that connect when first used: the broker can start before the database does."""
-        settings = settings or Settings()
-        pools = {}
-        for name, limit in limits.items():
-            pools[name] = await asyncpg.create_pool(
-                limit.replica_dsn or dsn,
-                min_size=0,
-                max_size=limit.connections,
-                max_queries=1 << 62,
-                max_inactive_connection_lifetime=settings.idle,
-                init=configure_with(settings),
-                reset=nothing_to_reset,
-                connection_class=BrokerConnection,
-                timeout=settings.connect_timeout,
-                statement_cache_size=settings.statements,
-                server_settings={"application_name": settings.application_name},
-            )
-        return cls(pools, limits, settings, telemetry or Telemetry.off())
+        """Pools that connect when first used: the broker can start before the database does.
+
+        ``replicas`` has the names of replicas with their addresses.
+        """
+        settings, telemetry = settings or Settings(), telemetry or Telemetry.off()
+        names = {address: name for name, address in (replicas or {}).items()}
+        chance = (random or SystemRandom()).random
+        sources, guards = await open_sources(dsn, limits, settings, telemetry, names, chance)
+        return cls(sources, guards, settings, telemetry)
 
     @property
     def connect_timeout(self) -> float:
         """Seconds after which an attempt to connect is given up."""
         return self._settings.connect_timeout
 
+    def guard(self, name: PoolName) -> Guard:
+        """What stands before the server that the pool reads from."""
+        return self._sources[name][0].guard
+
     async def lease(self, name: PoolName, seconds: float) -> Lease:
         """A connection of the pool. Raises what asyncpg raises, TimeoutError when none becomes free in time."""
-        pool = self._pools[name]
-        started = asyncio.get_running_loop().time()
-        proxy = await pool.acquire(timeout=seconds)
-        self._telemetry.connection_wait(name.value, asyncio.get_running_loop().time() - started)
-        standby = getattr(proxy.get_settings(), "in_hot_standby", "off") == "on"
-        return Lease(pool, proxy, name, replica=standby or bool(self._limits[name].replica_dsn))
+        return await self._lease(self._sources[name][0], seconds)
 
-    async def begin(self, name: PoolName, seconds: float, first: Callable[[Lease], Awaitable[T]]) -> T:
-        """What ``first`` makes of a connection; it is for the caller to ``end`` it.
+    async def begin(
+        self,
+        name: PoolName,
+        seconds: float,
+        first: Callable[[Lease], Awaitable[T]],
+        *,
+        elsewhere: bool = True,
+    ) -> T:
+        """What ``first`` makes of a connection, within ``seconds``; it is for the caller to ``end`` it.
 
-        A connection may turn out to be dead only now, after a restart of the server. As nothing has been executed on it
-        that counts, the same is tried once more on a new one.
+        Everything that is asked of the database is a read, and of this one nothing has been passed on. So when the
+        server is away, when a connection turns out to be dead, or the read lost to another transaction, the same is
+        tried again, within the budget of retries and the time. ``elsewhere`` allows the primary in a replica's place.
+
+        Raises:
+            BrokerError: STORE_UNAVAILABLE while the breaker is open.
         """
-        for fresh in (False, True):
-            lease = await self.lease(name, seconds)
+        end, attempts = self._now() + seconds, 0
+        while True:
+            source, ticket = self._enter(name, elsewhere=elsewhere, again=attempts > 0)
+            lease: Lease | None = None
             try:
-                return await first(lease)
+                lease = await self._lease(source, max(0.0, end - self._now()))
+                if ticket.trial:  # a read may take long; that the server answers at all must be known soon
+                    await lease.connection.execute("SELECT 1")
+                    source.guard.succeeded(ticket)
+                    ticket = SPENT
+                lease.ticket = ticket
+                made = await first(lease)
             except BaseException as error:
-                if fresh or not lost(error):
-                    await self.end(lease)
+                attempts += 1
+                pause = await self._after(error, source, ticket, lease, attempts, end)
+                if pause is None:
                     raise
-                await lease.expire()
-        raise AssertionError("the second attempt returns or raises")
+            else:
+                source.guard.succeeded(ticket)
+                return made
+            await asyncio.sleep(pause)
+
+    def _enter(self, name: PoolName, *, elsewhere: bool, again: bool) -> tuple[Source, Ticket]:
+        own, *others = self._sources[name]
+        entry = own.guard.admit(again=again)
+        if not isinstance(entry, Rejected):
+            return own, entry
+        if not (elsewhere and others):
+            raise own.guard.refusal(entry)
+        own.guard.diverted()
+        return others[0], others[0].guard.enter(again=again)
+
+    async def _after(
+        self,
+        error: BaseException,
+        source: Source,
+        ticket: Ticket,
+        lease: Lease | None,
+        attempts: int,
+        end: float,
+    ) -> float | None:
+        """Puts the connection away and tells the breaker; the pause before the next attempt, None for no other."""
+        guard = source.guard
+        if lease is None:
+            guard.released(ticket)  # what came of connecting was told where it was done
+            return guard.again(attempts, end) if away(error) else None
+        if lost(error):
+            # One that died while nobody used it tells of the past, and is replaced at once; the new one will tell.
+            stale = attempts == 1
+            if stale:
+                guard.released(ticket)
+            else:
+                guard.failed(ticket, error)
+            await lease.expire()
+            return 0.0 if stale and self._now() < end else guard.again(attempts, end)
+        if answered(error):
+            guard.succeeded(ticket)
+        else:
+            guard.released(ticket)
+        await self.end(lease)
+        return guard.again(attempts, end) if conflict(error) else None
+
+    async def _lease(self, source: Source, seconds: float) -> Lease:
+        started = self._now()
+        proxy = await source.pool.acquire(timeout=seconds)
+        self._telemetry.connection_wait(source.name.value, self._now() - started)
+        standby = getattr(proxy.get_settings(), "in_hot_standby", "off") == "on"
+        return Lease(source.pool, proxy, source.name, replica=standby or bool(source.dsn), guard=source.guard)
 
     async def end(self, lease: Lease) -> None:
         """Gives the connection back in a task of its own, which goes on when the caller is cancelled."""
@@ -166,35 +185,36 @@ class PgPools:
         Raises:
             BrokerError: STORE_UNAVAILABLE when a server cannot be reached.
         """
-        servers: dict[str, list[PoolName]] = {}
-        for name, limit in self._limits.items():
-            servers.setdefault(limit.replica_dsn, []).append(name)
+        servers: dict[str, list[Source]] = {}
+        for source in self._every():
+            servers.setdefault(source.dsn, []).append(source)
         found = []
-        for names in servers.values():
+        for sources in servers.values():
             with translated(lambda: False):
-                async with self._pools[names[0]].acquire(
-                    timeout=self._settings.connect_timeout
-                ) as connection:
-                    own = sum(self._pools[name].get_size() for name in names)
-                    row = await connection.fetchrow(_CAPACITY)
+                async with sources[0].pool.acquire(timeout=self._settings.connect_timeout) as connection:
+                    own = sum(source.pool.get_size() for source in sources)
+                    row = await connection.fetchrow(CAPACITY)
             assert row is not None, "scalars have a row"
-            wanted = sum(self._limits[name].connections for name in names)
+            wanted = sum(source.pool.get_max_size() for source in sources)
             most, reserved, used, limit = row
-            found.append(Capacity(tuple(names), wanted, most, reserved, max(0, used - own), limit))
+            names = tuple(source.name for source in sources)
+            found.append(Capacity(names, wanted, most, reserved, max(0, used - own), limit))
         return tuple(found)
 
     def usage(self, name: PoolName) -> tuple[int, int]:
         """Connections of the pool that are open, and how many may be; none when the process has no such pool."""
-        pool = self._pools.get(name)
-        return (0, 0) if pool is None else (pool.get_size(), pool.get_max_size())
+        pools = [source.pool for source in self._sources.get(name, ())]
+        return sum(pool.get_size() for pool in pools), sum(pool.get_max_size() for pool in pools)
 
     async def aclose(self) -> None:
         """Waits for connections that are being given back, then closes all; those still in use are cut."""
         for forget in self._forget:
             forget()
+        for guard in self._guards.values():
+            guard.close()
         while self._ending:
             await asyncio.wait(self._ending)
-        await asyncio.gather(*map(self._close, self._pools.values()))
+        await asyncio.gather(*(self._close(source.pool) for source in self._every()))
 
     async def _close(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         with suppress(TimeoutError):
@@ -202,12 +222,16 @@ class PgPools:
                 await pool.close()
         pool.terminate()
 
+    def _every(self) -> Iterable[Source]:
+        return (source for sources in self._sources.values() for source in sources)
+
     def _counts(self) -> Iterable[Reading]:
-        for name, pool in self._pools.items():
-            idle = pool.get_idle_size()
+        for name in self._sources:
+            pools = [source.pool for source in self._sources[name]]
+            idle, size = sum(pool.get_idle_size() for pool in pools), sum(pool.get_size() for pool in pools)
             yield idle, {n.DB_POOL: name.value, n.DB_CONNECTION_STATE: "idle"}
-            yield pool.get_size() - idle, {n.DB_POOL: name.value, n.DB_CONNECTION_STATE: "used"}
+            yield size - idle, {n.DB_POOL: name.value, n.DB_CONNECTION_STATE: "used"}
 
     def _maxima(self) -> Iterable[Reading]:
-        for name, pool in self._pools.items():
-            yield pool.get_max_size(), {n.DB_POOL: name.value}
+        for name in self._sources:
+            yield self.usage(name)[1], {n.DB_POOL: name.value}

@@ -215,8 +215,9 @@ class PgSnapshot:
             try:
                 with translated(self._expired):
                     yield
-            except BaseException:
+            except BaseException as error:
                 self._undo = True
+                self._lease.failed(error.__cause__ or error)
                 raise
 
     async def _prepare(self) -> None:

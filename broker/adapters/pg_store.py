@@ -55,8 +55,13 @@ class PgStore:
         )
 
     @asynccontextmanager
-    async def snapshot(self, pool: PoolName, deadline: Deadline) -> AsyncIterator[PgSnapshot]:
-        """A snapshot on a connection of the pool."""
+    async def snapshot(
+        self, pool: PoolName, deadline: Deadline, *, elsewhere: bool = True
+    ) -> AsyncIterator[PgSnapshot]:
+        """A snapshot on a connection of the pool; without ``elsewhere`` of its own server and no other.
+
+        Only its opening is tried again when it fails: what was read from it may have been passed on.
+        """
 
         async def first(lease: Lease) -> PgSnapshot:
             snapshot = PgSnapshot(lease, deadline, self._tools)
@@ -67,7 +72,7 @@ class PgStore:
         if remaining <= 0:
             raise deadline_exceeded("")
         with translated(lambda: deadline.expired(self._clock.monotonic())):
-            snapshot = await self._pools.begin(pool, remaining, first)
+            snapshot = await self._pools.begin(pool, remaining, first, elsewhere=elsewhere)
         try:
             yield snapshot
         finally:

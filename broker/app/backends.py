@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from broker.adapters.pg_guard import Guard
 from broker.adapters.pg_store import PgStore
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError
 from broker.domain.pool import PoolLimits, PoolName
-from broker.domain.state import BackendState
+from broker.domain.state import BackendState, Breaker
 from broker.policy.admission.values import PoolLoad
 from broker.ports.clock import Clock
 
@@ -37,9 +38,10 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """All servers. ``timeout`` of a check is in seconds."""
+    """All servers. ``timeout`` of a check is in seconds; ``guards`` says what stands before a pool's server."""
 
     store: PgStore
+    guards: Callable[[PoolName], Guard]
     clock: Clock
     timeout: float
     every: Sequence[Backend] = field(default_factory=tuple)
@@ -55,10 +57,13 @@ class Backends:
             raise first
 
     async def _check(self, backend: Backend) -> BrokerError | None:
+        """Looks at one server. A breaker that is half-open is closed by that alone, so nobody has to ask for it."""
         deadline = Deadline.after(self.timeout, self.clock.monotonic())
+        guard = self.guards(backend.checked_by)
         try:
-            async with self.store.snapshot(backend.checked_by, deadline) as snapshot:
-                backend.server_version, backend.replica_lag = snapshot.server_version, snapshot.replica_lag
+            await self._look(backend, deadline)
+            while guard.state is Breaker.HALF_OPEN:
+                await self._look(backend, deadline)
         except BrokerError as error:
             known = error.metadata
             cause = known.get("condition") or known.get("error") or error.reason.value
@@ -67,11 +72,16 @@ class Backends:
         backend.error = ""
         return None
 
+    async def _look(self, backend: Backend, deadline: Deadline) -> None:
+        async with self.store.snapshot(backend.checked_by, deadline, elsewhere=False) as snapshot:
+            backend.server_version, backend.replica_lag = snapshot.server_version, snapshot.replica_lag
+
     def states(self, loads: Sequence[PoolLoad]) -> tuple[BackendState, ...]:
         """Every server with the seats of the pools that read from it."""
         return tuple(
             BackendState(
                 backend.name,
+                breaker=self.guards(backend.checked_by).state,
                 limit=float(sum(load.seat_limit for load in loads if load.pool in backend.pools)),
                 seats_used=float(sum(load.seats_used for load in loads if load.pool in backend.pools)),
                 replica_lag=backend.replica_lag,

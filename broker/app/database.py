@@ -42,7 +42,9 @@ async def database(
     """
     limits = {name: settings.pools[name] for name in names}
     own = connection_settings(settings.database)
-    pools = await PgPools.open(settings.database.dsn, limits, own, process.telemetry)
+    replicas = settings.database.replicas
+    dsn, telemetry = settings.database.dsn, process.telemetry
+    pools = await PgPools.open(dsn, limits, own, telemetry, replicas, process.random)
     try:
         await _check(pools)
         server = settings.server

@@ -121,7 +121,9 @@ class Broker:
         admission = build_admission(limits, own.clock, own.telemetry, own.random)
         options = server_options(self.settings.server)
         every = backends_of(limits, self.settings.database.replicas)
-        backends = Backends(self.database.store, own.clock, options.check_timeout, every)
+        backends = Backends(
+            self.database.store, self.database.pools.guard, own.clock, options.check_timeout, every
+        )
         admin = Admin(self._reader(admission, backends), self.program)
         server = self._server(admission, admin, backends, options)
         try:

@@ -76,6 +76,30 @@ DB_CONNECTIONS = _gauge(
 DB_CONNECTION_LIMIT = _gauge(
     "db.client.connection.max", "{connection}", "Database connections allowed.", n.DB_POOL
 )
+BREAKER_STATE = _gauge(
+    "querybroker.backend.breaker",
+    "{state}",
+    "State of a database's circuit breaker: 0 closed, 1 half-open, 2 open.",
+    n.BACKEND,
+)
+BREAKER_CHANGES = _counter(
+    "querybroker.backend.breaker.changes",
+    "{change}",
+    "Changes of a circuit breaker, by the new state and what led to it.",
+    n.BACKEND, n.STATE, n.REASON,
+)  # fmt: skip
+BREAKER_REJECTIONS = _counter(
+    "querybroker.backend.breaker.rejections",
+    "{call}",
+    "Calls that an open breaker kept from the database: refused, or sent to the primary instead.",
+    n.BACKEND, n.OUTCOME,
+)  # fmt: skip
+STORE_RETRIES = _counter(
+    "querybroker.backend.retries",
+    "{call}",
+    "Failed calls of a database: retried, or given up for want of attempts, time or budget.",
+    n.BACKEND, n.OUTCOME,
+)  # fmt: skip
 ADMISSION = _counter(
     "querybroker.admission.requests",
     "{request}",
@@ -152,6 +176,7 @@ MEMORY = _gauge("process.memory.usage", "By", "Resident memory of the process.")
 
 METRICS: tuple[Metric, ...] = (
     RPC_DURATION, DB_DURATION, DB_WAIT, DB_CONNECTIONS, DB_CONNECTION_LIMIT,
+    BREAKER_STATE, BREAKER_CHANGES, BREAKER_REJECTIONS, STORE_RETRIES,
     ADMISSION, QUEUE_DURATION, QUEUE_LENGTH, SEAT_USAGE, SEAT_LIMIT, SEAT_DURATION, DEADLINE_REMAINING,
     ANSWERS, ANSWER_AGE, CACHE_LOOKUPS, FLIGHT_FOLLOWERS, FALLBACK,
     AGGREGATION_DURATION, WORKER_USAGE, WORKER_LIMIT, WORKER_RESTARTS,

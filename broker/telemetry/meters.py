@@ -94,6 +94,18 @@ class Meters:
         """A request got its database connection after so long."""
         self._histograms[c.DB_WAIT.name].record(seconds, {n.DB_POOL: pool})
 
+    def breaker_change(self, backend: str, state: str, reason: str) -> None:
+        """A circuit breaker changed to a state."""
+        self._counters[c.BREAKER_CHANGES.name].add(1, {n.BACKEND: backend, n.STATE: state, n.REASON: reason})
+
+    def breaker_rejection(self, backend: str, outcome: str) -> None:
+        """An open breaker kept a call back: ``refused``, or ``diverted`` to the primary."""
+        self._counters[c.BREAKER_REJECTIONS.name].add(1, {n.BACKEND: backend, n.OUTCOME: outcome})
+
+    def store_retry(self, backend: str, outcome: str) -> None:
+        """A failed call was ``retried``, or given up for want of ``attempts``, ``deadline`` or ``budget``."""
+        self._counters[c.STORE_RETRIES.name].add(1, {n.BACKEND: backend, n.OUTCOME: outcome})
+
     def admission(self, pool: str, criticality: str, verdict: str, reason: str = "") -> None:
         """A decision about a request: verdict ``admitted``, ``refused`` or ``cancelled``, and the refusal's reason."""
         attributes = {n.POOL: pool, n.CRITICALITY: criticality, n.VERDICT: verdict, n.REASON: reason}

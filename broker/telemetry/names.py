@@ -46,6 +46,8 @@ RUNG_TO = "querybroker.fallback.to"
 JOB_KIND = "querybroker.job.kind"
 JOB_STATE = "querybroker.job.state"
 STREAM = "querybroker.stream"
+BACKEND = "querybroker.backend"
+STATE = "querybroker.state"
 
 # Attributes of spans only: their values are too many for metrics.
 REQUEST_ID = "querybroker.request_id"

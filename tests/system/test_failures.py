@@ -76,7 +76,15 @@ async def test_postgresql_may_go_and_come_back(own_system: System) -> None:
         await own_system.answers()
     assert (caught.value.code(), reason(caught.value)) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
     await asyncio.to_thread(own_system.postgres.start)
-    assert await own_system.answers() == 200_000
+
+    async def answered() -> bool:
+        try:
+            return await own_system.answers() == 200_000
+        except grpc.aio.AioRpcError as error:
+            assert reason(error) == "STORE_UNAVAILABLE"
+            return False
+
+    await eventually(answered, "it is found out that the database is back")
 
 
 async def test_a_broker_that_is_told_to_stop_ends_what_runs_and_leaves_no_process(own_system: System) -> None:

@@ -45,6 +45,15 @@ async def unavailable(store: PgStore) -> None:
     assert caught.value.retry_after is not None
 
 
+async def available(store: PgStore) -> bool:
+    """Whether a read finds the database."""
+    try:
+        return bool(await read(store, COUNT, CATALOG))
+    except BrokerError as error:
+        assert error.reason is ErrorReason.STORE_UNAVAILABLE
+        return False
+
+
 async def test_sessions_are_read_only_and_set_up(make_pools: MakePools, flights_dsn: str) -> None:
     pools = await make_pools(flights_dsn)
     lease = await pools.lease(PoolName.DASHBOARD, 10.0)
@@ -202,6 +211,7 @@ async def test_a_restart_of_the_server_needs_none_of_the_broker(
     for _ in range(3):
         await unavailable(store)
     await asyncio.to_thread(own_postgres.start)
+    await eventually(lambda: available(store), "the breaker closes")
     assert await read(store, COUNT, CATALOG) == expected
     assert await store.ping()
     admin.terminate()

@@ -1,0 +1,197 @@
+"""What stands before one database: its circuit breaker, its retry budget, and what is told of both.
+
+Connections are judged where they are made, whoever waits for them; statements where their connection is lost. The
+policy decides (:mod:`broker.policy.breaker`, :mod:`broker.policy.retries`); here it is given the time, and speaks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from broker.adapters.pg_errors import NotConnectedError, cause_of, in_words
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.state import Breaker
+from broker.policy.breaker import BreakerSettings, CircuitBreaker, Rejected, Ticket, Transition
+from broker.policy.retries import RetryBudget, RetrySettings, Stop
+from broker.telemetry import names as n
+from broker.telemetry.catalog import BREAKER_STATE
+from broker.telemetry.instruments import Telemetry
+from broker.telemetry.meters import Reading
+
+GIVEN_UP = 1.0
+"""A connection that was not made in so many seconds counts as failed even when its caller's time ended first."""
+_LEVELS = {Breaker.CLOSED: 0, Breaker.HALF_OPEN: 1, Breaker.OPEN: 2}
+_LOG = logging.getLogger(__name__)
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"  # generic for type checkers only
+Setup: TypeAlias = Callable[[Connection], Awaitable[None]]
+Connect: TypeAlias = Callable[..., Coroutine[Any, Any, Connection]]
+
+
+class Guard:
+    """Stands before the database ``backend``; ``store`` says in errors what it holds. ``clock`` is monotonic."""
+
+    def __init__(
+        self,
+        backend: str,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        telemetry: Telemetry,
+        *,
+        store: str = "analytical",
+        breaker: BreakerSettings | None = None,
+        retries: RetrySettings | None = None,
+    ) -> None:
+        self.backend = backend
+        self._store, self._clock, self._telemetry = store, clock, telemetry
+        self._breaker = CircuitBreaker(breaker or BreakerSettings(), random)
+        self._budget = RetryBudget(retries or RetrySettings(), random, clock())
+        self._forget = telemetry.observe(BREAKER_STATE, self._level)
+
+    @property
+    def state(self) -> Breaker:
+        """The breaker's state."""
+        return self._breaker.state
+
+    @property
+    def cause(self) -> str:
+        """Why the breaker is not closed; empty when it is."""
+        return in_words(self._breaker.cause)
+
+    def close(self) -> None:
+        """Ends what it tells."""
+        self._forget()
+
+    def admit(self, *, again: bool = False) -> Ticket | Rejected:
+        """Leave for a call, ``again`` when it was tried before."""
+        if not again:
+            self._budget.called()
+        entry = self._breaker.admit(self._clock())
+        if isinstance(entry, Rejected) or entry.trial:
+            self._tell()
+        return entry
+
+    def enter(self, *, again: bool = False) -> Ticket:
+        """The same, or an error.
+
+        Raises:
+            BrokerError: STORE_UNAVAILABLE, which says why and when the database is tried again.
+        """
+        entry = self.admit(again=again)
+        if isinstance(entry, Rejected):
+            raise self.refusal(entry)
+        return entry
+
+    def refusal(self, rejected: Rejected) -> BrokerError:
+        """The error of a call that got no leave."""
+        self._telemetry.breaker_rejection(self.backend, "refused")
+        wait = rejected.retry_after
+        when = (
+            "It is being tried now"
+            if rejected.state is Breaker.HALF_OPEN
+            else f"In {wait:.1f} s it is tried again"
+        )
+        text = (
+            f"The database {self.backend!r} cannot answer, for {rejected.since:.1f} s now: {in_words(rejected.cause)}. "
+            f"{when}. Retry after the hint."
+        )
+        metadata = {
+            "store": self._store,
+            "backend": self.backend,
+            "breaker": rejected.state.value,
+            "error": rejected.cause,
+            "unavailable_seconds": f"{rejected.since:.1f}",
+            "retry_after_seconds": f"{wait:.1f}",
+        }
+        return BrokerError(ErrorReason.STORE_UNAVAILABLE, text, retry_after=wait, metadata=metadata)
+
+    def diverted(self) -> None:
+        """A call that got no leave reads another database."""
+        self._telemetry.breaker_rejection(self.backend, "diverted")
+
+    def succeeded(self, ticket: Ticket) -> None:
+        """The server answered the call."""
+        self._breaker.succeeded(ticket, self._clock())
+        if ticket.trial:
+            self._tell()
+
+    def failed(self, ticket: Ticket, error: BaseException) -> None:
+        """The server was lost in the middle of the call."""
+        self._breaker.failed(ticket, cause_of(error), self._clock())
+        self._tell()
+
+    def released(self, ticket: Ticket) -> None:
+        """The call ended and told nothing of the server."""
+        self._breaker.released(ticket, self._clock())
+        self._tell()
+
+    def again(self, attempts: int, end: float) -> float | None:
+        """The pause before one more attempt of a call that failed so many times; None when there is none."""
+        pause = self._budget.again(attempts, self._clock(), end)
+        if isinstance(pause, Stop):
+            self._telemetry.store_retry(self.backend, pause.value)
+            return None
+        self._telemetry.store_retry(self.backend, "retried")
+        return pause
+
+    def connecting(self, setup: Setup) -> Connect:
+        """Makes connections for a pool, each made ready by ``setup``; the breaker learns how that went.
+
+        Raises:
+            NotConnectedError: The time to connect is over. A TimeoutError would look like the caller's deadline.
+        """
+
+        async def connect(*arguments: Any, **options: Any) -> Connection:
+            began = self._clock()
+            try:
+                connection: Connection = await asyncpg.connect(*arguments, **options)
+                try:
+                    await setup(connection)
+                except BaseException:
+                    connection.terminate()
+                    raise
+            except asyncio.CancelledError:
+                if self._clock() - began >= GIVEN_UP:
+                    self._unreachable("not_connected", began)
+                raise
+            except TimeoutError as error:
+                self._unreachable("not_connected", began)
+                raise NotConnectedError("no connection in time") from error
+            except Exception as error:
+                self._unreachable(cause_of(error), began)
+                raise
+            self._breaker.reached(began)
+            return connection
+
+        return connect
+
+    def _unreachable(self, cause: str, began: float) -> None:
+        self._breaker.unreachable(cause, began, self._clock())
+        self._tell()
+
+    def _tell(self) -> None:
+        for change in self._breaker.news():
+            self._telemetry.breaker_change(self.backend, change.after.value, change.reason.value)
+            level, text = _line(change)
+            _LOG.log(level, text, self.backend, extra={"reason": change.reason.value})
+
+    def _level(self) -> Iterable[Reading]:
+        yield _LEVELS[self._breaker.state], {n.BACKEND: self.backend}
+
+
+def _line(change: Transition) -> tuple[int, str]:
+    """Level and text of a change in the log, with a place for the backend; an outage is one warning, not many."""
+    match change.after:
+        case Breaker.CLOSED:
+            return logging.INFO, "the database %r answers again"
+        case Breaker.OPEN:
+            first = change.before is Breaker.CLOSED
+            text = f"the database %r is left alone for {change.open_for:.1f} s: {in_words(change.cause)}"
+            return logging.WARNING if first else logging.INFO, text
+        case Breaker.HALF_OPEN:
+            return logging.DEBUG, "the database %r is tried again"
