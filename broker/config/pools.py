@@ -138,7 +138,7 @@ def _limits(
     if not isinstance(given, SharingPoolConfig):
         return PoolLimits(
             given.in_flight, queue, connections, workers, given.wait_fraction, memory, replica_dsn,
-            share=0.0,
+            share=0.0, fallback=given.fallback,
         )  # fmt: skip
     reserved = given.reserved
     if reserved is None:
@@ -159,6 +159,7 @@ def _limits(
         reclaim=given.reclaim,
         reserved=reserved,
         tenant_share=given.tenant_share,
+        fallback=given.fallback,
     )
 
 
@@ -168,6 +169,9 @@ def _check_pool(name: PoolName, given: PoolConfig, config: Config, removed: Remo
     if missing and not removed.may_hold(("database", "replicas", missing)):
         hint = nearest(missing, list(replicas)) or "; declare it in `database.replicas`"
         report(("pools", name, "replica"), f"there is no replica {missing!r}{hint}")
+    if given.fallback and not given.replica:
+        text = "has no effect on a pool that reads the primary"
+        report(("pools", name, "fallback"), text, Severity.WARNING)
     useful = given.in_flight + _BESIDE_SEATS.get(name, 0)
     if given.connections is not None and given.connections > useful:
         report(

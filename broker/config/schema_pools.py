@@ -23,6 +23,8 @@ class PoolConfig(Section):
     """Database connections. Unset: from the number of processors, and as many as the seats ask for."""
     replica: str = ""
     """Name of the replica in `database.replicas` that this pool reads from. Empty: the primary."""
+    fallback: bool = False
+    """Whether the pool reads the primary while its replica cannot be reached, with as many connections there."""
 
 
 class AdminPoolConfig(PoolConfig):

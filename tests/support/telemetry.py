@@ -16,6 +16,9 @@ def record_everything(telemetry: Telemetry) -> None:
         "SELECT", 0.1, collection="flights", pool="dashboard", sqlstate="57014", error_type="cancelled"
     )
     telemetry.connection_wait("dashboard", 0.01)
+    telemetry.breaker_change("primary", "open", "failures_in_a_row")
+    telemetry.breaker_rejection("primary", "refused")
+    telemetry.store_retry("primary", "retried")
     telemetry.admission("dashboard", "critical", "refused", "OVERLOADED")
     telemetry.queue_wait("dashboard", "refused", 0.02)
     telemetry.seat_held("dashboard", "success", 0.2)

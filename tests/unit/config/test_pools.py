@@ -47,6 +47,13 @@ def test_pools_read_from_the_replica_they_name() -> None:
     assert settings.pools[PoolName.EXPLORATION].replica_dsn == "postgresql://copy/x"
     assert settings.pools[PoolName.DASHBOARD].replica_dsn == ""
     assert settings.database.replicas == {"copy": "postgresql://copy/x"}
+    assert not any(pool.fallback for pool in settings.pools.values())
+
+
+def test_a_pool_may_fall_back_from_its_replica_to_the_primary() -> None:
+    more = "database: {replicas: {copy: postgresql://copy/x}}\npools: {exploration: {replica: copy, fallback: true}}\n"
+    pools = load(more).settings.pools
+    assert [name for name, pool in pools.items() if pool.fallback] == [PoolName.EXPLORATION]
 
 
 def test_the_shares_of_the_pools() -> None:
@@ -124,6 +131,7 @@ pools: {exploration: {replica: near}, job: {replica: far}}
     ("more", "said"),
     [
         ("database: {limit: {ceiling: 50}}", "has no effect on a static limit"),
+        ("pools: {dashboard: {fallback: true}}", "has no effect on a pool that reads the primary"),
         (
             "database: {limit: {seats: 40}}\npools: {dashboard: {connections: 9}}",
             "is more than the 24 connections of the pools that share them",
