@@ -12,25 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from types import MappingProxyType
 from typing import Any
 
-from broker.domain.pool import PoolName
-from broker.domain.state import PoolState
 from broker.policy.admission import events
 from broker.policy.admission.codec import reader, writer
-from broker.policy.admission.events import Configuration, Entry, Event, apply
-from broker.policy.admission.values import (
-    AdmissionCore,
-    AdmissionRequest,
-    Admitted,
-    BackendLoad,
-    Decision,
-    Killed,
-    Outcome,
-    PoolLoad,
-    Pressure,
-    Queued,
-    Refused,
-    Signal,
-)
+from broker.policy.admission.events import Configuration, Entry
+from broker.policy.admission.observed import ObservedCore
+from broker.policy.admission.values import AdmissionCore, Admitted, Decision, Killed, Queued, Refused
 
 FORMAT, VERSION = "querybroker.decisions", 1
 
@@ -147,74 +133,15 @@ def _entries(lines: Iterator[str]) -> Iterator[Entry]:
             yield entry
 
 
-class RecordingCore:
+class RecordingCore(ObservedCore):
     """An :class:`AdmissionCore` that writes down what another is told and decides.
 
     ``write`` is given one line at a time, in the order of events, and must not block; the head of the log is written
-    at once. An event that the core rejects with an exception changes nothing and is not written.
+    at once.
     """
 
     def __init__(
         self, core: AdmissionCore, configuration: Configuration, write: Callable[[str], object]
     ) -> None:
-        self._core = core
-        self._write = write
+        super().__init__(core, lambda entry: write(encode(entry)))
         write(encode_header(configuration))
-
-    def _tell(self, event: Event, now: float) -> tuple[Decision, ...]:
-        decisions = apply(self._core, event, now)
-        self._write(encode(Entry(now, event, decisions)))
-        return decisions
-
-    def offer(self, request: AdmissionRequest, now: float) -> tuple[Decision, ...]:
-        """A request arrives."""
-        return self._tell(events.Offered(request), now)
-
-    def finish(self, id: str, outcome: Outcome, seconds: float, now: float) -> tuple[Decision, ...]:
-        """Admitted work has ended."""
-        return self._tell(events.Finished(id, outcome, seconds), now)
-
-    def cancel(self, id: str, now: float) -> tuple[Decision, ...]:
-        """The caller has gone."""
-        return self._tell(events.Cancelled(id), now)
-
-    def tick(self, now: float) -> tuple[Decision, ...]:
-        """Time has passed."""
-        return self._tell(events.Ticked(), now)
-
-    def drain(self, now: float) -> tuple[Decision, ...]:
-        """Nobody is to wait any more."""
-        return self._tell(events.Drained(), now)
-
-    def signal(self, backend: str, news: Signal | Pressure, now: float) -> tuple[Decision, ...]:
-        """A backend has told something about itself."""
-        if isinstance(news, Signal):
-            return self._tell(events.Signalled(backend, news), now)
-        return self._tell(events.Pressed(backend, news), now)
-
-    def lease(self, backend: str, seats: int | None, now: float) -> tuple[Decision, ...]:
-        """Seats of a shared backend are divided anew."""
-        return self._tell(events.Leased(backend, seats), now)
-
-    def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:
-        """Why every request of the tenant would be refused now. Written down because it may draw a random pushback."""
-        for decision in self._tell(events.Asked(pool, tenant), now):
-            assert isinstance(decision, Refused)
-            return decision
-        return None
-
-    def next_wakeup(self) -> float | None:
-        """The instant by which the core has something to decide."""
-        return self._core.next_wakeup()
-
-    def state(self, now: float) -> tuple[PoolState, ...]:
-        """Every pool with its tenants."""
-        return self._core.state(now)
-
-    def loads(self) -> tuple[PoolLoad, ...]:
-        """Every pool in three numbers."""
-        return self._core.loads()
-
-    def backends(self) -> tuple[BackendLoad, ...]:
-        """Every backend."""
-        return self._core.backends()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-
 from broker.policy.admission.events import Configuration
 from broker.policy.admission.limit import StaticLimit
 from broker.policy.admission.values import Queued, RefusalReason, Refused, Stage
 from broker.simulation.rivals.base import RivalCore
 from broker.simulation.rivals.line import Line, Waiter
 
+UNLIMITED = 1_000_000
+"""Seats that are never all taken."""
+
 
 def no_control(configuration: Configuration) -> RivalCore:
     """Everybody runs at once."""
-    return RivalCore(configuration, lambda _: StaticLimit(sys.maxsize))
+    return RivalCore(configuration, lambda _: StaticLimit(UNLIMITED))
 
 
 def fifo(configuration: Configuration) -> RivalCore:

@@ -23,6 +23,7 @@ class SampledLimit(StaticLimit, ABC):
         self._most = most
         self._used = 0
         self._begun: dict[str, tuple[int, int]] = {}
+        self._changed: float | None = None
 
     @abstractmethod
     def update(self, seconds: float, in_flight: int, dropped: bool, now: float) -> float:
@@ -40,4 +41,14 @@ class SampledLimit(StaticLimit, ABC):
         if outcome is not Outcome.IGNORED and seconds > 0:
             estimate = self.update(seconds, in_flight, outcome is Outcome.DROPPED, now)
             self.estimate = max(1.0, min(self._most, estimate))
-            self.limit = self.wished = int(self.estimate)
+            if int(self.estimate) != self.limit:
+                self.limit = self.wished = int(self.estimate)
+                self._changed = now
+
+    def tick(self, waiting: bool, now: float) -> None:  # noqa: ARG002 - the interface
+        """The core has taken note of the new limit."""
+        self._changed = None
+
+    def next_tick(self) -> float | None:
+        """At once after a change."""
+        return self._changed

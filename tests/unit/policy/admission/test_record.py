@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
-from typing import get_type_hints
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from broker.domain.pool import BackendLimits, LimitMode, PoolLimits, PoolName, TenantLimits
 from broker.domain.principal import Criticality
 from broker.policy.admission import events
+from broker.policy.admission.backend import BackendSpec
 from broker.policy.admission.events import Configuration, Entry, RecordedBackend
+from broker.policy.admission.limit import StaticLimit
 from broker.policy.admission.record import (
     LogError,
     RecordingCore,
@@ -29,37 +32,30 @@ from broker.policy.admission.values import (
     AdmissionRequest,
     Admitted,
     Decision,
-    Killed,
     Outcome,
     Pressure,
-    Quantiles,
     Queued,
     Refused,
     Signal,
 )
 
-numbers = st.floats(allow_nan=False)
-types = (
-    AdmissionRequest, Quantiles, Pressure, PoolLimits, BackendLimits, TenantLimits, RecordedBackend, Configuration,
-    Admitted, Queued, Refused, Killed, *events.Event.__args__,
-)  # fmt: skip
-for kind in types:  # every field of every value, so that one without a default is never forgotten
-    st.register_type_strategy(kind, lambda kind: st.builds(kind, **_fields(kind)))
+
+def of(hint: Any) -> st.SearchStrategy[Any]:
+    """Any value of a type: every field of every dataclass, so that a new one is never forgotten."""
+    inner = [of(each) for each in get_args(hint) if each is not Ellipsis]
+    if isinstance(hint, type) and is_dataclass(hint):
+        hints = get_type_hints(hint)
+        return st.builds(hint, **{field.name: of(hints[field.name]) for field in fields(hint)})
+    if get_origin(hint) is tuple:
+        return st.lists(inner[0], max_size=3).map(tuple)
+    if get_origin(hint) is Mapping:
+        return st.dictionaries(*inner, max_size=3)
+    if inner:
+        return st.one_of(inner)
+    return st.floats(allow_nan=False) if hint is float else st.from_type(hint)
 
 
-def _fields(kind: type) -> dict[str, st.SearchStrategy[object]]:
-    hints = get_type_hints(kind)
-    return {
-        field.name: numbers if hints[field.name] is float else st.from_type(hints[field.name])
-        for field in fields(kind)
-    }
-
-
-happened = st.one_of([st.from_type(kind) for kind in events.Event.__args__])
-decided = st.one_of([st.from_type(kind) for kind in Decision.__args__])
-
-
-@given(st.builds(Entry, st.floats(0, 1e9), happened, st.lists(decided, max_size=3).map(tuple)))
+@given(st.builds(Entry, st.floats(0, 1e9), of(events.Event), of(tuple[Decision, ...])))
 def test_what_was_written_is_read(entry: Entry) -> None:
     line = encode(entry)
 
@@ -68,7 +64,7 @@ def test_what_was_written_is_read(entry: Entry) -> None:
     assert decode(line) == entry
 
 
-@given(st.from_type(Configuration))
+@given(of(Configuration))
 def test_a_configuration_survives(configuration: Configuration) -> None:
     assert decode_header(encode_header(configuration)) == configuration
 
@@ -108,10 +104,17 @@ CONFIGURATION = Configuration(
 )
 
 
+def fresh() -> Scheduler:
+    """One seat, so that a second request waits and a third finds the queue full."""
+    [backend] = CONFIGURATION.backends
+    spec = BackendSpec(backend.name, backend.pools, backend.limits, StaticLimit(1))
+    return Scheduler(CONFIGURATION.pools, CONFIGURATION.seed, [spec], CONFIGURATION.tenants)
+
+
 def recorded() -> list[str]:
     """A core that is told everything once."""
     lines: list[str] = []
-    core = RecordingCore(Scheduler(CONFIGURATION.pools, CONFIGURATION.seed), CONFIGURATION, lines.append)
+    core = RecordingCore(fresh(), CONFIGURATION, lines.append)
     for name in "abc":
         core.offer(AdmissionRequest(name, "acme", PoolName.DASHBOARD, 10.0), 0.0)
     core.finish("a", Outcome.SUCCESS, 0.5, 0.5)
@@ -139,7 +142,7 @@ def test_everything_that_a_core_is_told_is_written_with_what_it_decided() -> Non
 
 def test_an_event_that_the_core_rejects_is_not_written() -> None:
     lines: list[str] = []
-    core = RecordingCore(Scheduler(CONFIGURATION.pools, CONFIGURATION.seed), CONFIGURATION, lines.append)
+    core = RecordingCore(fresh(), CONFIGURATION, lines.append)
 
     with pytest.raises(KeyError):
         core.finish("unknown", Outcome.SUCCESS, 1.0, 1.0)
@@ -148,7 +151,7 @@ def test_an_event_that_the_core_rejects_is_not_written() -> None:
 
 
 def test_what_is_asked_of_the_core_is_answered_by_it() -> None:
-    inner = Scheduler(CONFIGURATION.pools, CONFIGURATION.seed)
+    inner = fresh()
     core = RecordingCore(inner, CONFIGURATION, lambda line: None)
     core.offer(AdmissionRequest("a", "acme", PoolName.DASHBOARD, 10.0), 0.0)
     core.offer(AdmissionRequest("b", "acme", PoolName.DASHBOARD, 10.0), 0.0)
