@@ -147,10 +147,9 @@ class Source:
 
 
 def tenant_names(population: Population) -> tuple[str, ...]:
-    """The tenants of a population: its own name, or numbered."""
-    if population.tenants == 1:
-        return (population.name,)
-    return tuple(f"{population.name}-{index}" for index in range(population.tenants))
+    """The tenants of a population: one of its name, or several that are numbered."""
+    name = population.tenants_of or population.name
+    return (name,) if population.tenants == 1 else tuple(f"{name}-{i}" for i in range(population.tenants))
 
 
 def offered_rate(population: Population, scenario: Scenario) -> float:

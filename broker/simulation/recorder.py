@@ -24,6 +24,7 @@ class Tally:
     ``latencies`` are those of answers in time, from the arrival of the request; ``waits`` of attempts that were
     admitted, ``refused_after`` of those that were not. Seat-seconds: all that were ``used``, those that were
     ``wasted`` because no answer in time came of them, and those ``orphaned`` after their client had left.
+    ``groups`` count the panels of every load: offered, admitted, answered in time.
     """
 
     requests: int = 0
@@ -39,6 +40,7 @@ class Tally:
     wasted: float = 0.0
     orphaned: float = 0.0
     held: float = 0.0
+    groups: dict[str, list[int]] = field(default_factory=dict)
     refusals: Counter[tuple[RefusalReason, Stage]] = field(default_factory=Counter)
     latencies: array[float] = field(default_factory=lambda: array("d"))
     waits: array[float] = field(default_factory=lambda: array("d"))
@@ -83,11 +85,16 @@ def book(row: list[float], seats: int, work: float, begin: float, end: float) ->
 
 
 class Recorder:
-    """Told by the engine of everything that happens to requests."""
+    """Told by the engine of everything that happens to requests.
+
+    ``arrived`` and ``answered`` count requests by the second of their arrival, and those of them answered in time.
+    """
 
     def __init__(self, scenario: Scenario) -> None:
         self.tallies = [Tally() for _ in scenario.populations]
         self.samples = Samples()
+        seconds = int(scenario.ends) + 1
+        self.arrived, self.answered = [0] * seconds, [0] * seconds
         self._from, self._until = scenario.warmup, scenario.seconds
         self._offered = self._refused = self._admitted = 0
         self._waited = self._good = 0.0
@@ -95,17 +102,23 @@ class Recorder:
     def offered(self, call: Call) -> None:
         """An attempt arrives."""
         self._offered += 1
+        self.arrived[int(call.arrived)] += not call.attempt
         if self._from <= call.arrived < self._until:
             tally = self.tallies[call.source]
             tally.attempts += 1
             tally.requests += not call.attempt
+            if call.group and not call.attempt:
+                tally.groups.setdefault(call.group, [0, 0, 0])[0] += 1
 
     def admitted(self, call: Call, now: float) -> None:
         """An attempt has its seats."""
         self._admitted += 1
         self._waited += now - call.offered
         if self._from <= call.arrived < self._until:
-            self.tallies[call.source].waits.append(now - call.offered)
+            tally = self.tallies[call.source]
+            tally.waits.append(now - call.offered)
+            if call.group:
+                tally.groups[call.group][1] += 1
 
     def refused(self, call: Call, refused: Refused, now: float) -> None:
         """An attempt is refused."""
@@ -139,6 +152,7 @@ class Recorder:
         if good:
             book(call.row, call.seats, call.work, call.started, now)
             self._good += call.work * call.seats
+            self.answered[int(call.arrived)] += 1
         if self._from <= call.arrived < self._until:
             tally = self.tallies[call.source]
             used = (now - call.started) * call.seats
@@ -147,6 +161,8 @@ class Recorder:
                 tally.good += 1
                 tally.good_work += call.work * call.seats
                 tally.latencies.append(now - call.arrived)
+                if call.group:
+                    tally.groups[call.group][2] += 1
             else:
                 tally.wasted += used
                 if call.state == ORPHAN:

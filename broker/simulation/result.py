@@ -19,7 +19,8 @@ class Result:
 
     ``figures`` are named as expectations of scenario files name them, those of one population ``population.figure``.
     ``work`` is useful seat-seconds by tenant and cell of five seconds, ``capacity`` what could be done in each cell,
-    ``pools`` says whose cells a tenant's are. ``log_hash`` is empty unless it was asked for.
+    ``tallies`` are by population. ``arrived`` counts requests by the second of their arrival, ``answered`` those of them
+    that were answered in time. ``log_hash`` is empty unless it was asked for.
     """
 
     scenario: Scenario
@@ -30,6 +31,8 @@ class Result:
     weights: Mapping[str, float]
     capacity: Sequence[float]
     tallies: Mapping[str, Tally]
+    arrived: Sequence[int]
+    answered: Sequence[int]
     log_hash: str = ""
 
     def goodput(self, begin: float, end: float) -> float:
@@ -83,7 +86,11 @@ def result_of(engine: Engine, seed: int, log_hash: str = "") -> Result:
         for population in scenario.populations:
             own = _requests([tallies[population.name]], [population.timeout])
             figures |= {f"{population.name}.{name}": value for name, value in own.items()}
-    return Result(scenario, seed, figures, engine.recorder.samples, work, weights, could, tallies, log_hash)
+    recorder = engine.recorder
+    return Result(
+        scenario, seed, figures, recorder.samples, work, weights, could, tallies, recorder.arrived, recorder.answered,
+        log_hash,
+    )  # fmt: skip
 
 
 def _shared(total: Sequence[float], could: Sequence[float], first: int, last: int) -> dict[str, float]:
@@ -124,6 +131,16 @@ def _limits(samples: Samples, scenario: Scenario, could: float) -> dict[str, flo
     }
 
 
+def _loads(tallies: Sequence[Tally]) -> dict[str, float]:
+    """Whole dashboards: of loads of which anything was admitted, and of all."""
+    loads = [load for tally in tallies for load in tally.groups.values()]
+    begun = [load for load in loads if load[1]]
+    whole = sum(load[0] == load[2] for load in begun)
+    if not loads:
+        return {}
+    return {"whole_of_admitted": whole / max(1, len(begun)), "whole": whole / len(loads)}
+
+
 def _requests(tallies: Sequence[Tally], timeouts: Sequence[float]) -> dict[str, float]:
     requests = max(1, sum(tally.requests for tally in tallies))
     attempts = sum(tally.attempts for tally in tallies)
@@ -155,4 +172,4 @@ def _requests(tallies: Sequence[Tally], timeouts: Sequence[float]) -> dict[str, 
         "wasted_share": sum(tally.wasted for tally in tallies) / used,
         "orphaned_share": sum(tally.orphaned for tally in tallies) / used,
         "held_mean_s": sum(tally.held for tally in tallies) / requests,
-    }
+    } | _loads(tallies)

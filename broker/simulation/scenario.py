@@ -83,7 +83,7 @@ class Population:
     They send ``rate`` requests per second all together, or as many as make ``load`` times the nominal capacity of the
     database, at random instants; with a ``period``, all at once every period. Requests come as loads of ``panels``,
     one load group each when there are several. ``tenants`` of them differ by ``demands`` and ``sizes``, factors of
-    rate and work that are repeated as needed. A client waits ``timeout`` seconds at most (``math.inf``: for ever, and
+    rate and work that are repeated as needed, or are those of the population ``tenants_of``. A client waits ``timeout`` seconds at most (``math.inf``: for ever, and
     without a deadline), or leaves sooner, after ``patience`` seconds on average; reading an answer takes it ``reading``
     seconds on average.
     """
@@ -94,6 +94,7 @@ class Population:
     rate: float = 0.0
     load: float = 0.0
     tenants: int = 1
+    tenants_of: str = ""
     demands: tuple[float, ...] = (1.0,)
     sizes: tuple[float, ...] = (1.0,)
     weights: tuple[float, ...] = (1.0,)

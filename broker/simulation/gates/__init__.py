@@ -1,0 +1,1 @@
+"""What the admission core has to hold in the simulator, each property as a study that gives figures and their goals."""
