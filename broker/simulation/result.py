@@ -19,8 +19,8 @@ class Result:
 
     ``figures`` are named as expectations of scenario files name them, those of one population ``population.figure``.
     ``work`` is useful seat-seconds by tenant and cell of five seconds, ``capacity`` what could be done in each cell,
-    ``tallies`` are by population. ``arrived`` counts requests by the second of their arrival, ``answered`` those of them
-    that were answered in time. ``log_hash`` is empty unless it was asked for.
+    ``tallies`` are by population. ``arrived`` counts requests by the second of their arrival, ``answered`` those of
+    them that were answered in time. ``log_hash`` is empty unless it was asked for.
     """
 
     scenario: Scenario

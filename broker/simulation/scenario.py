@@ -83,9 +83,9 @@ class Population:
     They send ``rate`` requests per second all together, or as many as make ``load`` times the nominal capacity of the
     database, at random instants; with a ``period``, all at once every period. Requests come as loads of ``panels``,
     one load group each when there are several. ``tenants`` of them differ by ``demands`` and ``sizes``, factors of
-    rate and work that are repeated as needed, or are those of the population ``tenants_of``. A client waits ``timeout`` seconds at most (``math.inf``: for ever, and
-    without a deadline), or leaves sooner, after ``patience`` seconds on average; reading an answer takes it ``reading``
-    seconds on average.
+    rate and work that are repeated as needed; with ``tenants_of`` they are the tenants of another population. A client
+    waits ``timeout`` seconds at most (``math.inf``: for ever, and without a deadline), or leaves sooner, after
+    ``patience`` seconds on average; reading an answer takes it ``reading`` seconds on average.
     """
 
     name: str
