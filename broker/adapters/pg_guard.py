@@ -34,7 +34,10 @@ Connect: TypeAlias = Callable[..., Coroutine[Any, Any, Connection]]
 
 
 class Guard:
-    """Stands before the database ``backend``; ``store`` says in errors what it holds. ``clock`` is monotonic."""
+    """Stands before the database ``backend``, which people know as ``title``. ``clock`` is monotonic.
+
+    ``store`` says in errors what it holds.
+    """
 
     def __init__(
         self,
@@ -43,11 +46,13 @@ class Guard:
         random: Callable[[], float],
         telemetry: Telemetry,
         *,
+        title: str = "",
         store: str = "analytical",
         breaker: BreakerSettings | None = None,
         retries: RetrySettings | None = None,
     ) -> None:
         self.backend = backend
+        self._title = title or f"The database {backend!r}"
         self._store, self._clock, self._telemetry = store, clock, telemetry
         self._breaker = CircuitBreaker(breaker or BreakerSettings(), random)
         self._budget = RetryBudget(retries or RetrySettings(), random, clock())
@@ -97,7 +102,7 @@ class Guard:
             else f"In {wait:.1f} s it is tried again"
         )
         text = (
-            f"The database {self.backend!r} cannot answer, for {rejected.since:.1f} s now: {in_words(rejected.cause)}. "
+            f"{self._title} cannot answer, for {rejected.since:.1f} s now: {in_words(rejected.cause)}. "
             f"{when}. Retry after the hint."
         )
         metadata = {
@@ -178,20 +183,20 @@ class Guard:
         for change in self._breaker.news():
             self._telemetry.breaker_change(self.backend, change.after.value, change.reason.value)
             level, text = _line(change)
-            _LOG.log(level, text, self.backend, extra={"reason": change.reason.value})
+            _LOG.log(level, "%s %s", self._title, text, extra={"reason": change.reason.value})
 
     def _level(self) -> Iterable[Reading]:
         yield _LEVELS[self._breaker.state], {n.BACKEND: self.backend}
 
 
 def _line(change: Transition) -> tuple[int, str]:
-    """Level and text of a change in the log, with a place for the backend; an outage is one warning, not many."""
+    """Level and text of a change in the log; an outage is one warning, not many."""
     match change.after:
         case Breaker.CLOSED:
-            return logging.INFO, "the database %r answers again"
+            return logging.INFO, "answers again"
         case Breaker.OPEN:
             first = change.before is Breaker.CLOSED
-            text = f"the database %r is left alone for {change.open_for:.1f} s: {in_words(change.cause)}"
+            text = f"is left alone for {change.open_for:.1f} s: {in_words(change.cause)}"
             return logging.WARNING if first else logging.INFO, text
         case Breaker.HALF_OPEN:
-            return logging.DEBUG, "the database %r is tried again"
+            return logging.DEBUG, "is tried again"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import asyncpg
 
+from broker.adapters.pg_errors import cause_of, in_words
 from broker.domain.errors import BrokerError, ErrorReason
 
 RETRY_AFTER = 1.0
@@ -45,6 +46,7 @@ def job_database() -> Iterator[None]:
 
 
 def _unavailable(error: BaseException) -> BrokerError:
-    text = "The job database cannot be reached. Retry after the hint; running jobs go on."
+    cause = in_words(cause_of(error))
+    text = f"The job database cannot be reached: {cause}. Retry after the hint; running jobs go on."
     metadata = {"store": "jobs", "error": type(error).__name__}
     return BrokerError(ErrorReason.STORE_UNAVAILABLE, text, retry_after=RETRY_AFTER, metadata=metadata)

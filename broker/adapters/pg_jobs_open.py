@@ -14,6 +14,7 @@ from broker.adapters.pg_jobs import PgJobStore
 from broker.adapters.pg_jobs_keeper import PgJobKeeper, PgWorkerLease
 from broker.adapters.pg_jobs_pool import open_job_database
 from broker.adapters.pg_jobs_queue import PgJobQueue
+from broker.telemetry.instruments import Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,18 @@ class PgJobs:
 
 @asynccontextmanager
 async def open_jobs(
-    dsn: str, *, connections: int, clock: Callable[[], float], rng: Random
+    dsn: str,
+    *,
+    connections: int,
+    clock: Callable[[], float],
+    rng: Random,
+    telemetry: Telemetry | None = None,
 ) -> AsyncIterator[PgJobs]:
     """The ports over the database at ``dsn``; it may be unreachable, which every call then says.
 
     ``clock`` is monotonic, in seconds. Hints are sent and heard while the context is open.
     """
-    async with open_job_database(dsn, connections) as database:
+    async with open_job_database(dsn, connections, rng.random, telemetry) as database:
         hints = PgJobHints(database)
         signals = PgJobSignals(dsn, f"broker_job_probe_{uuid.UUID(int=rng.getrandbits(128)).hex}", rng)
         queue = PgJobQueue(database, hints, clock)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
 
+from broker.adapters.pg_errors import answered, away, lost
+from broker.adapters.pg_guard import Guard
 from broker.adapters.pg_jobs_errors import job_database
+from broker.policy.breaker import BreakerSettings, Ticket
+from broker.telemetry.instruments import Telemetry
 
 STATEMENT_SECONDS = 10.0
 """No statement on the job tables takes long; one that does is stuck behind something."""
+
+BREAKER = BreakerSettings(first_open=0.5, longest_open=2.0, successes=1)
+"""Short, because leases of workers are counted in seconds, and every statement is a light one."""
 
 SETTINGS = {"application_name": "querybroker jobs", "timezone": "UTC"}
 
@@ -19,21 +27,39 @@ class JobDatabase:
     """Runs statements; every method raises BrokerError STORE_UNAVAILABLE when the database cannot be reached.
 
     A pool finds out that a connection has died only by using it. A statement that may be repeated (`repeatable`: its
-    second run changes nothing more) is therefore tried on a second connection at once.
+    second run changes nothing more) is therefore tried on a second connection at once, and, when none can be made,
+    again after a pause, within the budget of retries.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], guard: Guard) -> None:
         self._pool = pool
+        self._guard = guard
 
     async def fetch(self, sql: str, *arguments: object, repeatable: bool = False) -> list[asyncpg.Record]:
         """The rows of one statement, which is a transaction of its own."""
-        with job_database():
-            if not repeatable:
-                return await self._pool.fetch(sql, *arguments)
-            try:
-                return await self._pool.fetch(sql, *arguments)
-            except (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError):
-                return await self._pool.fetch(sql, *arguments)
+        attempts, end = 0, asyncio.get_running_loop().time() + STATEMENT_SECONDS
+        while True:
+            pause: float | None = None
+            connected = False
+            ticket = self._guard.enter(again=attempts > 0)
+            with job_database():
+                try:
+                    async with self._pool.acquire() as connection:
+                        connected = True
+                        rows = await connection.fetch(sql, *arguments)
+                except BaseException as error:
+                    attempts += 1
+                    self._ended(ticket, error, stale=attempts == 1)
+                    if repeatable and connected and lost(error) and attempts == 1:
+                        pause = 0.0
+                    elif repeatable and not connected and away(error):
+                        pause = self._guard.again(attempts, end)
+                    if pause is None:
+                        raise
+                else:
+                    self._guard.succeeded(ticket)
+                    return rows
+            await asyncio.sleep(pause)
 
     async def fetch_one(
         self, sql: str, *arguments: object, repeatable: bool = False
@@ -45,23 +71,58 @@ class JobDatabase:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
         """A connection in a READ COMMITTED transaction."""
-        with job_database():
-            async with self._pool.acquire() as connection, connection.transaction():
-                yield connection
+        ticket = self._guard.enter()
+        try:
+            with job_database():
+                async with self._pool.acquire() as connection, connection.transaction():
+                    yield connection
+        except BaseException as error:
+            self._ended(ticket, error.__cause__ or error, stale=True)
+            raise
+        self._guard.succeeded(ticket)
+
+    def _ended(self, ticket: Ticket, error: BaseException, *, stale: bool) -> None:
+        """Tells the breaker of a failure; that no connection could be made it knows, one that had died says nothing."""
+        if answered(error) and not away(error):
+            self._guard.succeeded(ticket)
+        elif lost(error) and not stale:
+            self._guard.failed(ticket, error)
+        else:
+            self._guard.released(ticket)
+
+
+async def _ready(_: object) -> None:
+    """Everything is set by the settings of the session."""
 
 
 @asynccontextmanager
-async def open_job_database(dsn: str, connections: int) -> AsyncIterator[JobDatabase]:
+async def open_job_database(
+    dsn: str, connections: int, random: Callable[[], float], telemetry: Telemetry | None = None
+) -> AsyncIterator[JobDatabase]:
     """A pool of at most ``connections``. It is made at once; connections are made when they are needed.
 
     READ COMMITTED is asked for by name, because the guards rely on a row being read again after a wait for its lock.
     """
-    async with asyncpg.create_pool(
-        dsn,
-        min_size=0,
-        max_size=connections,
-        timeout=5.0,
-        command_timeout=STATEMENT_SECONDS,
-        server_settings={**SETTINGS, "default_transaction_isolation": "read committed"},
-    ) as pool:
-        yield JobDatabase(pool)
+    clock = asyncio.get_running_loop().time
+    guard = Guard(
+        "jobs",
+        clock,
+        random,
+        telemetry or Telemetry.off(),
+        title="The job database",
+        store="jobs",
+        breaker=BREAKER,
+    )
+    try:
+        async with asyncpg.create_pool(
+            dsn,
+            min_size=0,
+            max_size=connections,
+            timeout=5.0,
+            command_timeout=STATEMENT_SECONDS,
+            connect=guard.connecting(_ready),
+            server_settings={**SETTINGS, "default_transaction_isolation": "read committed"},
+        ) as pool:
+            yield JobDatabase(pool, guard)
+    finally:
+        guard.close()

@@ -65,7 +65,11 @@ class Jobs:
 async def jobs(settings: JobSettings, process: Process) -> AsyncIterator[Jobs]:
     """The jobs; their database may be unreachable, which every call then says."""
     opened = open_jobs(
-        settings.dsn, connections=CONNECTIONS, clock=process.clock.monotonic, rng=process.random
+        settings.dsn,
+        connections=CONNECTIONS,
+        clock=process.clock.monotonic,
+        rng=process.random,
+        telemetry=process.telemetry,
     )
     async with opened as ports:
         hub = JobHub(ports.store, ports.signals)

@@ -85,7 +85,13 @@ async def _work(worker: Worker, stop: Stop) -> None:
 
 @asynccontextmanager
 async def _queue(settings: Settings, own: Process) -> AsyncIterator[PgJobs]:
-    opened = open_jobs(settings.jobs.dsn, connections=CONNECTIONS, clock=own.clock.monotonic, rng=own.random)
+    opened = open_jobs(
+        settings.jobs.dsn,
+        connections=CONNECTIONS,
+        clock=own.clock.monotonic,
+        rng=own.random,
+        telemetry=own.telemetry,
+    )
     async with opened as ports:
         yield ports
 

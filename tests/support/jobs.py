@@ -14,10 +14,12 @@ import asyncpg
 
 from broker.adapters.migrate import migrate
 from broker.adapters.pg_jobs_open import PgJobs, open_jobs
+from broker.domain.errors import BrokerError
 from broker.domain.job import Job, JobState
 from broker.domain.principal import Principal
 from broker.jobs.hub import JobHub
 from broker.ports.jobs import Submission, WorkerIdentity
+from tests.support.eventually import eventually
 from tests.support.pg import Connection
 
 PRINCIPAL = Principal("ada", "acme", frozenset({"dataset:flights"}), attributes={"region": "EU"})
@@ -88,6 +90,18 @@ class Jobs:
                 if reached(job):
                     return job
         raise AssertionError(f"it ended otherwise: {job}")
+
+    async def reachable(self) -> None:
+        """Returns once the database was found to be back, after a time in which it was away."""
+
+        async def answers() -> bool:
+            try:
+                await self.ports.store.versions([])
+            except BrokerError:
+                return False
+            return True
+
+        await eventually(answers, "the job database is found to be back")
 
     async def reaches(self, job_id: str, state: JobState) -> Job:
         """The job once it is in the state."""

@@ -169,6 +169,7 @@ async def test_a_worker_outlives_a_crash_of_postgresql_and_keeps_its_attempt(
         await asyncio.to_thread(own_postgres.kill9)
         waiting.go.set()  # the attempt ends while nobody can be told
         await asyncio.to_thread(own_postgres.start)
+        await jobs.reachable()
         job = await jobs.reaches(submitted.id, JobState.SUCCEEDED)
         assert running.worker_id == identity
         again = await jobs.ports.store.submit(submission())
@@ -190,6 +191,7 @@ async def test_when_postgresql_is_away_for_longer_than_the_lease_attempts_stop_a
         await asyncio.to_thread(own_postgres.stop)
         assert await waiting.stopped.get() == submitted.id
         await asyncio.to_thread(own_postgres.start)
+        await jobs.reachable()
         await jobs.until(submitted.id, lambda job: job.crash_count == 1)
         await jobs.make_due(submitted.id)
         waiting.go.set()
