@@ -9,7 +9,9 @@ from broker.telemetry.options import LogFormat, TelemetryOptions
 from broker.transport.options import DEFAULT_LIMITS, ServerOptions, TimeLimits, Tls
 
 
-def telemetry_options(settings: TelemetrySettings, instance_id: str, version: str) -> TelemetryOptions:
+def telemetry_options(
+    settings: TelemetrySettings, instance_id: str, version: str, index: int | None = None
+) -> TelemetryOptions:
     """Where this process reports to."""
     return TelemetryOptions(
         service_name=settings.service_name,
@@ -21,11 +23,12 @@ def telemetry_options(settings: TelemetrySettings, instance_id: str, version: st
         prometheus_port=settings.prometheus_port,
         log_level=settings.log_level.upper(),
         log_format=LogFormat(settings.log_format),
+        process=index,
     )
 
 
-def server_options(settings: ServerSettings) -> ServerOptions:
-    """How the server listens; certificates are read here."""
+def server_options(settings: ServerSettings, *, shared: bool = False) -> ServerOptions:
+    """How the server listens, on a port that it may share; certificates are read here."""
     limits = {
         method: TimeLimits(settings.deadlines.of(method).default, settings.deadlines.of(method).cap)
         for method in DEFAULT_LIMITS
@@ -36,6 +39,7 @@ def server_options(settings: ServerSettings) -> ServerOptions:
         address=f"{host}:{settings.port}",
         tls=_tls(settings),
         reflection=settings.reflection,
+        reuse_port=shared,
         max_receive_bytes=settings.max_receive_bytes,
         max_send_bytes=settings.max_send_bytes,
         limits=limits,

@@ -40,12 +40,13 @@ def version() -> str:
 
 
 @asynccontextmanager
-async def process(role: str, settings: TelemetrySettings) -> AsyncIterator[Process]:
-    """Sets telemetry up, first of all, and takes it down, last of all."""
+async def process(role: str, settings: TelemetrySettings, index: int | None = None) -> AsyncIterator[Process]:
+    """Sets telemetry up, first of all, and takes it down, last of all. ``index`` is its place among equal ones."""
     clock, chance = SystemClock(), random.SystemRandom()
-    name = f"{role}-{socket.gethostname()}-{chance.getrandbits(32):08x}"
+    place = role if index is None else f"{role}-{index}"
+    name = f"{place}-{socket.gethostname()}-{chance.getrandbits(32):08x}"
     identity = Identity(name, version(), clock.now())
-    session = setup.start(telemetry_options(settings, name, identity.version))
+    session = setup.start(telemetry_options(settings, name, identity.version, index))
     lag = LagMonitor(clock, session.telemetry)
     forget = observe_memory(session.telemetry)
     lag.start()

@@ -13,10 +13,11 @@ from broker.aggregation.executor import WorkerPools
 from broker.app.backends import Backends, backends_of
 from broker.app.database import Database, database
 from broker.app.jobs import Jobs, jobs
+from broker.app.member import ALONE, Member
 from broker.app.options import authenticator, server_options
 from broker.app.process import Process, process
 from broker.app.query import build_admission, build_query_service
-from broker.app.stopping import until
+from broker.app.stopping import Order, until
 from broker.app.workers import workers
 from broker.config.settings import Settings
 from broker.domain.model import Model
@@ -60,6 +61,7 @@ class Admin:
 
     reader: StateReader
     program: Program
+    member: Member
     grace: float | None = None
 
     async def state(self) -> BrokerState:
@@ -70,6 +72,7 @@ class Admin:
         """Begins to drain."""
         self.grace = grace
         self.program.stop()
+        self.member.drained(grace)
 
 
 async def run_server(
@@ -78,6 +81,7 @@ async def run_server(
     *,
     ready: Callable[[ServerInfo], None] | None = None,
     stop: asyncio.Event | None = None,
+    member: Member = ALONE,
 ) -> None:
     """Serves until a signal, AdminService.Drain or ``stop``; ``ready`` is called once the server answers.
 
@@ -86,13 +90,16 @@ async def run_server(
         OSError: An address cannot be listened on.
     """
     program = Program()
+    settings = replace(settings, pools=member.portion(settings.pools))
 
     async def setup(running: Program) -> None:
-        own = await running.enter("process", process("broker", settings.telemetry))
+        own = await running.enter("process", process("broker", settings.telemetry, member.index))
         data = await running.enter("database", database(settings, POOLS, own.value), [own])
         crew = await running.enter("workers", workers(settings, CALCULATING, own.value), [own])
         queue = await running.enter("jobs", jobs(settings.jobs, own.value), [own])
-        server = Broker(settings, model, own.value, data.value, crew.value, queue.value, running, ready)
+        server = Broker(
+            settings, model, own.value, data.value, crew.value, queue.value, running, ready, member, stop
+        )
         running.start("server", server.run, [data, crew, queue])
         if stop is not None:
             running.start("stop", partial(until, stop, running))
@@ -113,18 +120,20 @@ class Broker:
     jobs: Jobs
     program: Program
     ready: Callable[[ServerInfo], None] | None
+    member: Member
+    order: asyncio.Event | None
 
     async def run(self, stop: Stop) -> None:
         """Serves until told to stop, then drains."""
         own = self.process
         limits = {name: self.settings.pools[name] for name in POOLS}
         admission = build_admission(limits, own.clock, own.telemetry, own.random)
-        options = server_options(self.settings.server)
+        options = server_options(self.settings.server, shared=self.member.index is not None)
         every = backends_of(limits, self.settings.database.replicas)
         backends = Backends(
             self.database.store, self.database.pools.guard, own.clock, options.check_timeout, every
         )
-        admin = Admin(self._reader(admission, backends), self.program)
+        admin = Admin(self._reader(admission, backends), self.program, self.member)
         server = self._server(admission, admin, backends, options)
         try:
             port = await server.start()
@@ -135,7 +144,8 @@ class Broker:
                 self.ready(ServerInfo(address, own.metrics_address))
             await stop.wait()
         finally:
-            await server.drain(admin.grace)
+            ordered = self.order.grace if isinstance(self.order, Order) else None
+            await server.drain(ordered if admin.grace is None else admin.grace)
             admission.drain()
             admission.close()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Coroutine, Mapping
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,11 @@ from broker.cli.configuration import configuration_options, load_configuration, 
 
 if TYPE_CHECKING:
     from broker.app.serve import ServerInfo
+    from broker.app.stopping import Order
     from broker.config.loader import Configuration
+    from broker.runtime.child import Said
+
+MOST_PROCESSES = 64
 
 
 def _supervised(command: Callable[..., object]) -> Callable[..., object]:
@@ -37,25 +43,93 @@ def _supervised(command: Callable[..., object]) -> Callable[..., object]:
 @click.command()
 @configuration_options
 @_supervised
+@click.option(
+    "--processes",
+    type=click.IntRange(1, MOST_PROCESSES),
+    default=1,
+    show_default=True,
+    help="Serve with so many processes on one port; they share the seats of the databases.",
+)
+@click.option("--index", type=int, hidden=True, help="Which of the processes this one is.")
 def serve(
-    file: Path, settings: tuple[str, ...], migrate_first: bool, ready_fd: int | None, owner_fd: int | None
+    file: Path,
+    settings: tuple[str, ...],
+    migrate_first: bool,
+    ready_fd: int | None,
+    owner_fd: int | None,
+    processes: int,
+    index: int | None,
 ) -> int:
     """Run the broker until SIGTERM or Ctrl-C, then drain it.
 
     A second signal ends what still runs at once. Logs go to standard error.
     """
-    loaded = _load(file, settings, migrate_first)
+    if processes > 1 and index is None:
+        loaded = _load(file, settings, migrate_first)
+        return _parent(loaded, file, settings, processes, ready_fd, owner_fd)
+    loaded = _load(file, settings, migrate_first, quiet=index is not None)
+    from broker.app.member import Member
     from broker.app.serve import run_server
 
+    announce = _Announcer(ready_fd)
+
     def ready(info: ServerInfo) -> None:
-        _announce(ready_fd, {"address": info.address, "metrics": info.metrics_address})
+        told = {"address": info.address, "metrics": info.metrics_address}
+        if index is not None:
+            announce({**told, "process": index, "pid": os.getpid()}, last=False)
+            return
+        announce(told)
         metrics = f", metrics at http://{info.metrics_address}/metrics" if info.metrics_address else ""
         click.echo(f"broker: serving at {info.address}{metrics}. Ctrl-C stops it.", err=True)
 
+    def drained(grace: float | None) -> None:
+        if index is not None:
+            announce({"draining": grace})
+
     async def program() -> None:
-        await run_server(loaded.settings, loaded.model, ready=ready, stop=_owner_gone(owner_fd))
+        member = Member(index, processes, drained)
+        await run_server(
+            loaded.settings, loaded.model, ready=ready, stop=_owner_gone(owner_fd), member=member
+        )
 
     return _run(program())
+
+
+def _parent(
+    loaded: Configuration,
+    file: Path,
+    settings: tuple[str, ...],
+    processes: int,
+    ready_fd: int | None,
+    owner_fd: int | None,
+) -> int:
+    from broker.app.processes import run_processes
+
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    command = [
+        sys.executable,
+        "-m",
+        "broker",
+        "serve",
+        "-c",
+        str(file),
+        *chosen,
+        "--processes",
+        str(processes),
+    ]
+
+    def ready(address: str, infos: Sequence[Said]) -> None:
+        metrics = [str(info["metrics"]) for info in infos if info["metrics"]]
+        told = {
+            "address": address,
+            "metrics": ",".join(metrics),
+            "processes": [info["pid"] for info in infos],
+        }
+        _Announcer(ready_fd)(told)
+        shown = f", metrics at {' '.join(f'http://{at}/metrics' for at in metrics)}" if metrics else ""
+        click.echo(f"broker: {processes} processes serve at {address}{shown}. Ctrl-C stops them.", err=True)
+
+    return run_processes(loaded.settings, processes, command, ready=ready, stop=lambda: _owner_gone(owner_fd))
 
 
 @click.command()
@@ -72,7 +146,7 @@ def worker(
     from broker.app.work import run_worker
 
     def ready(*_: object) -> None:
-        _announce(ready_fd, {})
+        _Announcer(ready_fd)({})
         click.echo("broker: worker ready. Ctrl-C stops it.", err=True)
 
     async def program() -> None:
@@ -81,9 +155,12 @@ def worker(
     return _run(program())
 
 
-def _load(file: Path, settings: tuple[str, ...], migrate_first: bool) -> Configuration:
+def _load(
+    file: Path, settings: tuple[str, ...], migrate_first: bool, *, quiet: bool = False
+) -> Configuration:
     loaded = load_configuration(file, settings)
-    show_findings(loaded.findings)
+    if not quiet:
+        show_findings(loaded.findings)
     if migrate_first:
         from broker.cli.migrate import apply_all
 
@@ -97,20 +174,40 @@ def _run(program: Coroutine[object, object, None]) -> int:
     return run(program)
 
 
-def _announce(ready_fd: int | None, info: Mapping[str, str]) -> None:
-    if ready_fd is not None:
-        with os.fdopen(ready_fd, "w", encoding="utf-8") as pipe:
-            pipe.write(json.dumps(info) + "\n")
+class _Announcer:
+    """Tells a supervisor, if there is one, in lines of JSON; it may have stopped listening."""
+
+    def __init__(self, ready_fd: int | None) -> None:
+        self._pipe = None if ready_fd is None else os.fdopen(ready_fd, "w", encoding="utf-8")
+
+    def __call__(self, info: Mapping[str, object], *, last: bool = True) -> None:
+        """One line; nothing is told after the last one."""
+        if self._pipe is None:
+            return
+        with suppress(BrokenPipeError):
+            self._pipe.write(json.dumps(info) + "\n")
+            self._pipe.flush()
+        if last:
+            pipe, self._pipe = self._pipe, None
+            with suppress(BrokenPipeError):
+                pipe.close()
 
 
-def _owner_gone(owner_fd: int | None) -> asyncio.Event:
-    """An event that is set when the other end of the pipe is closed, as the kernel does when its process ends."""
-    gone = asyncio.Event()
+def _owner_gone(owner_fd: int | None) -> Order:
+    """Set when the other end of the pipe is closed, as the kernel does when its process ends.
+
+    A line that is written to it orders the same, and says how many seconds running calls have.
+    """
+    from broker.app.stopping import Order
+
+    gone = Order()
     if owner_fd is not None:
         loop = asyncio.get_running_loop()
 
         def hang_up() -> None:
             loop.remove_reader(owner_fd)
+            if line := os.read(owner_fd, 64):
+                gone.grace = float(line)
             gone.set()
 
         loop.add_reader(owner_fd, hang_up)

@@ -65,13 +65,18 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, words, and the fields behind them."""
+    """Time, level, words, and the fields behind them; which of equal processes it is, where there are several."""
+
+    def __init__(self, constant: Mapping[str, str]) -> None:
+        super().__init__()
+        self._process = {name: value for name, value in constant.items() if name == "process"}
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line, followed by its stack when it has one."""
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         context = context_fields()
-        fields = {**_extra(record), **{k: v for k, v in context.items() if k == "request_id"}}
+        request = {k: v for k, v in context.items() if k == "request_id"}
+        fields = {**_extra(record), **request, **self._process}
         words = [f"{time} {record.levelname.lower():7} {record.getMessage()}"]
         words += [f"{name}={value}" for name, value in fields.items()]
         line = "  ".join(words)
@@ -84,7 +89,7 @@ def configure(stream: TextIO, format: LogFormat, level: str, constant: Mapping[s
     """Sends every log record of the process to the stream; gives the handler, to be removed with :func:`release`."""
     human = format is LogFormat.TEXT or (format is LogFormat.AUTO and stream.isatty())
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(TextFormatter() if human else JsonFormatter(constant))
+    handler.setFormatter(TextFormatter(constant) if human else JsonFormatter(constant))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level)

@@ -21,6 +21,7 @@ class TelemetryOptions:
     ``otlp_endpoint`` is the gRPC address of a collector (``http://host:4317``; ``https`` for TLS), empty for none, and
     ``otlp_headers`` go with every export. ``sampling_ratio`` is the part of new traces that is kept; a caller's
     decision is followed. ``prometheus_port`` 0 serves no metrics. Intervals and timeouts are in seconds.
+    ``process`` tells equal processes of one program apart, counted from 0; None where there is one.
     """
 
     service_name: str = "querybroker"
@@ -36,3 +37,4 @@ class TelemetryOptions:
     prometheus_port: int = 0
     log_format: LogFormat = LogFormat.AUTO
     log_level: str = "INFO"
+    process: int | None = None

@@ -95,6 +95,8 @@ def start(options: TelemetryOptions, stream: TextIO = sys.stderr) -> TelemetrySe
         tracers.add_span_processor(_span_export(options))
     meters = MeterProvider(readers, resource, shutdown_on_exit=False)
     constant = {"service": options.service_name, "instance": options.instance_id}
+    if options.process is not None:
+        constant["process"] = str(options.process)
     handler = logs.configure(stream, options.log_format, options.log_level, constant)
     closers = (tracers.shutdown, meters.shutdown, lambda: logs.release(handler))
     session = TelemetrySession(Telemetry(tracers, meters), closers)

@@ -73,22 +73,23 @@ def running_broker(
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, pass_fds=[writer])
         os.close(writer)
         try:
-            info = _wait(ready, process, log)
+            info = json.loads(wait_ready(ready, process, log))
             yield RunningBroker(info["address"], info["metrics_address"], process, log)
         finally:
-            _end(process)
+            end(process)
 
 
-def _wait(ready: IO[str], process: subprocess.Popen[bytes], log: Path) -> dict[str, str]:
+def wait_ready(ready: IO[str], process: subprocess.Popen[bytes], log: Path) -> str:
+    """The line that a broker writes when it serves."""
     line = ready.readline()  # ends without a line when the process dies
     if not line:
         process.wait(timeout=START_SECONDS)
         raise RuntimeError(f"the broker did not start:\n{log.read_text()[-4000:]}")
-    info: dict[str, str] = json.loads(line)
-    return info
+    return line
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process in order, and by force what it leaves behind."""
     try:
         family = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:

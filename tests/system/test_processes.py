@@ -1,0 +1,177 @@
+"""``broker serve --processes 2``: two brokers on one port, seen from their clients and from their operator."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import grpc.aio
+import psutil
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from broker.adapters.migrate import migrate
+from broker.demo.embedded import EmbeddedPostgres
+from querybroker.v1 import admin_service_pb2
+from querybroker.v1.admin_service_pb2_grpc import AdminServiceStub
+from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
+from tests.support.eventually import eventually
+from tests.support.fleet_server import RunningFleet, running_fleet
+from tests.support.pg import Databases, run_sync
+from tests.support.processes import ended
+from tests.system.conftest import CHANNEL, MODEL, SCHEMA, SLOW, dashboard, query
+
+SEATS = 4
+COUNT = query(measures=["events"])
+
+
+@dataclass(frozen=True)
+class Place:
+    """The processes and their database."""
+
+    fleet: RunningFleet
+    postgres: EmbeddedPostgres
+    dsn: str
+
+    @asynccontextmanager
+    async def channels(self, count: int = 2) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
+        """A connection to each of ``count`` different processes, by instance id: the kernel chooses, so try again."""
+        found: dict[str, grpc.aio.Channel] = {}
+        spare: list[grpc.aio.Channel] = []
+        try:
+
+            async def reached() -> bool:
+                channel = grpc.aio.insecure_channel(self.fleet.address, options=CHANNEL)
+                spare.append(channel)
+                found.setdefault((await state_of(channel)).instance_id, channel)
+                return len(found) == count
+
+            await eventually(reached, f"{count} processes answer")
+            yield found
+        finally:
+            await asyncio.gather(*(channel.close() for channel in spare))
+
+
+async def state_of(channel: grpc.aio.Channel) -> admin_service_pb2.BrokerState:
+    stub = AdminServiceStub(channel)
+    return (await stub.GetState(admin_service_pb2.GetStateRequest(), timeout=10)).state
+
+
+async def answers(channel: grpc.aio.Channel) -> int:
+    response = await QueryServiceStub(channel).Dashboard(dashboard(COUNT), timeout=30)
+    return int(response.panels[0].table.columns.columns[0].int64_values.values[0])
+
+
+@pytest.fixture
+def place(own_postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Place]:
+    """Two processes over a database that the test may break."""
+    dsn = own_postgres.dsn("postgres")
+    run_sync(_prepare(dsn))
+    config = tmp_path / "broker.yaml"
+    config.write_text(MODEL)
+    overrides = {
+        "pools.dashboard.workers": 2,
+        "pools.exploration.workers": 2,
+        "database.limit.seats": SEATS,
+        "telemetry.log_format": "json",
+    }
+    with running_fleet(dsn, tmp_path, config, 2, overrides) as fleet:
+        yield Place(fleet, own_postgres, dsn)
+
+
+async def _prepare(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(SCHEMA)
+    finally:
+        await connection.close()
+    for component in ("jobs", "fleet"):
+        await migrate(dsn, component)
+
+
+async def test_both_serve_on_one_port_and_end_together(place: Place) -> None:
+    async with place.channels() as channels:
+        assert [await answers(channel) for channel in channels.values()] == [200_000, 200_000]
+        names = sorted(channels)
+    assert [name.rpartition("-")[0].split("-")[:2] for name in names] == [["broker", "0"], ["broker", "1"]]
+    assert {child.pid for child in place.fleet.children()} == set(place.fleet.pids)
+    assert await asyncio.to_thread(place.fleet.stop) == 0
+    assert not any(psutil.pid_exists(pid) for pid in place.fleet.pids)
+    log = place.fleet.log.read_text()
+    assert '"process": "0"' in log
+    assert '"process": "1"' in log
+
+
+async def test_a_process_that_is_killed_loses_its_own_calls_only_and_is_started_again(place: Place) -> None:
+    async with place.channels() as channels:
+        (first, kept), (_, lost) = sorted(channels.items())
+        victim = place.fleet.pids[1]
+        calls = [QueryServiceStub(channel).Dashboard(dashboard(SLOW), timeout=60) for channel in (kept, lost)]
+
+        async def both_run() -> bool:
+            return all([(await state_of(c)).pools[0].seats_used == 1 for c in (kept, lost)])
+
+        await eventually(both_run, "both calls run")
+        psutil.Process(victim).kill()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await calls[1]
+        assert await answers(kept) == 200_000
+        assert (await calls[0]).panels[0].HasField("table")
+    async with place.channels() as channels:
+        assert first in channels
+        assert len(channels) == 2
+        assert [await answers(channel) for channel in channels.values()] == [200_000, 200_000]
+    assert victim not in {child.pid for child in place.fleet.children()}
+    assert "was ended by SIGKILL" in place.fleet.log.read_text()
+
+
+async def test_one_that_is_asked_to_drain_takes_the_others_along(place: Place) -> None:
+    async with place.channels() as channels:
+        one, other = channels.values()
+        running = asyncio.ensure_future(collect(other))
+
+        async def admitted() -> bool:
+            return (await state_of(other)).pools[0].seats_used == 1
+
+        await eventually(admitted, "a call runs at the other")
+        request = admin_service_pb2.DrainRequest(grace=Duration(nanos=500_000_000))
+        assert (await AdminServiceStub(one).Drain(request)).state.draining
+        # It would run for ten seconds; the grace that the operator gave reaches the other process too.
+        assert await running == "UNAVAILABLE"
+    assert await asyncio.to_thread(place.fleet.process.wait, 60) == 0
+
+
+async def collect(channel: grpc.aio.Channel) -> str:
+    """How a slow call ends."""
+    try:
+        await QueryServiceStub(channel).Dashboard(dashboard(SLOW), timeout=60)
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return "OK"
+
+
+async def test_without_the_parent_the_children_drain(place: Place) -> None:
+    place.fleet.process.kill()
+    await asyncio.gather(*(ended(pid) for pid in place.fleet.pids))
+
+
+async def test_an_interrupt_in_the_terminal_ends_all(place: Place) -> None:
+    assert await asyncio.to_thread(place.fleet.stop, signal.SIGINT) == 0
+    assert not any(psutil.pid_exists(pid) for pid in place.fleet.pids)
+
+
+def test_what_cannot_start_ends_with_its_reason(databases: Databases, tmp_path: Path) -> None:
+    dsn = run_sync(databases.create())
+    config = tmp_path / "broker.yaml"
+    config.write_text(MODEL)
+    wrong = f"{dsn}_that_is_not_there"
+    with (
+        pytest.raises(RuntimeError, match="does not let the broker in"),
+        running_fleet(wrong, tmp_path, config, 2),
+    ):
+        pass
