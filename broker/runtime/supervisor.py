@@ -77,8 +77,6 @@ class Supervisor:
         try:
             codes = await asyncio.gather(*keeping)
         except BaseException:
-            for child in self._children.values():
-                child.signal(signal.SIGKILL)
             for task in keeping:
                 task.cancel()
             await asyncio.gather(*keeping, return_exceptions=True)
@@ -134,6 +132,8 @@ class Supervisor:
         finally:
             listening.cancel()
             del self._children[index]
+            if not child.ended.done():  # the parent fails: nothing is left behind
+                child.signal(signal.SIGKILL)
 
     async def _listen(self, index: int, child: Supervised) -> bool:
         info = await child.says()
