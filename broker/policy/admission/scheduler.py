@@ -1,23 +1,32 @@
-"""The simple admission core: a cap on requests in flight per pool, fair queues, and a wait bounded by the deadline.
+"""The admission core: a pure state machine over backends, pools and tenants.
 
-A request is decided at arrival wherever possible. With a free seat it is admitted unless even a fast run would miss the
-deadline. Otherwise it may wait for a fraction of the slack that its deadline leaves, as in the API server of Kubernetes
-(a quarter of the timeout): requests that may wait up to the edge of their deadline miss it by the slightest error of
-the estimate. If the queue promises a longer wait, the request is refused at once with a hint when to come back. Bounds
-on the queue are a backstop for memory.
+A request is decided at arrival wherever possible. With room for it, it is admitted unless even a fast run would miss
+its deadline. Otherwise it may wait for a *fraction* of the slack that its deadline leaves: requests that may wait up to
+the edge of their deadline miss it by the slightest error of an estimate, and a queue of such requests does work for
+nobody. If the queue promises a longer wait, the request is refused at once with a hint when to come back. Bounds on the
+queue are a backstop for memory. What is decided about whom:
+
+    offer    draining, infeasible, over quota, like its load group  →  room: admit  →  wait within budget: queue
+    others   whoever has room now starts, in the order of :mod:`broker.policy.admission.dispatch`
+
+Time is an argument, the seed decides the jitter of hints only, and the same events give the same decisions: the
+simulator runs this very code. A decision takes some microseconds, with thousands of tenants waiting.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Mapping
-from random import Random
+from collections.abc import Mapping, Sequence
 
-from broker.domain.pool import PoolLimits, PoolName
+from broker.domain.pool import PoolLimits, PoolName, TenantLimits
 from broker.domain.state import PoolState
-from broker.policy.admission.fair_ring import Waiter
-from broker.policy.admission.pool_queue import PoolQueue
+from broker.policy.admission import reading
+from broker.policy.admission.backend import Backend, BackendSpec, Fit, alone
+from broker.policy.admission.book import Book
+from broker.policy.admission.entry import Entry
+from broker.policy.admission.groups import Group
+from broker.policy.admission.pool import Pool
+from broker.policy.admission.tenants import Tenants
 from broker.policy.admission.values import (
     AdmissionRequest,
     Admitted,
@@ -27,26 +36,46 @@ from broker.policy.admission.values import (
     PoolLoad,
     Pressure,
     Queued,
-    RefusalReason,
     Refused,
     Signal,
     Stage,
+    Tuning,
 )
+from broker.policy.admission.verdicts import Verdicts
 
-MIN_PUSHBACK, MAX_PUSHBACK = 0.1, 30.0
+LATER_ATTEMPTS = 3
+"""Attempts that are told apart in the order within a criticality."""
+GRACE = 2.0
+"""How many times its budget a request may wait after all: estimates are wrong by that much, and who has waited so long
+is nearer to an answer than whoever would come instead."""
+NO_LIMITS = TenantLimits()
+TUNING = Tuning()
 
 
 class Scheduler:
-    """An :class:`AdmissionCore` over separate pools. ``seed`` decides the jitter of pushbacks and nothing else."""
+    """An :class:`AdmissionCore`. Pools that no backend names have ``in_flight`` seats of their own."""
 
-    def __init__(self, limits: Mapping[PoolName, PoolLimits], seed: int) -> None:
-        self._pools = {name: PoolQueue(name, pool_limits) for name, pool_limits in limits.items()}
-        self._waiting: dict[str, Waiter] = {}
-        self._exempt: dict[str, PoolName] = {}
-        self._running: dict[str, PoolQueue] = {}
-        self._timeouts: list[tuple[float, int, Waiter]] = []
+    def __init__(
+        self,
+        limits: Mapping[PoolName, PoolLimits],
+        seed: int,
+        backends: Sequence[BackendSpec] = (),
+        tenants: Mapping[str, TenantLimits] | None = None,
+        default_tenant: TenantLimits = NO_LIMITS,
+        tuning: Tuning = TUNING,
+    ) -> None:
+        self._pools = {name: Pool(name, pool_limits, tuning) for name, pool_limits in limits.items()}
+        self._backends = {spec.name: Backend(spec, self._pools, tuning) for spec in backends}
+        serving = {pool.name: backend for backend in self._backends.values() for pool in backend.pools}
+        self._backend_of = {
+            name: serving[name] if name in serving else alone(pool, tuning)
+            for name, pool in self._pools.items()
+        }
+        self._tenants = Tenants(tenants or {}, default_tenant)
+        self._verdicts = Verdicts(seed, tuning)
+        self._book = Book(self._pools, self._backend_of, self._tenants, self._verdicts, tuning)
+        self._exempt: set[str] = set()
         self._arrivals = 0
-        self._random = Random(seed)  # noqa: S311 - jitter, not a secret
         self._draining = False
 
     @property
@@ -55,203 +84,180 @@ class Scheduler:
         return self._draining
 
     def offer(self, request: AdmissionRequest, now: float) -> tuple[Decision, ...]:
-        """A request arrives; the first decision is about it, a second about the waiter that made room for it."""
-        if request.id in self._waiting or request.id in self._running or request.id in self._exempt:
+        """A request arrives; the first decision is about it, others about waiters that it moved."""
+        if request.id in self._book.entries or request.id in self._exempt:
             raise ValueError(f"request {request.id!r} is already waiting or running")
         pool = self._pools[request.pool]
+        backend = self._backend_of[request.pool]
         if request.exempt:
-            self._exempt[request.id] = request.pool
+            self._exempt.add(request.id)
             pool.admitted_count += 1
-            return (Admitted(request.id, request.pool, 0.0, 0.0, pool.limits.in_flight),)
-        if self._draining:
-            return (
-                self._refuse(request, RefusalReason.DRAINING, Stage.ARRIVAL, "draining", 0.0, pushback=0.0),
-            )
-        if now >= request.deadline_at or request.predicted.p10 > request.deadline_at - now:
-            return (self._infeasible(request, Stage.ARRIVAL, now),)
-        if pool.free and not pool.ring:
-            return (self._admit(pool, Waiter(request, now, now), now),)
-        return self._enqueue(pool, request, now)
+            return (Admitted(request.id, request.pool, 0.0, 0.0, backend.limit),)
+        refused = self._refused_unseen(request, now)
+        if refused is not None:
+            pool.refused_count += 1
+            return (refused,)
+        group, decided = self._book.groups.join(request, now) if request.load_group else (None, False)
+        entry = self._entry(request, pool, backend, now)
+        if group is not None and group.refused is not None:
+            pool.refused_count += 1
+            return (self._verdicts.alike(group.refused, entry),)
+        if backend.blocked is None and backend.fit(pool, entry) is Fit.YES:
+            self._book.entries[request.id] = entry
+            self._tenants.enter(request.tenant, now)
+            if not pool.queue.length:
+                backend.activate(pool)
+            pool.queue.charge(entry.flow, entry.cost)
+            return (self._book.start(entry, pool, backend, now),)
+        return self._enqueue(entry, pool, backend, group, decided, now)
 
-    def _enqueue(self, pool: PoolQueue, request: AdmissionRequest, now: float) -> tuple[Decision, ...]:
+    def _refused_unseen(self, request: AdmissionRequest, now: float) -> Refused | None:
+        if self._draining:
+            return self._verdicts.draining(request.id, request.pool, Stage.ARRIVAL)
+        left = request.deadline_at - now
+        if left <= 0.0 or request.predicted.p10 > left:
+            return self._verdicts.infeasible(request, Stage.ARRIVAL, now)
+        excess = self._tenants.excess(request.tenant, now)
+        return None if excess is None else self._verdicts.over_quota(request.id, request.pool, excess)
+
+    def _entry(self, request: AdmissionRequest, pool: Pool, backend: Backend, now: float) -> Entry:
+        self._arrivals += 1
+        level = 4 * request.criticality - min(request.attempt, LATER_ATTEMPTS)
+        rank = -level, now + pool.budget(request, now), self._arrivals
+        flow = pool.flow_of(request.tenant, self._tenants.limits(request.tenant))
+        entry = Entry(request, flow, rank, now)
+        pool.size(entry, backend.limit * request.memory / backend.memory_limit if request.memory else 0.0)
+        return entry
+
+    def _enqueue(
+        self, entry: Entry, pool: Pool, backend: Backend, group: Group | None, decided: bool, now: float
+    ) -> tuple[Decision, ...]:
+        request = entry.request
         budget = pool.budget(request, now)
-        expected = pool.expected_wait(pool.ring.ahead_of(request.tenant), request.predicted)
-        bound = pool.full(request.tenant)
-        if bound is None and expected > budget:
-            bound = RefusalReason.OVERLOADED, "wait_budget", pool.limits.in_flight
-        if bound is not None:
-            reason, factor, limit = bound
-            pushback = self._pushback(expected - budget)
-            return (
-                self._refuse(
-                    request, reason, Stage.ARRIVAL, factor, limit,
-                    expected_wait=expected, allowed_wait=budget, pushback=pushback,
-                ),
-            )  # fmt: skip
-        victim = pool.crowded_by(request.tenant)
-        waiter = Waiter(request, now, now + budget, expected)
-        pool.ring.push(waiter)
-        self._waiting[request.id] = waiter
-        if waiter.until < math.inf:
-            self._arrivals += 1
-            heapq.heappush(self._timeouts, (waiter.until, self._arrivals, waiter))
-        queued = Queued(request.id, pool.name, expected, waiter.until, pool.limits.in_flight)
-        return (queued,) if victim is None else (queued, self._push_out(pool, victim, now))
+        entry.expected = backend.wait(pool, entry)
+        if group is not None and not decided and (rate := backend.rate(pool)):
+            entry.expected += entry.work * self._book.groups.followers(request.tenant) / rate
+        refused: Refused | None = None
+        if (bound := pool.full(entry.flow)) is not None:
+            refused = self._verdicts.full(entry, bound, budget)
+        elif entry.expected > budget and not decided:
+            refused = self._verdicts.over_budget(entry, backend.limit, budget)
+        if refused is not None:
+            pool.refused_count += 1
+            return (refused, *self._book.fall(entry, refused))
+        victim = pool.crowded_by(entry.flow)
+        entry.until = request.deadline_at - request.predicted.p50 if decided else now + GRACE * budget
+        self._tenants.enter(request.tenant, now)
+        self._book.wait(entry, pool, group, now)
+        decisions: list[Decision] = [
+            Queued(request.id, pool.name, entry.expected, entry.until, backend.limit)
+        ]
+        if victim is not None:
+            expected = backend.wait(pool, victim)
+            decisions += self._book.refuse(victim, self._verdicts.pushed_out(victim, pool, expected, now))
+        if backend.blocked is not None:
+            self._book.dispatch(backend, now, decisions)
+        return tuple(decisions)
 
     def finish(self, id: str, outcome: Outcome, seconds: float, now: float) -> tuple[Decision, ...]:
-        """Admitted work has ended; its seat goes to whoever waits next."""
+        """Admitted work has ended; its seats go to whoever has room next."""
         if id in self._exempt:
-            del self._exempt[id]
+            self._exempt.remove(id)
             return ()
-        pool = self._running.pop(id)
-        pool.release(id, outcome, seconds, now)
-        return self._dispatch(pool, now)
+        entry = self._book.entries[id]
+        if not entry.running:
+            raise KeyError(id)
+        return self._dispatched(self._book.end(entry, outcome, seconds, now), now)
 
     def cancel(self, id: str, now: float) -> tuple[Decision, ...]:
-        """The caller has gone; a seat that it held goes to whoever waits next."""
-        waiter = self._waiting.pop(id, None)
-        if waiter is not None:
-            self._pools[waiter.request.pool].ring.remove(waiter)
+        """The caller has gone; seats that it held go to whoever has room next."""
+        entry = self._book.entries.get(id)
+        if entry is None:
+            self._exempt.discard(id)
             return ()
-        pool = self._running.get(id)
-        if pool is None:
-            self._exempt.pop(id, None)
-            return ()
-        return self.finish(id, Outcome.DROPPED, now - pool.running[id].since, now)
+        if entry.running:
+            return self.finish(id, Outcome.DROPPED, now - entry.since, now)
+        self._book.leave(entry)
+        backend = self._backend_of[entry.request.pool]
+        return self._dispatched(backend, now) if backend.blocked is not None else ()
 
     def tick(self, now: float) -> tuple[Decision, ...]:
-        """Ends the wait of those whose budget is used up."""
+        """Ends waits whose budget is used up, lets the limits follow the backends, and stops hopeless work."""
         decisions: list[Decision] = []
-        while self._timeouts and self._timeouts[0][0] <= now:
-            waiter = heapq.heappop(self._timeouts)[2]
-            if self._waits(waiter):
-                del self._waiting[waiter.request.id]
-                self._pools[waiter.request.pool].ring.remove(waiter)
-                decisions.append(self._too_late(waiter, Stage.QUEUE, now))
+        self._book.expire(now, decisions)
+        for backend in self._backends.values():
+            due = backend.policy.next_tick()
+            if due is not None and due <= now:
+                backend.policy.tick(any(pool.queue.length for pool in backend.sharing), now)
+                if backend.resize():
+                    self._book.dispatch(backend, now, decisions)
+        self._book.stop_hopeless(now, decisions)
         return tuple(decisions)
+
+    def signal(self, backend: str, news: Signal | Pressure, now: float) -> tuple[Decision, ...]:
+        """A backend has told something about itself; its limit may follow at once."""
+        found = self._backends[backend]
+        found.policy.signal(news, now)
+        return self._dispatched(found, now) if found.resize() else ()
+
+    def lease(self, backend: str, seats: int | None, now: float) -> tuple[Decision, ...]:
+        """Bounds the seats of a backend that others share; what runs beyond them may end."""
+        found = self._backends[backend]
+        found.leased = seats
+        return self._dispatched(found, now) if found.resize() else ()
+
+    def charge(self, pool: PoolName, tenant: str, seconds: float, now: float) -> None:
+        """Books work that other brokers did for a tenant, so that it gains nothing by asking many of them."""
+        found = self._pools[pool]
+        found.queue.correct(found.flow_of(tenant, self._tenants.limits(tenant)), 0.0, seconds)
+        found.ledger.add(tenant, seconds, now)
+
+    def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:
+        """Whether every request of a tenant would be refused: draining, or over its quota."""
+        if self._draining:
+            return self._verdicts.draining("", pool, Stage.ARRIVAL)
+        excess = self._tenants.excess(tenant, now)
+        return None if excess is None else self._verdicts.over_quota("", pool, excess)
 
     def drain(self, now: float) -> tuple[Decision, ...]:
         """Refuses those who wait and, from now on, all who come."""
         self._draining = True
-        self._waiting.clear()
-        self._timeouts.clear()
-        return tuple(
-            self._refuse(
-                waiter.request, RefusalReason.DRAINING, Stage.QUEUE, "draining", 0.0,
-                wait=now - waiter.since, pushback=0.0,
+        decisions: list[Decision] = []
+        for entry in [entry for entry in self._book.entries.values() if not entry.running]:
+            request = entry.request
+            self._book.leave(entry)
+            self._pools[request.pool].refused_count += 1
+            decisions.append(
+                self._verdicts.draining(request.id, request.pool, Stage.QUEUE, now - entry.since)
             )
-            for pool in self._pools.values()
-            for waiter in pool.ring.clear()
-        )  # fmt: skip
+        return tuple(decisions)
 
     def next_wakeup(self) -> float | None:
-        """The next instant at which a wait budget ends."""
-        while self._timeouts and not self._waits(self._timeouts[0][2]):
-            heapq.heappop(self._timeouts)
-        return self._timeouts[0][0] if self._timeouts else None
+        """The next instant at which a budget ends, a limit is decided, or hopeless work is looked for."""
+        wakeup = self._book.next_wakeup()
+        for backend in self._backends.values():
+            due = backend.policy.next_tick()
+            if due is not None and due < wakeup:
+                wakeup = due
+        return None if wakeup == math.inf else wakeup
 
     def state(self, now: float) -> tuple[PoolState, ...]:
         """Every pool with its tenants."""
-        return tuple(pool.state(now) for pool in self._pools.values())
+        return tuple(
+            reading.pool_state(pool, self._backend_of[pool.name], now) for pool in self._pools.values()
+        )
 
     def loads(self) -> tuple[PoolLoad, ...]:
         """Every pool in three numbers."""
-        return tuple(
-            PoolLoad(name, pool.limits.in_flight, len(pool.running), len(pool.ring))
-            for name, pool in self._pools.items()
-        )
-
-    def signal(self, backend: str, news: Signal | Pressure, now: float) -> tuple[Decision, ...]:  # noqa: ARG002 - the interface
-        """Changes nothing: the limits are fixed."""
-        return ()
-
-    def lease(self, backend: str, seats: int | None, now: float) -> tuple[Decision, ...]:  # noqa: ARG002 - the interface
-        """Changes nothing: the limits are fixed."""
-        return ()
-
-    def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:  # noqa: ARG002 - the interface
-        """Nothing is refused unseen."""
-        return None
+        return tuple(reading.pool_load(pool) for pool in self._pools.values())
 
     def backends(self) -> tuple[BackendLoad, ...]:
-        """None is known."""
-        return ()
+        """Every backend in numbers."""
+        return tuple(backend.load() for backend in self._backends.values())
 
-    def _waits(self, waiter: Waiter) -> bool:
-        """Whether an entry of the heap is still about somebody; entries of those who left are skipped lazily."""
-        return self._waiting.get(waiter.request.id) is waiter
-
-    def _dispatch(self, pool: PoolQueue, now: float) -> tuple[Decision, ...]:
+    def _dispatched(self, backend: Backend, now: float) -> tuple[Decision, ...]:
+        if not backend.waiting:
+            return ()
         decisions: list[Decision] = []
-        while pool.free and (waiter := pool.ring.head()) is not None:
-            del self._waiting[waiter.request.id]
-            if now >= waiter.until:
-                pool.ring.remove(waiter)
-                decisions.append(self._too_late(waiter, Stage.DISPATCH, now))
-            else:
-                pool.ring.take(waiter)
-                decisions.append(self._admit(pool, waiter, now))
+        self._book.dispatch(backend, now, decisions)
         return tuple(decisions)
-
-    def _admit(self, pool: PoolQueue, waiter: Waiter, now: float) -> Admitted:
-        pool.occupy(waiter.request, now)
-        self._running[waiter.request.id] = pool
-        return Admitted(
-            waiter.request.id, pool.name, now - waiter.since, waiter.expected, pool.limits.in_flight
-        )
-
-    def _push_out(self, pool: PoolQueue, victim: Waiter, now: float) -> Refused:
-        del self._waiting[victim.request.id]
-        pool.ring.remove(victim)
-        expected = pool.expected_wait(pool.ring.ahead_of(victim.request.tenant), victim.request.predicted)
-        return self._refuse(
-            victim.request, RefusalReason.OVERLOADED, Stage.QUEUE, "queue", pool.limits.queue,
-            wait=now - victim.since, expected_wait=expected, pushback=self._pushback(expected),
-        )  # fmt: skip
-
-    def _too_late(self, waiter: Waiter, stage: Stage, now: float) -> Refused:
-        request, wait = waiter.request, now - waiter.since
-        if now + request.predicted.p10 >= request.deadline_at:
-            return self._infeasible(request, stage, now, wait)
-        pool = self._pools[request.pool]
-        expected = pool.expected_wait(pool.ring.ahead_of(request.tenant), request.predicted)
-        return self._refuse(
-            request, RefusalReason.QUEUE_TIMEOUT, stage, "wait_budget", pool.limits.in_flight,
-            wait=wait, expected_wait=expected, allowed_wait=waiter.until - waiter.since,
-            pushback=self._pushback(expected),
-        )  # fmt: skip
-
-    def _infeasible(self, request: AdmissionRequest, stage: Stage, now: float, wait: float = 0.0) -> Refused:
-        left = max(0.0, request.deadline_at - now)
-        return self._refuse(request, RefusalReason.DEADLINE_TOO_SHORT, stage, "deadline", left, wait=wait)
-
-    def _refuse(
-        self,
-        request: AdmissionRequest,
-        reason: RefusalReason,
-        stage: Stage,
-        factor: str,
-        limit: float,
-        *,
-        wait: float = 0.0,
-        expected_wait: float = 0.0,
-        allowed_wait: float = 0.0,
-        pushback: float | None = None,
-    ) -> Refused:
-        self._pools[request.pool].refused_count += 1
-        return Refused(
-            request.id,
-            request.pool,
-            reason,
-            stage,
-            factor,
-            limit,
-            wait,
-            expected_wait,
-            allowed_wait,
-            pushback,
-        )
-
-    def _pushback(self, seconds: float) -> float:
-        """The hint, within bounds and 20 % to either side, so that those refused together do not return together."""
-        return min(MAX_PUSHBACK, max(MIN_PUSHBACK, seconds)) * self._random.uniform(0.8, 1.2)

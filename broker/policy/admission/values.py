@@ -192,6 +192,22 @@ class BackendLoad:
     demand: tuple[tuple[PoolName, int], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Times of the core that do not belong to one pool, in seconds.
+
+    ``hold_after``: for so long narrow requests may pass a wide one, then seats are held for it. ``hopeless_every``:
+    between two looks for running work that will not end in time. ``max_debt``: seat-seconds that wrong predictions may
+    put a tenant, or a pool, behind or before the others. Hints when to come back lie between the two pushbacks.
+    """
+
+    hold_after: float = 1.0
+    hopeless_every: float = 0.25
+    max_debt: float = 60.0
+    min_pushback: float = 0.1
+    max_pushback: float = 30.0
+
+
 class AdmissionCore(Protocol):
     """The state machine. ``now`` is the monotonic clock in seconds and never goes back.
 

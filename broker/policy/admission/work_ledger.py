@@ -17,8 +17,9 @@ class WorkLedger:
     def add(self, tenant: str, seconds: float, now: float) -> None:
         """Books work that was done for a tenant."""
         self._work[tenant] = (self._value(tenant, now) + seconds, now)
-        if len(self._work) > MAX_TENANTS:
-            del self._work[min(self._work, key=lambda name: self._value(name, now))]
+        if len(self._work) > 2 * MAX_TENANTS:
+            busiest = sorted(self._work, key=lambda name: self._value(name, now), reverse=True)[:MAX_TENANTS]
+            self._work = {name: self._work[name] for name in busiest}
 
     def shares(self, now: float) -> dict[str, float]:
         """Every tenant's part of all work, 0 to 1."""

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from broker.policy.admission.scheduler import MAX_PUSHBACK
+from broker.policy.admission.values import Tuning
 from broker.policy.admission.values import (
     Admitted,
     Outcome,
@@ -122,7 +122,7 @@ def test_hints_are_bounded() -> None:
     core.offer(ask("2", deadline=math.inf), 10_000.0)
     decision = refused(core.offer(ask("3", deadline=10_010.0), 10_000.0))
     assert decision.pushback is not None
-    assert decision.pushback <= MAX_PUSHBACK * 1.2
+    assert decision.pushback <= Tuning().max_pushback * 1.2
 
 
 def test_tenants_take_turns_and_each_keeps_its_order() -> None:

@@ -1,0 +1,222 @@
+"""One backend of the core: how many seats there are, whose they are, and who may borrow them for how long.
+
+Every pool owns a share. A pool that has work gets at least what it owns; what a pool does not use is lent, because
+queries cannot be stopped cheaply only to requests that are predicted to end within a bound, and never all of it. So a
+seat that a dashboard needs comes back within seconds. Which pool is served next is decided like everything else that
+is shared here, by start-time fair queuing over predicted work: in the long run every pool with work has its share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from broker.domain.pool import BackendLimits, PoolName
+from broker.policy.admission.entry import Entry
+from broker.policy.admission.limit import LimitPolicy, StaticLimit
+from broker.policy.admission.pool import Pool
+from broker.policy.admission.values import BackendLoad, Tuning
+
+MEMORY_SHARE = 0.8
+"""Part of a backend's memory that predicted peaks may fill; predictions are wrong, and sorts are not all there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """A backend, the pools whose requests it serves, and the policy that sets its limit."""
+
+    name: str
+    pools: tuple[PoolName, ...]
+    limits: BackendLimits
+    policy: LimitPolicy
+
+
+class Fit(Enum):
+    """Whether a request may start now, and if not, what it waits for."""
+
+    YES = "yes"
+    POOL_FULL = "pool_full"
+    """The pool has as many requests in flight as it may."""
+    NO_SEAT = "no_seat"
+    """No seat is free."""
+    TOO_WIDE = "too_wide"
+    """Seats are free, but not enough of them, or not enough memory."""
+    NOT_LENT = "not_lent"
+    """The free seats belong to other pools, which do not lend them to this request."""
+
+
+class Backend:
+    """Seats and memory of one backend, shared by pools."""
+
+    def __init__(self, spec: BackendSpec, pools: Mapping[PoolName, Pool], tuning: Tuning) -> None:
+        self._max_debt = tuning.max_debt
+        self.hold_after = tuning.hold_after
+        self.name = spec.name
+        self.limits = spec.limits
+        self.policy = spec.policy
+        self.pools: Sequence[Pool] = [pools[name] for name in spec.pools]
+        self.sharing: Sequence[Pool] = [pool for pool in self.pools if not pool.own_seats]
+        self.own: Sequence[Pool] = [pool for pool in self.pools if pool.own_seats]
+        self.leased: int | None = None
+        self.limit = 0
+        self.used = 0
+        self.memory_used = 0
+        self.virtual = 0.0
+        self.held: Entry | None = None
+        """A wide request that has waited so long for its seats that nobody else may take them."""
+        self.blocked: Entry | None = None
+        """The request whose turn it is and which has no room, since ``blocked_since``."""
+        self.blocked_since = 0.0
+        self.memory_limit = MEMORY_SHARE * spec.limits.memory if spec.limits.memory else math.inf
+        self.resize()
+
+    def resize(self) -> bool:
+        """Takes over the limit of the policy, within the lease; returns whether there are more seats than before."""
+        before = self.limit
+        limit = self.policy.limit
+        self.limit = limit if self.leased is None else min(limit, self.leased)
+        if self.limit == before:
+            return False
+        total = sum(pool.limits.share for pool in self.sharing) or 1.0
+        room = self.limit - 1  # guards never take the last seat from whoever has work
+        for pool in sorted(self.sharing, key=lambda p: -p.limits.share):
+            owned = self.limit * pool.limits.share / total
+            pool.entitled = max(1, round(owned))
+            kept = max(pool.limits.reserved, int(owned * (1.0 - pool.limits.lendable)))
+            pool.guard = max(0, min(kept, pool.entitled, room)) if len(self.sharing) > 1 else 0
+            room -= pool.guard
+        return self.limit > before
+
+    def fit(self, pool: Pool, entry: Entry) -> Fit:
+        """Whether a request of a pool may start now."""
+        if len(pool.running) >= pool.limits.in_flight:
+            return Fit.POOL_FULL
+        if pool.own_seats:
+            return Fit.YES
+        seats = entry.seats
+        free = self.limit - self.used - seats
+        if self.used >= self.limit:
+            return Fit.NO_SEAT
+        if free < 0 or (
+            entry.memory and self.memory_used and self.memory_used + entry.memory > self.memory_limit
+        ):
+            return Fit.TOO_WIDE
+        if self.held is not None and self.held is not entry and free < self.held.seats:
+            return Fit.TOO_WIDE
+        return Fit.YES if self._lent(pool, entry, free) else Fit.NOT_LENT
+
+    def _lent(self, pool: Pool, entry: Entry, free: int) -> bool:
+        """Whether the others let a pool have seats for a request that leaves ``free`` ones."""
+        after = pool.seats_used + entry.seats
+        borrowing = after > pool.entitled
+        if borrowing and after > pool.limits.borrow * pool.entitled and len(self.sharing) > 1:
+            return False
+        for other in self.sharing:
+            if other is pool:
+                continue
+            if borrowing and entry.p90 > other.limits.reclaim:
+                return False
+            kept = other.guard - other.seats_used
+            if kept > 0:
+                free -= kept
+        return free >= 0
+
+    def activate(self, pool: Pool) -> None:
+        """A pool that was idle has work again: it saved nothing up meanwhile."""
+        pool.start = max(pool.start, self.virtual)
+
+    def room_at(self, entry: Entry, now: float) -> float:
+        """The instant at which so much has probably ended that a wide request has room."""
+        seats, memory = self.limit - self.used, self.memory_limit - self.memory_used
+        progress = self.policy.progress
+        ends = [
+            (max(now, running.since + running.request.predicted.p50 / progress), running)
+            for pool in self.sharing
+            for running in pool.running.values()
+        ]
+        for end, running in sorted(ends, key=lambda pair: pair[0]):
+            if seats >= entry.seats and memory >= entry.memory:
+                break
+            seats, memory, now = seats + running.seats, memory + running.memory, end
+        return now
+
+    def occupy(self, pool: Pool, entry: Entry) -> None:
+        """Gives seats and memory, and charges the pool."""
+        self.memory_used += entry.memory
+        if pool.own_seats:
+            return
+        self.used += entry.seats
+        if self.held is entry:
+            self.held = None
+        self.virtual = max(self.virtual, pool.start)
+        pool.start += entry.cost / pool.limits.share
+
+    def release(self, pool: Pool, entry: Entry, work: float) -> None:
+        """Takes them back, and corrects the charge."""
+        self.memory_used -= entry.memory
+        if pool.own_seats:
+            return
+        self.used -= entry.seats
+        bound = self._max_debt / pool.limits.share
+        start = pool.start + (work - entry.cost) / pool.limits.share
+        pool.start = min(self.virtual + bound, max(self.virtual - bound, start))
+
+    def in_turn(self) -> list[Pool]:
+        """The pools with waiters that may have room, in the order of service."""
+        pools = self.pools if self.used < self.limit else self.own
+        waiting = [pool for pool in pools if pool.queue.length]
+        if len(waiting) > 1:
+            waiting.sort(key=lambda pool: pool.start)
+        return waiting
+
+    def rate(self, pool: Pool) -> float:
+        """Seat-seconds of predicted work that the backend does for a pool in a second, as things are.
+
+        Pools that have waiters divide, by share, what the others leave.
+        """
+        cap = float(pool.limits.in_flight)
+        if pool.own_seats:
+            return cap
+        seats, shares = float(self.limit), pool.limits.share
+        for other in self.sharing:
+            if other is pool:
+                continue
+            if other.queue.length:
+                shares += other.limits.share
+            else:
+                seats -= max(other.seats_used, other.guard)
+        owned = min(float(pool.entitled), float(self.limit))
+        return min(cap, max(owned, seats * pool.limits.share / shares)) * self.policy.progress
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody waits."""
+        return any(pool.queue.length for pool in self.pools)
+
+    def wait(self, pool: Pool, entry: Entry) -> float:
+        """Seconds until a request that waits, or joins now, starts, when no room is left.
+
+        The work ahead and, on average, one request's that must end first, over the speed at which work is done.
+        """
+        rate = self.rate(pool)
+        first = pool.mean_work or entry.work
+        return (
+            pool.delay * (pool.queue.ahead(entry.flow, entry.rank) + first) / rate if rate > 0.0 else math.inf
+        )
+
+    def load(self) -> BackendLoad:
+        """The backend in numbers."""
+        demand = tuple((pool.name, pool.seats_used + pool.queue.length) for pool in self.sharing)
+        return BackendLoad(
+            self.name, self.limit, self.policy.wished, self.limits.seats, self.used, self.policy.progress,
+            self.memory_used, demand,
+        )  # fmt: skip
+
+
+def alone(pool: Pool, tuning: Tuning) -> Backend:
+    """A backend for a pool that shares its seats with nobody."""
+    seats = pool.limits.in_flight
+    spec = BackendSpec(pool.name.value, (pool.name,), BackendLimits(seats), StaticLimit(seats))
+    return Backend(spec, {pool.name: pool}, tuning)

@@ -1,0 +1,168 @@
+"""Who waits and who runs: every move of a request after the decision at its arrival.
+
+The book keeps the queues, the seats, the load groups and the quotas in step, so that a request is in one place at a
+time and whatever ends it frees all that it held.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+
+from broker.domain.pool import PoolName
+from broker.policy.admission.backend import Backend
+from broker.policy.admission.dispatch import next_turn
+from broker.policy.admission.entry import Entry
+from broker.policy.admission.groups import Group, LoadGroups
+from broker.policy.admission.hopeless import chance_in_time
+from broker.policy.admission.pool import Pool
+from broker.policy.admission.tenants import Tenants
+from broker.policy.admission.values import Admitted, Decision, Killed, Outcome, Refused, Stage, Tuning
+from broker.policy.admission.verdicts import Verdicts
+
+HOPELESS_BELOW = 0.02
+"""Chance to end in time below which running work is stopped while others wait for its seats."""
+
+
+class Book:
+    """Requests that wait or run, by id."""
+
+    def __init__(
+        self,
+        pools: dict[PoolName, Pool],
+        backends: dict[PoolName, Backend],
+        tenants: Tenants,
+        verdicts: Verdicts,
+        tuning: Tuning,
+    ) -> None:
+        self._hopeless_every = tuning.hopeless_every
+        self.entries: dict[str, Entry] = {}
+        self.pools = pools
+        self.backends = backends
+        self.tenants = tenants
+        self.verdicts = verdicts
+        self.groups = LoadGroups()
+        self._timeouts: list[tuple[float, int, Entry]] = []
+        self._hopeless_at = math.inf
+
+    def start(self, entry: Entry, pool: Pool, backend: Backend, now: float) -> Admitted:
+        """Gives a request its seats."""
+        request = entry.request
+        admitted = Admitted(request.id, pool.name, now - entry.since, entry.expected, backend.limit)
+        pool.occupy(entry, now)
+        backend.occupy(pool, entry)
+        if not pool.own_seats:
+            backend.policy.started(request.id, request.predicted.p50, entry.seats, now)
+        return admitted
+
+    def wait(self, entry: Entry, pool: Pool, group: Group | None, now: float) -> None:
+        """Puts a request into its queue."""
+        self.entries[entry.request.id] = entry
+        backend = self.backends[pool.name]
+        if not pool.queue.length:
+            backend.activate(pool)
+        pool.queue.push(entry)
+        if group is not None:
+            group.waiting[entry.request.id] = entry
+        if entry.until < math.inf:
+            heapq.heappush(self._timeouts, (entry.until, entry.rank[2], entry))
+        self._hopeless_at = min(self._hopeless_at, now + self._hopeless_every)
+
+    def end(self, entry: Entry, outcome: Outcome, seconds: float, now: float) -> Backend:
+        """Takes the seats of a request back; returns the backend that has room now."""
+        request = entry.request
+        del self.entries[request.id]
+        pool = self.pools[request.pool]
+        backend = self.backends[pool.name]
+        self.tenants.leave(request.tenant)
+        if not pool.own_seats:
+            backend.policy.ended(request.id, outcome, seconds, now)
+        backend.release(pool, entry, pool.release(entry, outcome, seconds, now))
+        return backend
+
+    def leave(self, entry: Entry) -> None:
+        """Lets a request wait no more; nobody is told."""
+        request = entry.request
+        del self.entries[request.id]
+        self.pools[request.pool].queue.remove(entry)
+        self.tenants.leave(request.tenant)
+        if request.load_group:
+            self.groups.left(entry)
+
+    def refuse(self, entry: Entry, refused: Refused) -> list[Decision]:
+        """Ends a wait with a refusal, and that of the others of its load group with it."""
+        self.leave(entry)
+        self.pools[entry.request.pool].refused_count += 1
+        return [refused, *self.fall(entry, refused)]
+
+    def fall(self, entry: Entry, refused: Refused) -> list[Decision]:
+        """The waiting members of a refused request's load group fall with it."""
+        if not entry.request.load_group:
+            return []
+        fallen: list[Decision] = []
+        for member in self.groups.fall(entry, refused):
+            self.leave(member)
+            self.pools[member.request.pool].refused_count += 1
+            fallen.append(self.verdicts.alike(refused, member))
+        return fallen
+
+    def dispatch(self, backend: Backend, now: float, decisions: list[Decision]) -> None:
+        """Starts whoever has room now."""
+        while (turn := next_turn(backend, now)) is not None:
+            entry, pool = turn.entry, turn.pool
+            if turn.late:
+                decisions += self._late(entry, Stage.DISPATCH, now)
+                continue
+            pool.queue.take(entry)
+            if entry.request.load_group:
+                self.groups.left(entry)
+            decisions.append(self.start(entry, pool, backend, now))
+
+    def expire(self, now: float, decisions: list[Decision]) -> None:
+        """Ends the waits whose time has passed."""
+        timeouts = self._timeouts
+        while timeouts and timeouts[0][0] <= now:
+            entry = heapq.heappop(timeouts)[2]
+            if self._waits(entry):
+                decisions += self._late(entry, Stage.QUEUE, now)
+
+    def stop_hopeless(self, now: float, decisions: list[Decision]) -> None:
+        """Tells to stop running work that will hardly end in time, where others wait for its seats."""
+        if now < self._hopeless_at:
+            return
+        waiting = False
+        for pool in self.pools.values():
+            backend = self.backends[pool.name]
+            if not any(other.queue.length for other in backend.pools):
+                continue
+            waiting = True
+            for entry in pool.running.values():
+                if entry.killed or entry.request.deadline_at == math.inf:
+                    continue
+                left = entry.request.deadline_at - now
+                chance = chance_in_time(
+                    entry.request.predicted, now - entry.since, left, backend.policy.progress
+                )
+                if chance < HOPELESS_BELOW:
+                    entry.killed = True
+                    decisions.append(Killed(entry.request.id, pool.name, chance, max(0.0, left)))
+        self._hopeless_at = now + self._hopeless_every if waiting else math.inf
+
+    def next_wakeup(self) -> float:
+        """The next instant at which :meth:`expire` or :meth:`stop_hopeless` has something to do; infinite for none."""
+        timeouts = self._timeouts
+        while timeouts and not self._waits(timeouts[0][2]):
+            heapq.heappop(timeouts)
+        if not any(pool.queue.length for pool in self.pools.values()):
+            self._hopeless_at = math.inf
+        return min(timeouts[0][0], self._hopeless_at) if timeouts else self._hopeless_at
+
+    def _waits(self, entry: Entry) -> bool:
+        """Whether an entry of the heap is still about somebody; entries of those who left are skipped lazily."""
+        return not entry.running and self.entries.get(entry.request.id) is entry
+
+    def _late(self, entry: Entry, stage: Stage, now: float) -> list[Decision]:
+        pool = self.pools[entry.request.pool]
+        backend = self.backends[pool.name]
+        expected = backend.wait(pool, entry)
+        return self.refuse(entry, self.verdicts.too_late(entry, stage, backend.limit, expected, now))

@@ -1,0 +1,82 @@
+"""What the core remembers of a request from its arrival to its end, and of the tenant that it belongs to."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from operator import itemgetter
+
+from broker.policy.admission.values import AdmissionRequest
+
+Rank = tuple[int, float, int]
+"""Order of the requests of one tenant: criticality first, later attempts of the same criticality behind first ones,
+then the latest start that still meets the deadline, then arrival."""
+
+PESSIMISM_ABOVE = 1.0
+"""Mean error of predictions, as a logarithm, above which a tenant is charged the 90th percentile in advance."""
+LEARNING_RATE = 0.1
+by_rank = itemgetter(0)
+
+
+class Flow:
+    """The requests of one tenant that wait, in the tenant's own order, and what the tenant has had."""
+
+    __slots__ = ("error", "name", "order", "running", "seats_used", "start", "waiters", "weight", "work")
+
+    def __init__(self, name: str, weight: float, start: float) -> None:
+        self.name = name
+        self.weight = weight
+        self.start = start
+        self.order = 0
+        self.waiters: list[tuple[Rank, Entry]] = []
+        self.work = 0.0
+        self.seats_used = 0
+        self.running = 0
+        self.error = 0.0
+
+    @property
+    def pessimistic(self) -> bool:
+        """Whether predictions for this tenant have been so wrong that the high one is charged (2DFQ's pessimism)."""
+        return self.error > PESSIMISM_ABOVE
+
+    def work_before(self, rank: Rank) -> float:
+        """Predicted work of this flow that goes before a request of the given rank."""
+        waiters = self.waiters
+        if not waiters or rank > waiters[-1][0]:
+            return self.work
+        return sum(entry.work for _, entry in waiters[: bisect_left(waiters, rank, key=by_rank)])
+
+    def learn(self, predicted: float, actual: float) -> None:
+        """Remembers how wrong predictions for the tenant are."""
+        if predicted > 0.0 and actual > 0.0:
+            self.error += LEARNING_RATE * (abs(math.log(actual / predicted)) - self.error)
+
+
+class Entry:
+    """A request with what was decided about it. State, not a value: it waits, runs, and ends.
+
+    ``since`` is when it began to wait or, ``running``, to run. ``cost`` is the work in seat-seconds that its tenant is
+    charged when it starts, ``work`` the same without pessimism, for estimates; ``p90`` is the duration that lending
+    reckons with.
+    """
+
+    __slots__ = (
+        "cost", "expected", "flow", "killed", "memory", "p90", "rank", "request", "running", "seats", "since",
+        "until", "width", "work",
+    )  # fmt: skip
+
+    def __init__(self, request: AdmissionRequest, flow: Flow, rank: Rank, now: float) -> None:
+        self.request = request
+        self.flow = flow
+        self.rank = rank
+        self.since = now
+        self.until = now
+        self.expected = 0.0
+        self.seats = 1
+        self.memory = 0
+        self.width = 1.0
+        self.work = 0.0
+        self.cost = 0.0
+        self.p90 = 0.0
+        self.running = False
+        self.killed = False

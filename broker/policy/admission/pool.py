@@ -1,0 +1,144 @@
+"""One executor pool of the core: its share of the seats, its fair queue, and what its work has taken of late."""
+
+from __future__ import annotations
+
+import math
+
+from broker.domain.pool import PoolLimits, PoolName, TenantLimits
+from broker.policy.admission.entry import Entry, Flow
+from broker.policy.admission.fair_queue import FairQueue
+from broker.policy.admission.shard import EXACT_TENANTS, hand
+from broker.policy.admission.values import AdmissionRequest, Outcome, Quantiles, RefusalReason, Tuning
+from broker.policy.admission.work_ledger import WorkLedger
+
+LEARNING_RATE = 0.1
+"""Weight of the newest sample in the mean work: about the last twenty requests count."""
+WAIT_LEARNING_RATE = 0.02
+"""Weight of the newest wait in the correction of expected waits: about the last hundred count."""
+MAX_DELAY = 2.0
+UNKNOWN_TAIL = 3.0
+"""How many times the mean a request may take of which nothing is known."""
+
+
+def mean_time(predicted: Quantiles) -> float:
+    """Mean of a prediction by Swanson's rule: sums of work, as in a queue, go by means and not by medians."""
+    return max(predicted.p50, 0.3 * predicted.p10 + 0.4 * predicted.p50 + 0.3 * predicted.p90)
+
+
+class Pool:
+    """Seats used, waiters and speed of a pool. It decides nothing; the scheduler asks and moves.
+
+    ``entitled`` is the number of seats that the pool owns, ``guard`` the part that stays free for it while it does not
+    use them, ``start`` its tag of virtual time among the pools of its backend.
+    """
+
+    def __init__(self, name: PoolName, limits: PoolLimits, tuning: Tuning) -> None:
+        self.name = name
+        self.limits = limits
+        self.queue = FairQueue(tuning.max_debt)
+        self.entitled = limits.in_flight
+        self.guard = 0
+        self.start = 0.0
+        self.running: dict[str, Entry] = {}
+        self.seats_used = 0
+        self.mean_work = 0.0
+        self.delay = 1.0
+        """How many times as long as the plain estimate requests really waited of late."""
+        self.waited = self.promised = 0.0
+        self.admitted_count = 0
+        self.refused_count = 0
+        self.ledger = WorkLedger()
+
+    @property
+    def own_seats(self) -> bool:
+        """Whether the pool stands outside its backend's seats."""
+        return self.limits.share == 0
+
+    def flow_of(self, tenant: str, limits: TenantLimits) -> Flow:
+        """Where a tenant's requests wait: a flow of its own, a shared one when there are too many."""
+        queue = self.queue
+        if queue.waiting_flows < EXACT_TENANTS or tenant in queue.flows:
+            return queue.flow(tenant, limits.weight)
+        return min((queue.flow(name, 1.0) for name in hand(tenant)), key=lambda flow: flow.work)
+
+    def size(self, entry: Entry, memory_share: float) -> None:
+        """Predicts the work of a request. ``memory_share`` is what its memory is worth in seats."""
+        request: AdmissionRequest = entry.request
+        widest = max(
+            1, int(0.15 * self.entitled)
+        )  # no request may be so wide that it has to wait for most others
+        entry.seats = min(widest, max(1, round(request.seats)))
+        entry.memory = request.memory
+        predicted, flow = request.predicted, entry.flow
+        entry.width = width = max(
+            float(entry.seats), memory_share
+        )  # of two resources the dominant one is charged
+        if predicted.p50 > 0.0:
+            entry.work = mean_time(predicted) * width
+            entry.p90 = predicted.p90
+            entry.cost = predicted.p90 * width if flow.pessimistic else entry.work
+        else:
+            entry.work = self.mean_work * width
+            entry.cost = entry.work or width  # a turn costs something even before anything is known
+            entry.p90 = UNKNOWN_TAIL * self.mean_work if self.mean_work else math.inf
+
+    def budget(self, request: AdmissionRequest, now: float) -> float:
+        """Seconds that a request may wait: a fraction of what its deadline leaves beside the work itself.
+
+        The work is taken at about its third quartile. With the median, work that ends too late fills a few percent of
+        the seats when everybody has to wait; with the 90th percentile, new questions could hardly ever wait.
+        """
+        predicted = request.predicted
+        work = math.sqrt(predicted.p50 * predicted.p90) if predicted.p90 > predicted.p50 else predicted.p50
+        slack = request.deadline_at - now - work
+        return self.limits.wait_fraction * slack if slack > 0.0 else 0.0
+
+    def full(self, flow: Flow) -> tuple[RefusalReason, str, int] | None:
+        """Which bound on memory keeps another waiter of the flow out: reason, name and value of the bound."""
+        if len(flow.waiters) >= self.limits.tenant_queue:
+            return RefusalReason.TENANT_QUOTA, "tenant_queue", self.limits.tenant_queue
+        if self.queue.length >= self.limits.queue and self.crowded_by(flow) is None:
+            return RefusalReason.OVERLOADED, "queue", self.limits.queue
+        return None
+
+    def crowded_by(self, flow: Flow) -> Entry | None:
+        """The waiter that makes room for one of ``flow`` when the queue is full.
+
+        It is the last of the flow with most waiters, provided that one still has as many as this one afterwards: a
+        noisy tenant fills the queue with its own requests and not with other tenants' refusals.
+        """
+        victim = self.queue.crowd() if self.queue.length >= self.limits.queue else None
+        if victim is None:
+            return None
+        return victim if len(victim.flow.waiters) - 1 > len(flow.waiters) else None
+
+    def occupy(self, entry: Entry, now: float) -> None:
+        """Gives a request its seats, and learns from how long it waited."""
+        flow = entry.flow
+        if entry.expected > 0.0:
+            self.waited += WAIT_LEARNING_RATE * (now - entry.since - self.waited)
+            self.promised += WAIT_LEARNING_RATE * (entry.expected / self.delay - self.promised)
+            self.delay = min(MAX_DELAY, max(1.0 / MAX_DELAY, self.waited / self.promised))
+        entry.running, entry.since = True, now
+        self.running[entry.request.id] = entry
+        self.seats_used += entry.seats
+        flow.seats_used += entry.seats
+        flow.running += 1
+        self.admitted_count += 1
+
+    def release(self, entry: Entry, outcome: Outcome, seconds: float, now: float) -> float:
+        """Takes the seats back and learns from how the work ended; returns the work that was done."""
+        flow = entry.flow
+        del self.running[entry.request.id]
+        self.seats_used -= entry.seats
+        flow.seats_used -= entry.seats
+        flow.running -= 1
+        work = seconds * entry.width
+        self.queue.correct(flow, entry.cost, work)
+        self.ledger.add(entry.request.tenant, work, now)
+        known = self.mean_work
+        if outcome is Outcome.SUCCESS or (outcome is Outcome.DROPPED and known and work > known):
+            self.mean_work = work if not known else known + LEARNING_RATE * (work - known)
+        if outcome is Outcome.SUCCESS:
+            flow.learn(entry.work, work)
+        return work
