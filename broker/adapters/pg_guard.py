@@ -148,11 +148,14 @@ class Guard:
         """Makes connections for a pool, each made ready by ``setup``; the breaker learns how that went.
 
         Raises:
+            BrokerError: The breaker has opened since leave was given; many callers may have waited for a connection.
             NotConnectedError: The time to connect is over. A TimeoutError would look like the caller's deadline.
         """
 
         async def connect(*arguments: Any, **options: Any) -> Connection:
             began = self._clock()
+            if (rejected := self._breaker.barred(began)) is not None:
+                raise self.refusal(rejected)
             try:
                 connection: Connection = await asyncpg.connect(*arguments, **options)
                 try:

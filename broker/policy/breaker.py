@@ -133,6 +133,12 @@ class CircuitBreaker:
         self._trials += 1
         return Ticket(self._period, trial=True)
 
+    def barred(self, now: float) -> Rejected | None:
+        """The rejection of those who got leave before it opened and have not called yet; None when it is not open."""
+        if self._state is not Breaker.OPEN:
+            return None
+        return self._rejected(max(self._settings.shortest_open, self._until - now), now)
+
     def succeeded(self, ticket: Ticket, now: float) -> None:
         """The backend did what was asked, or answered that it will not."""
         if ticket.period != self._period:

@@ -188,6 +188,21 @@ def test_a_relapse_goes_on_with_the_ceiling_and_a_long_health_resets_it() -> Non
     assert refusal(made, 120.0).retry_after == pytest.approx(0.999)
 
 
+def test_who_got_leave_before_it_opened_is_turned_back_at_the_door() -> None:
+    made = breaker()
+    assert made.barred(99.0) is None
+    unreachable(made, 100.0, 3)
+    rejected = made.barred(100.2)
+    assert rejected is not None
+    assert rejected.cause == REFUSED
+    assert rejected.retry_after == pytest.approx(0.3)
+    late = made.barred(200.0)  # the time is over, but trials have leave of their own
+    assert late is not None
+    assert late.retry_after == 0.1
+    assert leave(made, 200.0).trial
+    assert made.barred(200.0) is None
+
+
 EVENTS = st.lists(
     st.tuples(
         st.floats(0.0, 3.0),
