@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -62,7 +63,10 @@ class Source:
         self._loads = 0
         self._now_rate, self._until = _level(self._stages, self._rate, 0.0)
         self._seats, self._memory = population.work.seats, population.work.memory
-        self._plain = population.panels == 1 and population.patience == math.inf
+        self.due: deque[Call] = deque()
+        """Who leaves next, in the order of leaving; the engine's."""
+        self.listens = population.retry is Retry.POLITE or population.reading > 0
+        self.plain = population.panels == 1 and population.patience == math.inf and not population.period
 
     def first(self) -> float:
         """When the first load comes."""
@@ -85,9 +89,7 @@ class Source:
             now = self._until
 
     def arrive(self, now: float) -> list[Call]:
-        """The requests that come now."""
-        if self._plain and not self.population.period:
-            return [self._call(now)]
+        """The requests that come now; those of a ``plain`` source come one by one, from :meth:`single`."""
         count = 1
         if self.population.period:
             rate, _ = _level(self._stages, self._rate, now)
@@ -123,11 +125,11 @@ class Source:
 
     def _load(self, now: float) -> list[Call]:
         self._loads += 1
-        first = self._call(now)
+        first = self.single(now)
         calls = [first]
         if self.population.panels > 1:
             tenant = self._order[first.tenant]
-            calls += [self._call(now, tenant) for _ in range(self.population.panels - 1)]
+            calls += [self.single(now, tenant) for _ in range(self.population.panels - 1)]
             for call in calls:
                 call.group = f"{self.population.name}/{self._loads}"
         if self.population.patience < math.inf:
@@ -136,7 +138,8 @@ class Source:
                 call.leaves = min(call.deadline, leaves)
         return calls
 
-    def _call(self, now: float, tenant: int | None = None) -> Call:
+    def single(self, now: float, tenant: int | None = None) -> Call:
+        """One request, of that tenant or of any."""
         if tenant is None:
             tenant = 0 if len(self.tenants) == 1 else bisect(self._ladder, self._timing.uniform())
         work, predicted = self._sizes[tenant].draw()

@@ -9,6 +9,7 @@ from broker.policy.admission.backend import BackendSpec
 from broker.policy.admission.events import Configuration, RecordedBackend
 from broker.policy.admission.limit import LimitPolicy, StaticLimit
 from broker.policy.admission.scheduler import Scheduler
+from broker.policy.admission.stretch import StretchLimit
 from broker.policy.admission.values import AdmissionCore
 from broker.simulation.rivals.truth import Truth
 from broker.simulation.scenario import Scenario
@@ -50,5 +51,6 @@ def own_core(
 
 def limit_policy(backend: RecordedBackend) -> LimitPolicy:
     """The policy that a mode stands for."""
-    assert backend.limits.mode is LimitMode.STATIC
-    return StaticLimit(backend.limits.seats)
+    if backend.limits.mode is LimitMode.STATIC:
+        return StaticLimit(backend.limits.seats)
+    return StretchLimit(backend.limits)

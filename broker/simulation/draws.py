@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from random import Random
 
 from broker.policy.admission.values import Quantiles
@@ -13,26 +14,27 @@ Z90 = 1.2815515655446004
 
 
 class Draws:
-    """A stream of random numbers of its own; streams of different names do not depend on each other."""
+    """A stream of random numbers of its own; streams of different names do not depend on each other.
+
+    ``uniform`` gives numbers in [0, 1), ``normal`` standard normal ones.
+    """
 
     def __init__(self, seed: int, name: str) -> None:
         self.uniform = Random(f"{seed}/{name}").random  # noqa: S311 - a simulation, not a secret
-        self._spare: float | None = None
+        self.normal: Callable[[], float] = _normals(self.uniform).__next__
 
     def exponential(self, mean: float) -> float:
         """An exponential number."""
         return -mean * math.log(1.0 - self.uniform())
 
-    def normal(self) -> float:
-        """A standard normal number, by the method of Box and Muller."""
-        spare = self._spare
-        if spare is not None:
-            self._spare = None
-            return spare
-        radius = math.sqrt(-2.0 * math.log(1.0 - self.uniform()))
-        angle = math.tau * self.uniform()
-        self._spare = radius * math.sin(angle)
-        return radius * math.cos(angle)
+
+def _normals(uniform: Callable[[], float]) -> Iterator[float]:
+    """Pairs by the method of Box and Muller."""
+    log, sqrt, cos, sin, tau = math.log, math.sqrt, math.cos, math.sin, math.tau
+    while True:
+        radius, angle = sqrt(-2.0 * log(1.0 - uniform())), tau * uniform()
+        yield radius * cos(angle)
+        yield radius * sin(angle)
 
 
 class Sizes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
@@ -108,7 +109,7 @@ class Engine:
         heap, models, pop = self._heap, self.models, heapq.heappop
         model, several = models[0], len(models) > 1
         act: Mapping[int, Callable[..., None]] = {
-            ARRIVE: self._arrive, LEAVE: self._leave, RETRY: self._offer, KILL: self._kill, STEP: self._step,
+            ARRIVE: self._arrive, LEAVE: self._due, RETRY: self._offer, KILL: self._kill, STEP: self._step,
             PRESSURE: self._pressure, SAMPLE: self._sample, CALLBACK: lambda item, now: item(now),
         }  # fmt: skip
         while True:
@@ -146,6 +147,9 @@ class Engine:
         following = source.following(now)
         if following < math.inf:
             self.plan(following, ARRIVE, source)
+        if source.plain:
+            self._offer(source.single(now), now)
+            return
         for call in source.arrive(now):
             self._offer(call, now)
 
@@ -162,8 +166,16 @@ class Engine:
             call.seats, call.memory, call.attempt, call.group,
         )  # fmt: skip
         self._perform(self.cores[call.broker].offer(request, now), call.broker, now)
-        if call.leaves < math.inf and (call.state == QUEUED or call.state == RUNNING):  # noqa: PLR1714 - the fast way
-            heapq.heappush(self._heap, (call.leaves, next(self._order), LEAVE, call))
+        leaves = call.leaves
+        if call.state != ENDED and leaves < math.inf:
+            due = self.sources[call.source].due
+            if not due:
+                due.append(call)
+                heapq.heappush(self._heap, (leaves, next(self._order), LEAVE, due))
+            elif leaves >= due[-1].leaves:
+                due.append(call)
+            else:
+                heapq.heappush(self._heap, (leaves, next(self._order), LEAVE, deque((call,))))
 
     def _perform(self, decisions: Sequence[Decision], broker: int, now: float) -> None:
         for decision in decisions:
@@ -186,7 +198,9 @@ class Engine:
     def _start(self, call: Call, now: float) -> None:
         call.state = ORPHAN if call.left else RUNNING
         call.started = now
-        self.recorder.admitted(call, now)
+        recorder = self.recorder
+        recorder.admitted += 1
+        recorder.waited += now - call.offered
         self._models_by_source[call.source].start(call, now)
 
     def _finish(self, call: Call, now: float) -> None:
@@ -195,8 +209,10 @@ class Engine:
         self.recorder.ended(call, now, good=good)
         call.state = ENDED
         if good:
-            self.sources[call.source].succeeded(call)
-            self.recorder.reading(call, self.sources[call.source])
+            source = self.sources[call.source]
+            if source.listens:
+                source.succeeded(call)
+                self.recorder.reading(call, source)
         if self._log is not None:
             self._log.add(now, "end", call.id)
         outcome = Outcome.SUCCESS if good else Outcome.DROPPED
@@ -218,9 +234,16 @@ class Engine:
             at, deadline = again
             self.plan(at, RETRY, call.again(next(self._numbers), at, deadline))
 
+    def _due(self, due: deque[Call], now: float) -> None:
+        """The first client in line for leaving may have to; most have their answer long before."""
+        while due and (due[0].leaves <= now or due[0].state == ENDED):
+            self._leave(due.popleft(), now)
+        if due:
+            heapq.heappush(self._heap, (due[0].leaves, next(self._order), LEAVE, due))
+
     def _leave(self, call: Call, now: float) -> None:
         """The client has gone: its deadline has passed, or its patience."""
-        if call.state not in (QUEUED, RUNNING) or call.left:
+        if call.state == ENDED or call.left:
             return
         if self._log is not None:
             self._log.add(now, "leave", call.id)

@@ -70,10 +70,9 @@ def cell_count(seconds: float) -> int:
     return int(seconds / CELL) + 2
 
 
-def book(row: list[float], seats: int, work: float, begin: float, end: float) -> None:
+def book(row: list[float], work: float, begin: float, end: float) -> None:
     """Adds useful work to the cells in which it was done, evenly between its begin and its end."""
     first, last = int(begin / CELL), int(end / CELL)
-    work *= seats
     if first == last:
         row[first] += work
         return
@@ -88,6 +87,8 @@ class Recorder:
     """Told by the engine of everything that happens to requests.
 
     ``arrived`` and ``answered`` count requests by the second of their arrival, and those of them answered in time.
+    Since the start, ``admitted`` attempts have ``waited`` so many seconds in all, and ``good_work`` seat-seconds were
+    useful.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -96,8 +97,9 @@ class Recorder:
         seconds = int(scenario.ends) + 1
         self.arrived, self.answered = [0] * seconds, [0] * seconds
         self._from, self._until = scenario.warmup, scenario.seconds
-        self._offered = self._refused = self._admitted = 0
-        self._waited = self._good = 0.0
+        self._offered = self._refused = 0
+        self.admitted = 0
+        self.waited = self.good_work = 0.0
 
     def offered(self, call: Call) -> None:
         """An attempt arrives."""
@@ -109,16 +111,6 @@ class Recorder:
             tally.requests += not call.attempt
             if call.group and not call.attempt:
                 tally.groups.setdefault(call.group, [0, 0, 0])[0] += 1
-
-    def admitted(self, call: Call, now: float) -> None:
-        """An attempt has its seats."""
-        self._admitted += 1
-        self._waited += now - call.offered
-        if self._from <= call.arrived < self._until:
-            tally = self.tallies[call.source]
-            tally.waits.append(now - call.offered)
-            if call.group:
-                tally.groups[call.group][1] += 1
 
     def refused(self, call: Call, refused: Refused, now: float) -> None:
         """An attempt is refused."""
@@ -149,24 +141,32 @@ class Recorder:
 
     def ended(self, call: Call, now: float, *, good: bool) -> None:
         """A query leaves its seats, with an answer in time or without."""
+        started, seats = call.started, call.seats
+        work = call.work * seats
         if good:
-            book(call.row, call.seats, call.work, call.started, now)
-            self._good += call.work * call.seats
+            cell = int(started / CELL)
+            if now < (cell + 1) * CELL:
+                call.row[cell] += work
+            else:
+                book(call.row, work, started, now)
+            self.good_work += work
             self.answered[int(call.arrived)] += 1
         if self._from <= call.arrived < self._until:
             tally = self.tallies[call.source]
-            used = (now - call.started) * call.seats
-            tally.used += used
+            tally.waits.append(started - call.offered)
+            tally.used += (now - started) * seats
             if good:
                 tally.good += 1
-                tally.good_work += call.work * call.seats
+                tally.good_work += work
                 tally.latencies.append(now - call.arrived)
-                if call.group:
-                    tally.groups[call.group][2] += 1
             else:
-                tally.wasted += used
+                tally.wasted += (now - started) * seats
                 if call.state == ORPHAN:
-                    tally.orphaned += (now - max(call.left, call.started)) * call.seats
+                    tally.orphaned += (now - max(call.left, started)) * seats
+            if call.group:
+                counts = tally.groups[call.group]
+                counts[1] += 1
+                counts[2] += good
 
     def reading(self, call: Call, source: Source) -> None:
         """A client begins to read its answer, which holds no seat."""
@@ -186,9 +186,9 @@ class Recorder:
         samples.done.append(sum(model.done for model in models))
         samples.offered.append(self._offered)
         samples.refused.append(self._refused)
-        samples.admitted.append(self._admitted)
-        samples.waited.append(self._waited)
-        samples.good.append(self._good)
+        samples.admitted.append(self.admitted)
+        samples.waited.append(self.waited)
+        samples.good.append(self.good_work)
 
 
 class EventLog:

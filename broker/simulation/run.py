@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 from broker.policy.admission.values import AdmissionCore
@@ -26,5 +27,11 @@ def simulate(
     """
     log = EventLog() if logged else None
     engine = Engine(scenario, seed, make, log=log, wrap=wrap)
-    engine.run()
+    collects = gc.isenabled()
+    gc.disable()  # nothing refers to itself here, and looking for such things takes a fifth of the time
+    try:
+        engine.run()
+    finally:
+        if collects:
+            gc.enable()
     return result_of(engine, seed, log.hexdigest() if log is not None else "")

@@ -13,6 +13,8 @@ class Convoy(Sharing):
     (1 / serial) / (1 + handover (n - 1 / serial)). A convoy stays until there are few enough queries.
     """
 
+    full_until_slots = False
+
     def __init__(self, slots: float, thrash: float, serial: float, handover: float) -> None:
         super().__init__(slots, thrash)
         self.most = 1.0 / serial

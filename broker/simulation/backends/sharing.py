@@ -20,6 +20,9 @@ class Sharing:
     Queries of several seats take as many shares. ``done`` is the work done so far, in seat-seconds.
     """
 
+    full_until_slots = True
+    """Whether everything runs at full speed while there are no more queries than slots; saves asking."""
+
     def __init__(self, slots: float, thrash: float = 0.25) -> None:
         self.slots = slots
         self.thrash = thrash
@@ -35,21 +38,25 @@ class Sharing:
     def start(self, call: Call, now: float) -> None:
         """A query begins."""
         self._advance(now)
-        self._enter(call)
+        ends = call.ends = self._virtual + call.work
+        heapq.heappush(self._heap, (ends, call.number, call))
+        self.active += call.seats
         self._pace()
 
     def stop(self, call: Call, now: float) -> None:
         """A query is cut short."""
         self._advance(now)
-        self._leave(call)
+        call.ends = -1.0
+        self.active -= call.seats
         self._pace()
 
     def pop(self, now: float) -> Call:
         """The query that ends at ``next_end``, which is now."""
         self._advance(now)
-        ends, _, call = self._heap[0]
+        ends, _, call = heapq.heappop(self._heap)
         self._virtual = max(self._virtual, ends)  # what rounding left
-        self._leave(call)
+        call.ends = -1.0
+        self.active -= call.seats
         self._pace()
         return call
 
@@ -77,18 +84,9 @@ class Sharing:
             return active
         return slots / (1.0 + self.thrash * (active / slots - 1.0)) if slots > 0 else 0.0
 
-    def _enter(self, call: Call) -> None:
-        call.ends = self._virtual + call.work
-        heapq.heappush(self._heap, (call.ends, call.number, call))
-        self.active += call.seats
-
-    def _leave(self, call: Call) -> None:
-        call.ends = -1.0
-        self.active -= call.seats
-
     def _advance(self, now: float) -> None:
         passed = now - self._at
-        if passed > 0:
+        if passed > 0.0:
             self._at = now
             step = passed * self._rate
             self._virtual += step
@@ -96,12 +94,19 @@ class Sharing:
 
     def _pace(self) -> None:
         active = self.active
-        rate = self._rate = self.speed * self.throughput() / active if active else self.speed
-        heap = self._heap
-        while heap and heap[0][2].ends != heap[0][0]:
-            heapq.heappop(heap)
-        if heap and rate > 0:
-            left = heap[0][0] - self._virtual
-            self.next_end = self._at + left / rate if left > 0 else self._at
+        if (active <= self.slots and self.full_until_slots) or not active:
+            rate = self.speed
         else:
-            self.next_end = math.inf
+            rate = self.speed * self.throughput() / active
+        self._rate = rate
+        heap = self._heap
+        while heap:
+            ends, _, call = heap[0]
+            if call.ends == ends:
+                left = ends - self._virtual
+                self.next_end = (
+                    math.inf if rate <= 0.0 else self._at + left / rate if left > 0.0 else self._at
+                )
+                return
+            heapq.heappop(heap)
+        self.next_end = math.inf

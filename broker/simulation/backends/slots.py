@@ -48,5 +48,4 @@ class Slots(Sharing):
     def _fill(self) -> None:
         queue = self.queue
         while queue and self.active + queue[0].seats <= self.slots:
-            self._enter(queue.popleft())
-        self._pace()
+            super().start(queue.popleft(), self._at)

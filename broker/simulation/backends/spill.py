@@ -10,11 +10,30 @@ from broker.simulation.call import Call
 class Spill(Sharing):
     """Sharing with thrash; throughput is divided by 1 + spill (used / memory - 1) beyond the memory."""
 
+    full_until_slots = False
+
     def __init__(self, slots: float, thrash: float, memory: int, spill: float) -> None:
         super().__init__(slots, thrash)
         self.memory = memory
         self.spill = spill
         self.used = 0
+
+    def start(self, call: Call, now: float) -> None:
+        """A query begins and takes its memory."""
+        self.used += call.memory
+        super().start(call, now)
+
+    def stop(self, call: Call, now: float) -> None:
+        """A query is cut short and gives its memory back."""
+        self.used -= call.memory
+        super().stop(call, now)
+
+    def pop(self, now: float) -> Call:
+        """The query that ends now, with what all others use from now on."""
+        call = super().pop(now)
+        self.used -= call.memory
+        self._pace()
+        return call
 
     def throughput(self) -> float:
         """Seat-seconds of work per second at normal speed."""
@@ -27,11 +46,3 @@ class Spill(Sharing):
         """Queries that spill are seen waiting for input and output."""
         waiting = self.active if self.used > self.memory else 0
         return Pressure(active=self.active, io_waiting=waiting, memory=min(1.0, self.used / self.memory))
-
-    def _enter(self, call: Call) -> None:
-        super()._enter(call)
-        self.used += call.memory
-
-    def _leave(self, call: Call) -> None:
-        super()._leave(call)
-        self.used -= call.memory

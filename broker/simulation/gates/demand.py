@@ -47,7 +47,7 @@ def _spike(run: Run) -> Mapping[str, float]:
 
 
 def _critical(run: Run) -> Mapping[str, float]:
-    """Ten times the capacity in all, six tenths of it critical dashboards, of the same tenants as the rest."""
+    """Ten times the capacity in dashboards of ten tenants, of which critical ones are six tenths of the capacity."""
     critical = Population(
         "critical",
         Work(0.1, 0.6),
@@ -57,15 +57,11 @@ def _critical(run: Run) -> Mapping[str, float]:
         criticality=Criticality.CRITICAL_PLUS,
     )
     batch = replace(
-        critical, name="batch", load=4.7, tenants_of="critical", criticality=Criticality.SHEDDABLE
+        critical, name="batch", load=9.4, tenants_of="critical", criticality=Criticality.SHEDDABLE
     )
-    explorers = replace(
-        batch, name="explorers", work=Work(0.5, 0.6), pool=PoolName.EXPLORATION, timeout=30.0,
-        criticality=Criticality.CRITICAL,
-    )  # fmt: skip
     scenario = Scenario(
         "critical",
-        (critical, batch, explorers),
+        (critical, batch),
         seconds=20 + 60 * run.scale,
         databases=(shared_database(),),
         pools=four_pools(),
