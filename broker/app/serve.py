@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from broker.aggregation.executor import WorkerPools
+from broker.app.admission import build_admission
 from broker.app.backends import Backends, backends_of
 from broker.app.database import Database, database
 from broker.app.jobs import Jobs, jobs
 from broker.app.member import ALONE, Member
 from broker.app.options import authenticator, server_options
 from broker.app.process import Process, process
-from broker.app.query import build_admission, build_query_service
+from broker.app.query import build_query_service
 from broker.app.stopping import Order, until
 from broker.app.workers import workers
 from broker.config.settings import Settings
@@ -127,7 +128,7 @@ class Broker:
         """Serves until told to stop, then drains."""
         own = self.process
         limits = {name: self.settings.pools[name] for name in POOLS}
-        admission = build_admission(limits, own.clock, own.telemetry, own.random)
+        admission = build_admission(self.settings, limits, own)
         options = server_options(self.settings.server, shared=self.member.index is not None)
         every = backends_of(limits, self.settings.database.replicas)
         backends = Backends(
