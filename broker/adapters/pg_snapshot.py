@@ -8,7 +8,7 @@ transaction with snapshot isolation that leaves the snapshot as it was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -156,12 +156,11 @@ class PgSnapshot:
             prepared = await self._connection.prepare(text)
         return [(attribute.name, attribute.type.name) for attribute in prepared.get_attributes()]
 
-    async def explain(self, statement: Statement) -> str:
-        """The planner's view of a statement as JSON."""
-        text, values = statement.whole()
-        with self._guarded("EXPLAIN", statement.dataset):
+    async def explain(self, name: str, text: str, values: Sequence[object] = ()) -> str:
+        """The planner's view of a statement as JSON, with the settings that differ from PostgreSQL's own."""
+        with self._guarded("EXPLAIN", name):
             await self._prepare()
-            found = await self._connection.fetchval(f"EXPLAIN (FORMAT JSON) {text}", *values)
+            found = await self._connection.fetchval(f"EXPLAIN (FORMAT JSON, SETTINGS) {text}", *values)
         return str(found)
 
     async def _scan(self, statements: ScanStatements, held: BlockCollector) -> ScanResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +10,7 @@ from broker.adapters.pg_alone import lone_statement, read_alone
 from broker.adapters.pg_connection import Lease
 from broker.adapters.pg_describe import as_violation, columns_of
 from broker.adapters.pg_errors import deadline_exceeded, translated
+from broker.adapters.pg_plan import read_plan
 from broker.adapters.pg_pool import PgPools
 from broker.adapters.pg_snapshot import PgSnapshot, ReadLimits, Tools
 from broker.adapters.sql.compiler import Recent, SqlCompiler
@@ -18,6 +18,7 @@ from broker.adapters.sql.gate import check
 from broker.adapters.sql.gate_rules import GateLimits
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.estimate import Estimate
 from broker.domain.fingerprint import fingerprint
 from broker.domain.model import Dataset
 from broker.domain.plan import Plan
@@ -25,7 +26,7 @@ from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
 from broker.domain.query import SqlQuery
 from broker.ports.clock import Clock
-from broker.ports.store import AloneReading, Estimate, SqlPlan
+from broker.ports.store import AloneReading, SqlPlan
 from broker.telemetry.instruments import Telemetry
 
 _SHAPES = 10_000
@@ -90,17 +91,20 @@ class PgStore:
             return None
         return await read_alone(self._pools, pool, statement, deadline, self._tools)
 
-    async def estimate(self, plan: Plan, deadline: Deadline) -> Estimate:
-        """The planner's estimate over all statements of the plan; rows and width of the largest result."""
-        cost, rows, width = 0.0, 0, 0
+    async def estimate(self, plan: Plan | SqlPlan, deadline: Deadline) -> Estimate:
+        """The planner's estimate over all statements; rows and width of the largest result."""
+        texts: list[tuple[str, str, tuple[object, ...]]]
+        if isinstance(plan, SqlPlan):
+            texts = [("sql", plan.text, ())]
+        else:
+            compiled = [s for scan in self._tools.compiler.compile(plan) for s in scan.all()]
+            texts = [(s.dataset, *s.whole()) for s in compiled]
+        found: Estimate | None = None
         async with self.snapshot(PoolName.ADMIN, deadline) as snapshot:
-            for statements in self._tools.compiler.compile(plan):
-                for statement in statements.all():
-                    top = json.loads(await snapshot.explain(statement))[0]["Plan"]
-                    cost += top["Total Cost"]
-                    if top["Plan Rows"] >= rows:
-                        rows, width = top["Plan Rows"], top["Plan Width"]
-        return Estimate(cost, rows, width)
+            for name, text, values in texts:
+                one = read_plan(await snapshot.explain(name, text, values))
+                found = one if found is None else found + one
+        return found or Estimate(0.0, 0, 0)
 
     async def gate(self, sql: SqlQuery, datasets: tuple[Dataset, ...], principal: Principal) -> SqlPlan:
         """Checks SQL and rewrites it; then PostgreSQL reads it, so that its columns are known and it can run."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from random import Random
 
 from broker.config.settings import Settings
 from broker.domain.model import Model
-from broker.domain.pool import PoolLimits, PoolName
-from broker.domain.request import RequestKind
+from broker.domain.pool import PoolName
 from broker.pipeline import recipes
 from broker.pipeline.admitted import Seats, admin_seats
 from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
-from broker.pipeline.execute import Live
+from broker.pipeline.execute import Live, Loads
 from broker.pipeline.explain import Explainer
 from broker.pipeline.grids import GridCache
 from broker.pipeline.planner import Planner
@@ -22,20 +19,12 @@ from broker.pipeline.service import QueryService
 from broker.pipeline.sql import SqlGate, SqlStream
 from broker.pipeline.stage import Question
 from broker.pipeline.streamed import Limits, LiveStream
-from broker.policy.admission.scheduler import Scheduler
-from broker.policy.classify import Classifier, Run
+from broker.policy.classify import Classifier, Load, Run
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore
 from broker.runtime.admission import Admission
 from broker.telemetry.instruments import Telemetry
-
-
-def build_admission(
-    limits: Mapping[PoolName, PoolLimits], clock: Clock, telemetry: Telemetry, random: Random
-) -> Admission:
-    """Seats for the pools."""
-    return Admission(Scheduler(limits, random.getrandbits(64)), clock, telemetry)
 
 
 def build_query_service(
@@ -48,27 +37,41 @@ def build_query_service(
     telemetry: Telemetry,
 ) -> QueryService:
     """The application's side of QueryService."""
-    classifying = Classifying(Classifier(), clock)
     explore = settings.server.explore
     workers = settings.pools[PoolName.EXPLORATION].workers
     limits = Limits(explore.max_rows, explore.max_bytes, window=workers + 1)
     ids = itertools.count()
 
-    def observe(question: Question, kind: RequestKind, run: Run) -> None:
-        classifying.observe(question.plan.fingerprint, kind, run)
+    seats = admin_seats(admission, ids)
+    classifying = Classifying(Classifier(), clock, store, seats)
+    load = loads_of(admission)
+
+    def observe(question: Question, run: Run) -> None:
+        classifying.observe(question.classified, run)
 
     stacks = recipes.build(
         admission,
         ids,
-        Live(store, aggregator, clock, observe),
-        LiveStream(store, aggregator, clock, observe, limits),
+        Live(store, aggregator, clock, observe, load),
+        LiveStream(store, aggregator, clock, observe, load, limits),
         recipes.PanelLimits(settings.server.dashboard.max_rows, settings.server.dashboard.max_bytes),
     )
-    seats = admin_seats(admission, ids)
     gate = build_gate(settings, model, store, seats)
-    sql = SqlStream(gate, store, aggregator, admission, classifying, clock, limits, ids)
+    sql = SqlStream(gate, store, aggregator, admission, classifying, clock, limits, ids, load)
     explainer = Explainer(store, classifying, seats)
     return QueryService(build_planner(model, telemetry), stacks, classifying, explainer, sql, telemetry)
+
+
+def loads_of(admission: Admission) -> Loads:
+    """How busy the seats of a pool are, beside those of the one who asks."""
+
+    def load(pool: PoolName) -> Load:
+        for each in admission.loads():
+            if each.pool is pool:
+                return Load((each.seats_used - 1) / max(1, each.seat_limit))
+        return Load()
+
+    return load
 
 
 def build_planner(model: Model, telemetry: Telemetry) -> Planner:

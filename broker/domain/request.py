@@ -35,7 +35,8 @@ class CallContext:
 
     ``received`` is the wall clock at arrival, against which relative ranges are resolved. ``attempt`` counts the
     client library's earlier tries of this call. ``trace`` holds the W3C headers of the server's span, for work that
-    outlives the call. ``method`` is ``package.Service/Method``.
+    outlives the call. ``method`` is ``package.Service/Method``. ``payload`` is the size of the request in bytes, 0
+    where it is not known.
     """
 
     request_id: str
@@ -45,6 +46,7 @@ class CallContext:
     method: str = ""
     attempt: int = 0
     trace: Mapping[str, str] = field(default_factory=dict)
+    payload: int = 0
 
 
 class RequestKind(StrEnum):
@@ -111,6 +113,7 @@ class ExploreHeader:
     cost_class: CostClass | None = None
     predicted: Cost | None = None
     plan: tuple[AnswerPart, ...] = ()
+    classification: Classification | None = None
 
 
 ExploreEvent = ExploreHeader | Batch | AnswerStatus

@@ -41,7 +41,8 @@ def admission_request(group: Group, number: int) -> AdmissionRequest:
             p50=sum(p.p50 for p in predicted),
             p90=sum(p.p90 for p in predicted),
         ),
-        seats=max(q.classified.predicted.seats for q in group.questions),
+        seats=max(q.classified.seats for q in group.questions),
+        memory=max(q.classified.memory for q in group.questions),
         attempt=context.attempt,
         load_group=group.load_group,
     )

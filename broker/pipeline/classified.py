@@ -1,27 +1,97 @@
-"""Classifies questions and learns from how they went."""
+"""Classifies questions, asks the planner first where that may decide, and learns from how they went."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from broker.domain.request import RequestKind
-from broker.policy.classify import Classified, Classifier, PlanEstimate, Run, Subject
+from broker.domain.deadline import Deadline
+from broker.domain.errors import BrokerError
+from broker.domain.estimate import Estimate
+from broker.domain.plan import Plan
+from broker.domain.request import CallContext, RequestKind
+from broker.pipeline.admitted import Seats
+from broker.policy.classify import Classified, Classifier, Run, Subject
+from broker.policy.cost_key import cost_fingerprint, sql_cost_fingerprint
+from broker.policy.shape import Shape, shape_of
 from broker.ports.clock import Clock
+from broker.ports.store import QueryStore, SqlPlan
+
+MOST_ASKED = 4
+"""Questions of one request that the planner is asked about; the others go by what is known of their class."""
+TIME_SHARE, MOST_TIME, LEAST_TIME = 0.05, 0.5, 0.01
+"""The planner gets this share of the time that is left, at most so many seconds, and is not asked for less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Classifying:
-    """The classifier with its clock. On the request path it is asked without an estimate, which costs a round trip."""
+    """The classifier with its clock.
+
+    A known question costs nothing here. For one that is new the planner may be asked, with one of ``seats`` of the pool
+    of administration and within a small part of the deadline; when there is no seat or no time, or the store fails, the
+    question is classified without. What the planner said is kept for the next time.
+    """
 
     classifier: Classifier
     clock: Clock
+    store: QueryStore
+    seats: Seats
 
-    def classify(
-        self, fingerprint: str, kind: RequestKind, estimate: PlanEstimate | None = None
+    async def classify(
+        self, context: CallContext, kind: RequestKind, plans: Sequence[Plan | SqlPlan]
+    ) -> list[Classified]:
+        """Class, pool and predicted cost of the questions of one request, in order."""
+        subjects = [self.subject(context, kind, plan) for plan in plans]
+        wanted = [i for i, subject in enumerate(subjects) if self.classifier.wants_estimate(subject)]
+        await self._ask(context, plans, subjects, wanted[:MOST_ASKED])
+        now = self.clock.monotonic()
+        return [self.classifier.classify(subject, now) for subject in subjects]
+
+    def estimated(
+        self, context: CallContext, kind: RequestKind, plan: Plan | SqlPlan, estimate: Estimate
     ) -> Classified:
-        """The class, pool and predicted cost of a question."""
-        return self.classifier.classify(Subject(kind, fingerprint, estimate), self.clock.monotonic())
+        """The same for one question of which the planner has been asked."""
+        now = self.clock.monotonic()
+        subject = replace(self.subject(context, kind, plan), estimate=estimate)
+        self.classifier.keep(subject, now)
+        return self.classifier.classify(subject, now)
 
-    def observe(self, fingerprint: str, kind: RequestKind, run: Run) -> None:
+    def subject(self, context: CallContext, kind: RequestKind, plan: Plan | SqlPlan) -> Subject:
+        """What is known of a question before anything is asked."""
+        if isinstance(plan, SqlPlan):
+            named, shape = sql_cost_fingerprint(plan.text, context.principal.tenant), Shape()
+        else:
+            named, shape = cost_fingerprint(plan), shape_of(plan)
+        return Subject(
+            kind,
+            named,
+            shape=shape,
+            time_left=context.deadline.remaining(self.clock.monotonic()),
+            criticality=context.principal.criticality,
+            payload=context.payload,
+        )
+
+    def observe(self, classified: Classified, run: Run) -> None:
         """Learns from a run."""
-        self.classifier.observe(Subject(kind, fingerprint), run, self.clock.monotonic())
+        self.classifier.observe(classified.subject, run, self.clock.monotonic())
+
+    async def _ask(
+        self,
+        context: CallContext,
+        plans: Sequence[Plan | SqlPlan],
+        subjects: list[Subject],
+        wanted: Sequence[int],
+    ) -> None:
+        now = self.clock.monotonic()
+        time = min(MOST_TIME, TIME_SHARE * context.deadline.remaining(now))
+        if not wanted or time < LEAST_TIME:
+            return
+        deadline = Deadline.after(time, now)
+        try:
+            async with self.seats(replace(context, deadline=deadline)):
+                for i in wanted:
+                    estimate = await self.store.estimate(plans[i], deadline)
+                    subjects[i] = replace(subjects[i], estimate=estimate)
+                    self.classifier.keep(subjects[i], self.clock.monotonic())
+        except BrokerError:
+            return  # an estimate is help, not a condition; what is wrong with the store the question itself will tell

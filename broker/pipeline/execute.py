@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from broker.domain.answer import (
     Answer,
@@ -29,10 +30,10 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.fingerprint import fingerprint
 from broker.domain.plan import ScanResult
 from broker.domain.pool import PoolName
-from broker.domain.request import RequestKind
 from broker.pipeline.bounds import error_bounds, exactness
 from broker.pipeline.stage import Group, Outcome, Question
-from broker.policy.classify import Run
+from broker.pipeline.timed import Timer
+from broker.policy.classify import Load, Run
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore, Snapshot
@@ -40,8 +41,11 @@ from broker.ports.store import QueryStore, Snapshot
 ENDS_SNAPSHOT = frozenset({ErrorReason.STORE_UNAVAILABLE, ErrorReason.DEADLINE_EXCEEDED})
 """Errors after which the snapshot answers nothing more."""
 
-Observer = Callable[[Question, RequestKind, Run], None]
+Observer = Callable[[Question, Run], None]
 """Told of every question that was read, and how it went."""
+
+Loads = Callable[[PoolName], Load]
+"""How busy the database of a pool is, beside the one who asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Live:
     aggregator: Aggregator
     clock: Clock
     observe: Observer
+    load: Loads
 
     async def __call__(self, group: Group) -> Sequence[Outcome]:
         """Answers every question of the group from one snapshot."""
@@ -64,25 +69,23 @@ class Live:
     async def _alone(self, group: Group, question: Question) -> Outcome | None:
         """The answer of a single question by a single statement; None when it takes more."""
         pool, deadline = pool_of(group), group.context.deadline
-        started = self.clock.monotonic()
-        reading = await self.store.read_alone(pool, question.plan, deadline)
+        with self._timed(question, pool) as timer:
+            reading = await self.store.read_alone(pool, question.plan, deadline)
         if reading is None:
             return None
-        seconds = self.clock.monotonic() - started
         table = await self._finish(reading.results, question, pool, group)
-        return self._answer(table, question, reading.as_of, None, seconds)
+        return self._answer(table, question, reading.as_of, None, timer.run)
 
     async def _together(self, group: Group) -> Sequence[Outcome]:
         context, questions = group.context, group.questions
         pool = pool_of(group)
         tasks: list[asyncio.Task[Table] | BrokerError] = []
-        timings: list[float] = []
+        timers: list[Timer] = []
         try:
             async with self.store.snapshot(pool, context.deadline) as snapshot:
                 for question in questions:
-                    started = self.clock.monotonic()
-                    tasks.append(await self._read(snapshot, question, pool, group))
-                    timings.append(self.clock.monotonic() - started)
+                    timers.append(self._timed(question, pool))
+                    tasks.append(await self._read(snapshot, question, pool, group, timers[-1]))
                     failed = tasks[-1]
                     if isinstance(failed, BrokerError) and failed.reason in ENDS_SNAPSHOT:
                         break
@@ -94,17 +97,18 @@ class Live:
                     assert lost is not None
                     outcomes.append(lost)
                 else:
-                    outcomes.append(await self._outcome(tasks[i], question, as_of, lag, timings[i]))
+                    outcomes.append(await self._outcome(tasks[i], question, as_of, lag, timers[i].run))
             return outcomes
         finally:
             await reap([task for task in tasks if isinstance(task, asyncio.Task)])
 
     async def _read(
-        self, snapshot: Snapshot, question: Question, pool: PoolName, group: Group
+        self, snapshot: Snapshot, question: Question, pool: PoolName, group: Group, timer: Timer
     ) -> asyncio.Task[Table] | BrokerError:
         """Reads the states and starts the finish, which does not need the snapshot any more."""
         try:
-            results = await snapshot.read(question.plan)
+            with timer:
+                results = await snapshot.read(question.plan)
         except BrokerError as error:
             return error
         return asyncio.create_task(self._finish(results, question, pool, group))
@@ -122,7 +126,7 @@ class Live:
         question: Question,
         as_of: datetime,
         lag: float | None,
-        seconds: float,
+        run: Run,
     ) -> Outcome:
         if isinstance(task, BrokerError):
             return task
@@ -130,15 +134,18 @@ class Live:
             table = await task
         except BrokerError as error:
             return error
-        return self._answer(table, question, as_of, lag, seconds)
+        return self._answer(table, question, as_of, lag, run)
 
     def _answer(
-        self, table: Table, question: Question, as_of: datetime, lag: float | None, seconds: float
+        self, table: Table, question: Question, as_of: datetime, lag: float | None, run: Run
     ) -> Answer:
-        rows, size = table.row_count, len(table.encoded)
-        self.observe(question, RequestKind.DASHBOARD, Run(seconds, rows, size))
+        rows, size, seconds = table.row_count, len(table.encoded), run.seconds
+        self.observe(question, replace(run, row_count=rows, byte_count=size))
         cost = Cost(seconds, seconds, rows, size)
         return Answer(table, live_status(question, as_of, lag, self.clock.now(), cost))
+
+    def _timed(self, question: Question, pool: PoolName) -> Timer:
+        return Timer(self.clock, partial(self.load, pool), partial(self.observe, question))
 
 
 async def reap(tasks: Sequence[asyncio.Task[object]]) -> None:

@@ -28,7 +28,7 @@ class Explainer:
         """How the plan would be answered under the policy. A policy that nothing satisfies shows as a refusal."""
         async with self.seats(context):
             estimate = await self.store.estimate(plan, context.deadline)
-        classified = self.classifying.classify(plan.fingerprint, ask.kind, estimate)
+        classified = self.classifying.estimated(context, ask.kind, plan, estimate)
         refused = refusal(plan, ask.policy)
         bounds = plan.main.bounds
         interval = Interval(bounds.start, bounds.end) if bounds is not None else None

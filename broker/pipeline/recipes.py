@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from broker.pipeline.admitted import admitted, admitted_stream
 from broker.pipeline.execute import Live
+from broker.pipeline.offered import offered_stream
 from broker.pipeline.routed import routed, routed_stream
 from broker.pipeline.sized import sized
 from broker.pipeline.stage import Handler, StreamHandler, compose, compose_stream
@@ -36,5 +37,5 @@ def build(
     """Puts the stacks together."""
     return Recipes(
         dashboard=compose([sized(panel.max_rows, panel.max_bytes), routed, admitted(admission, ids)], live),
-        explore=compose_stream([routed_stream, admitted_stream(admission, ids)], live_stream),
+        explore=compose_stream([routed_stream, offered_stream, admitted_stream(admission, ids)], live_stream),
     )

@@ -22,14 +22,13 @@ from broker.domain.request import (
     PanelOutcome,
     RequestKind,
 )
-from broker.domain.terms import AnswerPolicy
-from broker.domain.values import ResultFormat
 from broker.pipeline.classified import Classifying
 from broker.pipeline.explain import Explainer
 from broker.pipeline.planner import Planner
 from broker.pipeline.recipes import Recipes
 from broker.pipeline.sql import SqlStream
 from broker.pipeline.stage import Group, Outcome, Question
+from broker.policy.classify import Classified
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import SpanName
 
@@ -47,19 +46,20 @@ class QueryService:
 
     async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
         """One outcome for each panel. Raises the panels' error when none of them can be answered at all."""
-        planned = [self._panel(panel, ask, context) for panel in ask.panels]
-        questions = tuple(q for q in planned if isinstance(q, Question))
-        if not questions:
+        planned = [self._plan(panel, context) for panel in ask.panels]
+        plans = [p for p in planned if isinstance(p, Plan)]
+        if not plans:
             raise _joint(planned)
-        group = Group(
-            context,
-            RequestKind.DASHBOARD,
-            questions,
-            ask.consistency,
-            load_group=f"{ask.dashboard_id}:{context.request_id}",
+        classes = iter(await self._classify(context, RequestKind.DASHBOARD, plans))
+        questions = tuple(
+            Question(panel.panel_id, plan, panel.policy, ask.format, next(classes))
+            for panel, plan in zip(ask.panels, planned, strict=True)
+            if isinstance(plan, Plan)
         )
+        load_group = f"{ask.dashboard_id}:{context.request_id}"
+        group = Group(context, RequestKind.DASHBOARD, questions, ask.consistency, load_group=load_group)
         answered = iter(await self.recipes.dashboard(group))
-        outcomes = [next(answered) if isinstance(q, Question) else q for q in planned]
+        outcomes = [next(answered) if isinstance(p, Plan) else p for p in planned]
         if not any(isinstance(outcome, Answer) for outcome in outcomes):
             raise _joint(outcomes)
         for outcome in outcomes:
@@ -71,28 +71,26 @@ class QueryService:
             snapshot_time=min(live, default=None),
         )
 
-    def _panel(self, panel: PanelAsk, ask: DashboardAsk, context: CallContext) -> Question | BrokerError:
+    def _plan(self, panel: PanelAsk, context: CallContext) -> Plan | BrokerError:
         try:
-            plan = self.plan(panel.query, context, f"{panel.path}.query" if panel.path else "query")
+            return self.plan(panel.query, context, f"{panel.path}.query" if panel.path else "query")
         except BrokerError as error:
             return error
-        return self._question(plan, panel.policy, ask.format, RequestKind.DASHBOARD, panel.panel_id)
 
-    def _question(
-        self, plan: Plan, policy: AnswerPolicy, result_format: ResultFormat, kind: RequestKind, name: str = ""
-    ) -> Question:
+    async def _classify(
+        self, context: CallContext, kind: RequestKind, plans: Sequence[Plan]
+    ) -> list[Classified]:
         with self.telemetry.span(SpanName.CLASSIFY):
-            classified = self.classifying.classify(plan.fingerprint, kind)
-        return Question(name, plan, policy, result_format, classified)
+            return await self.classifying.classify(context, kind, plans)
 
     async def explore(self, context: CallContext, ask: ExploreAsk) -> AsyncGenerator[ExploreEvent, None]:
         """The header, batches, the status."""
         if isinstance(ask.source, SqlQuery):
             events = self.sql.explore(context, ask, ask.source)
         else:
-            question = self._question(
-                self.plan(ask.source, context), ask.policy, ask.format, RequestKind.EXPLORE
-            )
+            plan = self.plan(ask.source, context)
+            (classified,) = await self._classify(context, RequestKind.EXPLORE, [plan])
+            question = Question("", plan, ask.policy, ask.format, classified)
             group = Group(
                 context,
                 RequestKind.EXPLORE,

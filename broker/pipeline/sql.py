@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from broker.domain.answer import (
     AnswerKind,
@@ -32,11 +33,13 @@ from broker.domain.request import (
 from broker.pipeline.admitted import Seats
 from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
+from broker.pipeline.execute import Loads
 from broker.pipeline.explain import GRANT as STATEMENTS
+from broker.pipeline.offered import job_offer
 from broker.pipeline.routed import considered, refusal, too_stale
 from broker.pipeline.streamed import Encoding, Limits, check_size, encoded
+from broker.pipeline.timed import Timer
 from broker.policy.admission.values import AdmissionRequest, Outcome
-from broker.policy.classify import Run
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore, SqlPlan
@@ -92,6 +95,7 @@ class SqlStream:
     clock: Clock
     limits: Limits
     ids: Iterator[int]
+    load: Loads
 
     async def explore(
         self, context: CallContext, ask: ExploreAsk, sql: SqlQuery
@@ -100,7 +104,9 @@ class SqlStream:
         if (refused := refusal(None, ask.policy)) is not None:
             raise refused
         plan = await self.gate(context, sql)
-        classified = self.classifying.classify(plan.fingerprint, RequestKind.EXPLORE)
+        (classified,) = await self.classifying.classify(context, RequestKind.EXPLORE, [plan])
+        if (offer := job_offer(classified)) is not None:
+            raise offer
         pool, cost_class = classified.classification.pool, classified.classification.cost_class
         request = AdmissionRequest(
             id=f"{context.request_id}/{next(self.ids)}",
@@ -109,32 +115,46 @@ class SqlStream:
             deadline_at=context.deadline.at,
             criticality=context.principal.criticality,
             predicted=classified.quantiles,
+            seats=classified.seats,
+            memory=classified.memory,
             attempt=context.attempt,
         )
         limits = self.limits.narrowed(ask.max_row_count, ask.max_byte_count)
         encoding = Encoding(self.aggregator, pool, None, plan.columns, ask.format, context.deadline)
         rows = size = 0
+        timer = Timer(self.clock, partial(self.load, pool), partial(self.classifying.observe, classified))
         async with self.admission.permit(request) as permit:
-            started = self.clock.monotonic()
             async with self.store.snapshot(pool, context.deadline) as snapshot:
                 if (stale := too_stale(ask.policy, None, snapshot.replica_lag)) is not None:
                     raise stale
-                header = ExploreHeader(plan.columns, snapshot.as_of, cost_class, classified.predicted)
+                header = ExploreHeader(
+                    plan.columns,
+                    snapshot.as_of,
+                    cost_class,
+                    classified.predicted,
+                    classification=classified.classification,
+                )
                 waiting = True
-                async with aclosing(encoded(snapshot.stream_sql(plan), encoding, limits.window)) as batches:
-                    async for batch in batches:
-                        if waiting:
-                            yield header
-                            waiting = False
-                        rows, size = rows + batch.row_count, size + len(batch.encoded)
-                        check_size(rows, size, limits)
-                        yield replace(batch, first_row=rows - batch.row_count)
+                with timer:
+                    async with aclosing(
+                        encoded(snapshot.stream_sql(plan), encoding, limits.window)
+                    ) as batches:
+                        async for batch in batches:
+                            first_row = rows
+                            rows, size = rows + batch.row_count, size + len(batch.encoded)
+                            check_size(rows, size, limits)
+                            with timer.paused():
+                                if waiting:
+                                    yield header
+                                    waiting = False
+                                yield replace(batch, first_row=first_row)
                 if waiting:
                     yield header
                 as_of, lag = snapshot.as_of, snapshot.replica_lag
             permit.close(Outcome.SUCCESS)
-            seconds = self.clock.monotonic() - started
-        self.classifying.observe(plan.fingerprint, RequestKind.EXPLORE, Run(seconds, rows, size))
+        run, seconds = timer.run, timer.run.seconds
+        ended = replace(run, row_count=rows, byte_count=size, cut_short=timer.slowed)
+        self.classifying.observe(classified, ended)
         name = "primary" if lag is None else "replica"
         part = AnswerPart(PartSource.LIVE, name, as_of, row_count=rows, share=1.0, replica_lag=lag)
         yield AnswerStatus(
@@ -158,7 +178,9 @@ class SqlStream:
     async def explain(self, context: CallContext, ask: ExplainAsk, sql: SqlQuery) -> Explanation:
         """What the gate made of the statement."""
         plan = await self.gate(context, sql)
-        classified = self.classifying.classify(plan.fingerprint, ask.kind)
+        async with self.gate.seats(context):
+            estimate = await self.store.estimate(plan, context.deadline)
+        classified = self.classifying.estimated(context, ask.kind, plan, estimate)
         live = LadderStep(Rung.LIVE, Verdict.ANSWERED, "primary")
         if (refused := refusal(None, ask.policy)) is not None:
             live = LadderStep(Rung.LIVE, Verdict.FORBIDDEN, "primary", codes=(refused.reason.value,))

@@ -12,18 +12,19 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from broker.domain.answer import Batch, Cost
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.plan import Block, Finish
 from broker.domain.pool import PoolName
-from broker.domain.request import ExploreEvent, ExploreHeader, RequestKind
+from broker.domain.request import ExploreEvent, ExploreHeader
 from broker.domain.values import Column, ResultFormat
-from broker.pipeline.execute import Observer, live_status, pool_of, reap
+from broker.pipeline.execute import Loads, Observer, live_status, pool_of, reap
 from broker.pipeline.routed import too_stale
 from broker.pipeline.stage import Group, Question
-from broker.policy.classify import Run
+from broker.pipeline.timed import Timer
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore, Snapshot
@@ -69,13 +70,14 @@ class LiveStream:
     aggregator: Aggregator
     clock: Clock
     observe: Observer
+    load: Loads
     limits: Limits
 
     async def __call__(self, group: Group) -> AsyncGenerator[ExploreEvent, None]:
         """The header, the batches, the status."""
         (question,) = group.questions
         pool = pool_of(group)
-        started = self.clock.monotonic()
+        timer = Timer(self.clock, partial(self.load, pool), partial(self.observe, question))
         limits = self.limits.narrowed(group.max_row_count, group.max_byte_count)
         rows = size = 0
         async with self.store.snapshot(pool, group.context.deadline) as snapshot:
@@ -87,21 +89,25 @@ class LiveStream:
                 snapshot.as_of,
                 question.classified.classification.cost_class,
                 question.classified.predicted,
+                classification=question.classified.classification,
             )
             waiting = True
-            async with aclosing(self._batches(snapshot, question, pool, group)) as batches:
-                async for batch in batches:
-                    if waiting:
-                        yield header
-                        waiting = False
-                    rows, size = rows + batch.row_count, size + len(batch.encoded)
-                    check_size(rows, size, limits)
-                    yield replace(batch, first_row=rows - batch.row_count)
+            with timer:
+                async with aclosing(self._batches(snapshot, question, pool, group)) as batches:
+                    async for batch in batches:
+                        first_row = rows
+                        rows, size = rows + batch.row_count, size + len(batch.encoded)
+                        check_size(rows, size, limits)
+                        with timer.paused():
+                            if waiting:
+                                yield header
+                                waiting = False
+                            yield replace(batch, first_row=first_row)
             if waiting:
                 yield header
             as_of, lag = snapshot.as_of, snapshot.replica_lag
-        seconds = self.clock.monotonic() - started
-        self.observe(question, RequestKind.EXPLORE, Run(seconds, rows, size))
+        run, seconds = timer.run, timer.run.seconds
+        self.observe(question, replace(run, row_count=rows, byte_count=size, cut_short=timer.slowed))
         yield live_status(question, as_of, lag, self.clock.now(), Cost(seconds, seconds, rows, size))
 
     async def _batches(

@@ -1,166 +1,237 @@
 """What a request will cost, and which class and pool follow.
 
-The call proposes the class. The prediction rests on the best evidence there is: earlier runs of the same question, else
-the planner's cost times what a unit of cost has taken of late, else the median of the class, else nothing. The
-classifier learns from every run it is told of; it is a pure object: time is an argument and nothing is awaited.
+The call proposes the class and the prediction decides (:mod:`broker.policy.class_rules`). The prediction rests on the
+best evidence there is: earlier runs with the same cost fingerprint, beside the planner's estimate if it is known; else
+a model over that estimate; else the times of the class; else nothing. Whatever it rests on, it is calibrated by how
+such predictions turned out (:mod:`broker.policy.calibration`).
+
+Only runs that nothing slowed down teach how long work takes: from a database that is busy everything looks slow, limits
+set by what was learned there would follow it down, and up again never (a ratchet). Of a run that others slowed down the
+time that it would have taken alone is known to be shorter; of one that was cut short, to be longer.
+
+The classifier is a pure object: time is an argument and nothing is awaited.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
-from statistics import median
-from typing import Protocol
+from dataclasses import dataclass, replace
 
-from broker.domain.answer import Cost, CostClass
-from broker.domain.pool import PoolName
-from broker.domain.request import Basis, Classification, Factor, RequestKind
+from broker.domain.answer import Cost
+from broker.domain.estimate import Estimate
+from broker.domain.principal import Criticality
+from broker.domain.request import Basis, Classification, RequestKind
 from broker.policy.admission.values import Quantiles
+from broker.policy.calibration import NORMAL, Calibration, Guess
+from broker.policy.class_rules import ClassLimits, boundary, decide, seats_of
+from broker.policy.factors import caller_factors, factors
 from broker.policy.history import Histories, History
+from broker.policy.plan_model import PlanModel
+from broker.policy.shape import Shape
+from broker.policy.sketch import Sketch
 
-SECONDS_PER_UNIT = 1e-5
-"""What a unit of the planner's cost takes before anything is known: a page read in sequence from memory."""
-PLAN_SPREAD = 10.0
-"""How far off a planner's cost may well be, to either side."""
-LEARNING_RATE = 0.05
-CLASS_SAMPLES = 128
-
-
-class PlanEstimate(Protocol):
-    """The planner's view, as the store gives it: cost in its own units, rows, and bytes per row."""
-
-    @property
-    def total_cost(self) -> float:
-        """Cost of the whole plan."""
-        ...
-
-    @property
-    def rows(self) -> int:
-        """Rows of the result."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """Bytes of one row."""
-        ...
+QUIET = 0.6
+"""Share of the seats that others may use beside a run that counts as undisturbed."""
+NEAR = 4.0
+"""A class whose ninetieth percentile is within this factor of its end may hold work that belongs elsewhere."""
+SAMPLE_EVERY = 8
+"""Of new questions, one in so many is explained although nothing depends on it, so that the model has what to learn."""
+CLASS_MEMORY = 512.0
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A request to be classified: the call, the question's fingerprint, and the planner's estimate where asked."""
+    """A request to be classified: the call, the question's cost fingerprint and shape, the planner's estimate if asked.
+
+    ``time_left`` is what the deadline leaves, in seconds; ``payload`` the size of the request in bytes.
+    """
 
     kind: RequestKind
     fingerprint: str
-    estimate: PlanEstimate | None = None
+    estimate: Estimate | None = None
+    shape: Shape = Shape()  # noqa: RUF009 - immutable
+    time_left: float = math.inf
+    criticality: Criticality = Criticality.CRITICAL
+    payload: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """The class with what decided it, the predicted cost for people, and the predicted time for admission."""
+    """The class with what decided it, the predicted cost for people, and the predicted time for admission.
+
+    ``seats`` and ``memory`` (bytes) are what it needs of the database. ``job`` says why it should be a job, if it
+    should. ``subject`` is what was classified, for :meth:`Classifier.observe`.
+    """
 
     classification: Classification
     predicted: Cost
     quantiles: Quantiles
+    seats: int = 1
+    memory: int = 0
+    job: str = ""
+    subject: Subject = Subject(RequestKind.JOB, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy the database was: the share of seats that others used, and the speed relative to an idle one."""
+
+    occupancy: float = 0.0
+    progress: float = 1.0
+
+    def beside(self, other: Load) -> Load:
+        """The busier of two moments in each respect."""
+        return Load(max(self.occupancy, other.occupancy), min(self.progress, other.progress))
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How a run went: seconds of work, rows and bytes. A run that was ``cut_short`` would have taken longer."""
+    """How a run went: seconds of work, rows and bytes, and how busy the database was meanwhile.
+
+    A run that was ``cut_short`` would have taken longer.
+    """
 
     seconds: float
     row_count: int = 0
     byte_count: int = 0
     cut_short: bool = False
-
-
-PROPOSED: Mapping[RequestKind, tuple[CostClass, PoolName]] = {
-    RequestKind.DASHBOARD: (CostClass.DASHBOARD, PoolName.DASHBOARD),
-    RequestKind.EXPLORE: (CostClass.EXPLORATION, PoolName.EXPLORATION),
-    RequestKind.JOB: (CostClass.JOB, PoolName.JOB),
-}
+    load: Load = Load()
 
 
 class Classifier:
-    """Predicts and learns; remembers at most ``capacity`` questions."""
+    """Predicts and learns; remembers at most ``capacity`` cost fingerprints, of which each takes some 3 kB."""
 
-    def __init__(self, capacity: int = 4096) -> None:
-        self._histories = Histories(capacity)
-        self._classes: dict[RequestKind, deque[float]] = {
-            kind: deque(maxlen=CLASS_SAMPLES) for kind in RequestKind
-        }
-        self._unit = math.log(SECONDS_PER_UNIT)
-
-    @property
-    def seconds_per_unit(self) -> float:
-        """What a unit of the planner's cost takes, as learned."""
-        return math.exp(self._unit)
+    def __init__(self, limits: ClassLimits | None = None, capacity: int = 4096) -> None:
+        self._limits = limits or ClassLimits()
+        self._new = 0
+        self.histories = Histories(capacity)
+        self.classes: dict[RequestKind, Sketch] = {kind: Sketch(CLASS_MEMORY) for kind in RequestKind}
+        self.model = PlanModel()
+        self.calibrations = {basis: Calibration() for basis in Basis}
 
     def classify(self, subject: Subject, now: float) -> Classified:
         """The class and the predicted cost; ``now`` is the monotonic clock in seconds."""
-        history = self._histories.find(subject.fingerprint)
-        known = self._classes[subject.kind]
-        if history is not None:
-            return _from_history(subject, history, now)
-        if subject.estimate is not None:
-            return self._from_plan(subject, subject.estimate)
-        if known:
-            middle = median(known)
-            factor = Factor("class_median_seconds", middle, "the question is new: taken as the prediction")
-            quantiles = Quantiles(0.0, middle, max(known))  # a new question may be a quick one
-            return _classified(subject, Basis.CLASS_MEDIAN, 0.25, quantiles, factors=(factor,))
-        return _classified(subject, Basis.REQUEST, 0.1, Quantiles())
+        history = self.histories.find(subject.fingerprint)
+        subject = _completed(subject, history)
+        basis, guess = self._guess(subject, history)
+        quantiles, confidence, fading = Quantiles(), self._confidence(basis, history), 1.0
+        if guess is not None:
+            quantiles = self.calibrations[basis].quantiles(guess)
+        if basis is Basis.HISTORY and history is not None:
+            fading = history.fading(now)
+        judged = Quantiles(quantiles.p10 * fading, quantiles.p50 * fading, quantiles.p90)
+        verdict = decide(subject.kind, judged, confidence, subject.time_left, self._limits)
+        seats, estimate = seats_of(subject.estimate), subject.estimate
+        guessed = math.exp(guess.centre) if guess is not None else 0.0
+        found = [
+            *factors(basis, guessed, quantiles, history, estimate, subject.shape, seats),
+            *caller_factors(subject.criticality, subject.payload),
+            *([verdict.factor] if verdict.factor is not None else []),
+        ]
+        rows, size = _size(history, estimate)
+        samples = history.samples if history is not None else 0
+        return Classified(
+            Classification(verdict.cost_class, verdict.pool, basis, confidence, samples, tuple(found)),
+            Cost(quantiles.p50, quantiles.p90, rows, size, float(seats)),
+            replace(quantiles, p10=judged.p10),
+            seats,
+            estimate.memory if estimate is not None else 0,
+            verdict.job,
+            subject,
+        )
+
+    def wants_estimate(self, subject: Subject) -> bool:
+        """Whether the planner should be asked first, which costs a round trip.
+
+        Never for a question that is known, by its runs or by an estimate kept from before. For any other when nothing
+        is known of its class either, or when some of its class come near its end, so that the estimate may decide; and
+        now and then so that the model learns.
+        """
+        history = self.histories.find(subject.fingerprint)
+        if history is not None and (history.known or history.estimate is not None):
+            return False
+        known = self.classes[subject.kind]
+        self._new += 1
+        end = boundary(subject.kind, self._limits)
+        return known.total < 1.0 or known.quantile(0.9) * NEAR > end or self._new % SAMPLE_EVERY == 0
+
+    def keep(self, subject: Subject, now: float) -> None:
+        """Remembers the planner's estimate of a subject for the next time."""
+        self.histories.open(subject.fingerprint, now).estimate = subject.estimate
 
     def observe(self, subject: Subject, run: Run, now: float) -> None:
         """Learns from a run."""
-        history = self._histories.open(subject.fingerprint, now)
+        history = self.histories.open(subject.fingerprint, now)
+        subject = _completed(subject, history)
+        history.estimate = subject.estimate
+        basis, guess = self._guess(subject, history)
+        seconds = max(run.seconds, 1e-6)
+        disturbed = run.load.occupancy >= QUIET
         if run.cut_short:
-            history.add_cut_short(run.seconds, now)
+            if disturbed:  # by itself it might have been done by then
+                return
+            if guess is not None:
+                self.calibrations[basis].observe_above(guess, seconds)
+            history.add_cut_short(seconds, now)
             return
-        history.add(run.seconds, run.row_count, run.byte_count, now)
-        self._classes[subject.kind].append(run.seconds)
-        if subject.estimate is not None and subject.estimate.total_cost > 0 and run.seconds > 0:
-            error = math.log(run.seconds) - math.log(subject.estimate.total_cost) - self._unit
-            bound = math.log(PLAN_SPREAD)  # one absurd estimate must not undo what many have taught
-            self._unit += LEARNING_RATE * min(bound, max(-bound, error))
+        if disturbed and run.load.progress >= 1.0:
+            history.add_size(run.row_count, run.byte_count)
+            history.add_contended(seconds, now)
+            return
+        seconds *= run.load.progress if disturbed else 1.0
+        if guess is not None:
+            self.calibrations[basis].observe(guess, seconds)
+        if subject.estimate is not None:
+            planned = self.model.guess(subject.estimate, subject.shape)
+            if basis is not Basis.PLAN:
+                self.calibrations[Basis.PLAN].observe(planned, seconds)
+            self.model.observe(subject.estimate, subject.shape, seconds)
+        history.add(seconds, run.row_count, run.byte_count, now)
+        self.classes[subject.kind].add(seconds)
 
-    def _from_plan(self, subject: Subject, estimate: PlanEstimate) -> Classified:
-        seconds = estimate.total_cost * self.seconds_per_unit
-        quantiles = Quantiles(seconds / PLAN_SPREAD, seconds, seconds * PLAN_SPREAD)
-        unit = f"taken as {seconds:.3g} s, at {self.seconds_per_unit * 1000:.3g} ms for a unit"
-        factors = (
-            Factor("planner_cost_units", estimate.total_cost, unit),
-            Factor("planner_row_count", float(estimate.rows), "size of the result"),
-        )
-        return _classified(
-            subject, Basis.PLAN, 0.5, quantiles, (estimate.rows, estimate.rows * estimate.width), 0, factors
-        )
+    def _guess(self, subject: Subject, history: History | None) -> tuple[Basis, Guess | None]:
+        planned = None
+        if subject.estimate is not None and subject.estimate.total_cost > 0.0:
+            planned = self.model.guess(subject.estimate, subject.shape)
+        if history is not None and history.known:
+            return Basis.HISTORY, history.guess(planned)
+        ceiling = math.log(history.ceiling) if history is not None else math.inf
+        if planned is not None:
+            return Basis.PLAN, replace(planned, centre=min(planned.centre, ceiling))
+        known = self.classes[subject.kind]
+        if known.total <= 0.0:
+            return Basis.REQUEST, None
+        low, middle, high = (math.log(known.quantile(q)) for q in (0.1, 0.5, 0.9))
+        spread = [max(0.1, side / NORMAL) for side in (middle - low, high - middle)]
+        return Basis.CLASS_MEDIAN, Guess(min(middle, ceiling), spread[0], spread[1])
+
+    def _confidence(self, basis: Basis, history: History | None) -> float:
+        match basis:
+            case Basis.HISTORY:
+                assert history is not None
+                return history.samples / (history.samples + 1)
+            case Basis.PLAN:
+                return 0.3 + 0.5 * self.model.trust
+            case Basis.CLASS_MEDIAN:
+                return 0.25
+            case _:
+                return 0.1
+
+    @property
+    def calibration_errors(self) -> tuple[tuple[Basis, float], ...]:
+        """How far coverage is from the levels, for every basis that predictions have rested on."""
+        return tuple((basis, c.error) for basis, c in self.calibrations.items() if c.count)
 
 
-def _from_history(subject: Subject, history: History, now: float) -> Classified:
-    quantiles = history.quantiles(now)
-    factors = (
-        Factor("history_median_seconds", quantiles.p50, "taken as the prediction"),
-        Factor("history_last_seconds", history.last, "shown for comparison"),
-    )
-    confidence = history.samples / (history.samples + 1)
-    return _classified(subject, Basis.HISTORY, confidence, quantiles, history.size, history.samples, factors)
+def _completed(subject: Subject, history: History | None) -> Subject:
+    """The subject with the estimate that was kept, when it has none."""
+    if subject.estimate is None and history is not None and history.estimate is not None:
+        return replace(subject, estimate=history.estimate)
+    return subject
 
 
-def _classified(
-    subject: Subject,
-    basis: Basis,
-    confidence: float,
-    quantiles: Quantiles,
-    size: tuple[int, int] = (0, 0),
-    samples: int = 0,
-    factors: tuple[Factor, ...] = (),
-) -> Classified:
-    cost_class, pool = PROPOSED[subject.kind]
-    rows, length = size
-    return Classified(
-        Classification(cost_class, pool, basis, confidence, samples, factors),
-        Cost(quantiles.p50, quantiles.p90, rows, length),
-        quantiles,
-    )
+def _size(history: History | None, estimate: Estimate | None) -> tuple[int, int]:
+    """Rows and bytes to expect."""
+    if history is not None and history.rows.total > 0.0:
+        return history.size
+    return (estimate.rows, estimate.rows * estimate.width) if estimate is not None else (0, 0)

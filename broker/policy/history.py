@@ -1,63 +1,115 @@
-"""What has been seen of a question: how long its last runs took and what they returned."""
+"""What has been seen of questions with one cost fingerprint: times without contention, sizes of answers."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from statistics import median
+import math
+from collections import OrderedDict
+from collections.abc import Iterator
 
-from broker.policy.admission.values import Quantiles
+from broker.domain.estimate import Estimate
+from broker.policy.calibration import NORMAL, Guess
+from broker.policy.sketch import Sketch
 
-SAMPLES = 16
-FORGET = 600.0
-"""Seconds after which an unconfirmed time counts half: work refused for being too slow is tried again some day."""
+FORGET = 3600.0
+"""Seconds after which knowledge that nothing confirms counts half in refusals: what is too slow is tried again."""
+LEAN_CENTRE, LEAN_SPREAD = 0.5, 2.0
+"""Runs that the model counts for beside a history, in the middle and in the spread."""
+SPREAD = 0.2
+"""Spread of the logarithm of seconds between runs of one fingerprint, where too few have been seen."""
+LEAST_SPREAD = 0.03
 
 
 class History:
-    """The last runs of one question."""
+    """The runs of one cost fingerprint.
 
-    __slots__ = ("_bytes", "_rows", "_seconds", "at")
+    ``ceiling`` is the shortest run that others slowed down, infinite when the time is known better: the question takes
+    no longer than that by itself. ``estimate`` is the planner's, kept so that it is asked for once.
+    """
+
+    __slots__ = ("at", "bytes", "ceiling", "estimate", "last", "rows", "samples", "seconds")
 
     def __init__(self, at: float) -> None:
         self.at = at
-        self._seconds: deque[float] = deque(maxlen=SAMPLES)
-        self._rows = self._bytes = 0
+        self.seconds, self.rows, self.bytes = Sketch(), Sketch(), Sketch()
+        self.samples = 0
+        self.last = 0.0
+        self.ceiling = math.inf
+        self.estimate: Estimate | None = None
 
     @property
-    def samples(self) -> int:
-        """How many runs are remembered."""
-        return len(self._seconds)
-
-    @property
-    def last(self) -> float:
-        """Seconds of the newest run."""
-        return self._seconds[-1]
+    def known(self) -> bool:
+        """Whether there is anything to tell of its time."""
+        return self.seconds.total > 0.0
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows and bytes of the newest complete run."""
-        return self._rows, self._bytes
+        """Rows and bytes to expect."""
+        return round(self.rows.quantile(0.5)), round(self.bytes.quantile(0.5))
 
     def add(self, seconds: float, rows: int, size: int, now: float) -> None:
-        """A complete run."""
-        self._seconds.append(seconds)
-        self._rows, self._bytes, self.at = rows, size, now
+        """A complete run that nothing slowed down."""
+        self.seconds.add(seconds)
+        self.add_size(rows, size)
+        self.samples += 1
+        self.last, self.at, self.ceiling = seconds, now, math.inf
+
+    def add_size(self, rows: int, size: int) -> None:
+        """What a complete run returned."""
+        self.rows.add(max(rows, 0.5))
+        self.bytes.add(max(size, 0.5))
 
     def add_cut_short(self, seconds: float, now: float) -> None:
-        """A run that was cut short: it tells something only if it was already longer than usual."""
-        if not self._seconds or seconds > median(self._seconds):
-            self._seconds.append(seconds)
-            self.at = now
+        """A run that was stopped: it would have taken at least so long."""
+        self.seconds.add_above(seconds)
+        self.at = now
+        self.last = max(self.last, seconds)
 
-    def quantiles(self, now: float) -> Quantiles:
-        """Times to expect: the fastest run seen (fading when old), the median, and the slowest seen."""
-        middle = median(self._seconds)
-        spread = 2.0 if len(self._seconds) < 4 else 1.0  # few runs say little about the next one
-        fading = 0.5 ** (max(0.0, now - self.at) / FORGET)
-        return Quantiles(min(self._seconds) / spread * fading, middle, max(self._seconds) * spread)
+    def add_contended(self, seconds: float, now: float) -> None:
+        """A run that others slowed down: by itself it would have taken at most so long."""
+        self.at = now
+        if self.known:
+            self.seconds.add_below(seconds)
+        else:
+            self.ceiling = min(self.ceiling, seconds)
+
+    def guess(self, model: Guess | None) -> Guess:
+        """Where the next run will lie; of few runs the model of the planner's estimate says more than they do.
+
+        The model counts for fewer runs in the middle than in the spread, so that a run that was stopped, which moves
+        quantiles of the history up only, moves every quantile of the guess up only.
+        """
+        sketch, n = self.seconds, float(self.samples)
+        low, middle, high = (math.log(sketch.quantile(q)) for q in (0.1, 0.5, 0.9))
+        own = n / (n + LEAN_SPREAD)
+        centre = middle
+        if model is not None:
+            alone = n / (n + LEAN_CENTRE)
+            centre = max(alone * middle + (1.0 - alone) * model.centre, middle if n == 0.0 else -math.inf)
+        left = own * (middle - low) / NORMAL + (1.0 - own) * SPREAD
+        right = own * (high - middle) / NORMAL + (1.0 - own) * SPREAD
+        return Guess(centre, max(left, LEAST_SPREAD), max(right, LEAST_SPREAD))
+
+    def fading(self, now: float) -> float:
+        """What this knowledge counts when work is to be refused for it, 1 when fresh."""
+        return float(0.5 ** (max(0.0, now - self.at) / FORGET))
+
+    def merge(self, other: History) -> None:
+        """Adds what another process has seen of the same questions."""
+        newer = other if other.at > self.at else self
+        for mine, theirs in (
+            (self.seconds, other.seconds),
+            (self.rows, other.rows),
+            (self.bytes, other.bytes),
+        ):
+            mine.merge(theirs)
+        self.samples += other.samples
+        self.ceiling = math.inf if self.samples else min(self.ceiling, other.ceiling)
+        self.at, self.last = newer.at, newer.last
+        self.estimate = newer.estimate or self.estimate
 
 
 class Histories:
-    """Histories by fingerprint; the ones used longest ago are forgotten."""
+    """Histories by cost fingerprint; the ones used longest ago are forgotten beyond ``capacity``."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -66,15 +118,19 @@ class Histories:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __iter__(self) -> Iterator[tuple[str, History]]:
+        """All entries, the one used longest ago first."""
+        return iter(list(self._entries.items()))
+
     def find(self, fingerprint: str) -> History | None:
-        """The history of a question, or None."""
+        """The history of a fingerprint, or None."""
         entry = self._entries.get(fingerprint)
         if entry is not None:
             self._entries.move_to_end(fingerprint)
         return entry
 
     def open(self, fingerprint: str, now: float) -> History:
-        """The history of a question, a new one when there is none."""
+        """The history of a fingerprint, a new one when there is none."""
         entry = self.find(fingerprint)
         if entry is None:
             entry = self._entries[fingerprint] = History(now)

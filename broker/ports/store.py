@@ -9,21 +9,13 @@ from datetime import datetime
 from typing import Protocol
 
 from broker.domain.deadline import Deadline
+from broker.domain.estimate import Estimate
 from broker.domain.model import Dataset
 from broker.domain.plan import Block, Plan, ScanResult
 from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
 from broker.domain.query import SqlQuery
 from broker.domain.values import Column
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """The planner's view of a plan: cost in its own units, rows and bytes of the result."""
-
-    total_cost: float
-    rows: int
-    width: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +76,8 @@ class QueryStore(Protocol):
         """The states of a plan, if one small statement is all that it needs; else None, and a snapshot is taken."""
         ...
 
-    async def estimate(self, plan: Plan, deadline: Deadline) -> Estimate:
-        """The planner's estimate, without running anything."""
+    async def estimate(self, plan: Plan | SqlPlan, deadline: Deadline) -> Estimate:
+        """The planner's estimate of all statements, without running anything."""
         ...
 
     def statements(self, plan: Plan) -> tuple[str, ...]:
