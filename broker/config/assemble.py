@@ -19,6 +19,7 @@ from broker.config.settings import (
     DatabaseSettings,
     DeadlineLimits,
     Deadlines,
+    FleetSettings,
     JobSettings,
     ServerSettings,
     Settings,
@@ -77,6 +78,7 @@ def build_settings(
                 "slots": slots,
             }
         ),
+        fleet=FleetSettings(**dict(config.fleet)),
         telemetry=TelemetrySettings(**dict(telemetry)),
     )
 

@@ -9,7 +9,7 @@ from broker.config.schema_access import AuthConfig, TenantConfig, TenantLimitsCo
 from broker.config.schema_data import DatasetConfig
 from broker.config.schema_database import DatabaseConfig
 from broker.config.schema_pools import PoolsConfig
-from broker.config.schema_runtime import JobsConfig, TelemetryConfig
+from broker.config.schema_runtime import FleetConfig, JobsConfig, TelemetryConfig
 from broker.config.schema_server import ServerConfig
 
 
@@ -32,5 +32,7 @@ class Config(Section):
     """The executor pools."""
     jobs: JobsConfig = JobsConfig()
     """Durable jobs."""
+    fleet: FleetConfig = FleetConfig()
+    """Sharing seats with other processes."""
     telemetry: TelemetryConfig = TelemetryConfig()
     """Traces, metrics and logs."""

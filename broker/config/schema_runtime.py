@@ -49,6 +49,15 @@ class JobsConfig(Section):
     """Attempts before a job has failed."""
 
 
+class FleetConfig(Section):
+    """Sharing the seats of databases with other processes, by leases that are kept in the database of `jobs.dsn`."""
+
+    enabled: bool = True
+    """Whether seats are shared. Otherwise every process takes as many as the settings give, whoever else does."""
+    name: Text = "querybroker"
+    """Processes with one name share. Brokers of another database need another name where `jobs.dsn` is the same."""
+
+
 class TelemetryConfig(Section):
     """Traces, metrics and logs."""
 

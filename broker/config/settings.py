@@ -114,6 +114,14 @@ class JobSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """Sharing seats with the processes of the same ``name``."""
+
+    enabled: bool
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class TelemetrySettings:
     """Traces, metrics and logs. An empty endpoint or port 0 means none."""
 
@@ -137,4 +145,5 @@ class Settings:
     tenants: Mapping[str, TenantLimits]
     default_tenant: TenantLimits
     jobs: JobSettings
+    fleet: FleetSettings
     telemetry: TelemetrySettings

@@ -100,6 +100,19 @@ class JobQueueState:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetMemberState:
+    """A process that shares the seats of a backend; ``seats`` are leased to it, ``demand`` is what it could use."""
+
+    instance_id: str
+    kind: str
+    host: str
+    backend: str
+    seats: int
+    seats_used: int = 0
+    demand: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerState:
     """A broker process at ``read_time``."""
 
@@ -114,3 +127,4 @@ class BrokerState:
     jobs: JobQueueState = field(default_factory=JobQueueState)
     event_loop_lag_p99: float = 0.0
     resident_byte_count: int = 0
+    fleet: tuple[FleetMemberState, ...] = ()

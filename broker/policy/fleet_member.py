@@ -31,7 +31,7 @@ class Membership:
         self._demand: dict[PoolName, float] = {}
         self._told_at = -math.inf
         self._target = 0
-        self._out = False
+        self._out = self._changed = False
 
     @property
     def members(self) -> tuple[Leased, ...]:
@@ -40,9 +40,14 @@ class Membership:
         return (*known, *(leased for leased, _ in self._missing.values()))
 
     @property
-    def short(self) -> bool:
-        """Whether it has been granted less than it asked for, so that it should soon ask again."""
-        return self._reading is not None and self._reading.seats < self._target
+    def leased(self) -> bool:
+        """Whether it has a lease, or the rest of one."""
+        return self._holding is not None
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether it should soon ask again: it was granted less than it asked for, or members have come or gone."""
+        return self._reading is not None and (self._changed or self._reading.seats < self._target)
 
     def ask(self, report: Report, now: float) -> Beat:
         """What to tell the store. Demand is what was wanted of late, so that a lease does not follow every gap."""
@@ -78,6 +83,8 @@ class Membership:
             name: row for name, row in self._missing.items() if name not in present and row[1] > asked_at
         }
         self._out = False
+        known = self._reading.members if self._reading is not None else reading.members[:1]
+        self._changed = present != {leased.report.member for leased in known}
         self._reading = reading
         members = len(reading.members) + len(self._missing)
         whole = members == 1 and reading.seats >= math.floor(reading.limit)

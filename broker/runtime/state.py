@@ -11,7 +11,7 @@ import psutil
 
 from broker.domain.errors import BrokerError
 from broker.domain.pool import PoolName
-from broker.domain.state import BackendState, BrokerState, CacheState, JobQueueState
+from broker.domain.state import BackendState, BrokerState, CacheState, FleetMemberState, JobQueueState
 from broker.ports.clock import Clock
 from broker.runtime.admission import Admission
 from broker.runtime.loop import LagMonitor
@@ -50,6 +50,7 @@ class Sources:
     caches: Callable[[], tuple[CacheState, ...]] = tuple
     draining: Callable[[], bool] = bool
     jobs: Callable[[], Awaitable[JobQueueState]] | None = None
+    fleet: Callable[[], tuple[FleetMemberState, ...]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class StateReader:
             jobs=jobs,
             event_loop_lag_p99=self.lag.p99,
             resident_byte_count=resident_bytes(),
+            fleet=self.sources.fleet(),
         )
 
     async def _jobs(self) -> JobQueueState:

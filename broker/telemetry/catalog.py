@@ -100,6 +100,12 @@ STORE_RETRIES = _counter(
     "Failed calls of a database: retried, or given up for want of attempts, time or budget.",
     n.BACKEND, n.OUTCOME,
 )  # fmt: skip
+FLEET_MEMBERS = _gauge(
+    "querybroker.fleet.members",
+    "{process}",
+    "Processes that share the seats of a database, this one among them.",
+    n.BACKEND,
+)
 ADMISSION = _counter(
     "querybroker.admission.requests",
     "{request}",
@@ -176,7 +182,7 @@ MEMORY = _gauge("process.memory.usage", "By", "Resident memory of the process.")
 
 METRICS: tuple[Metric, ...] = (
     RPC_DURATION, DB_DURATION, DB_WAIT, DB_CONNECTIONS, DB_CONNECTION_LIMIT,
-    BREAKER_STATE, BREAKER_CHANGES, BREAKER_REJECTIONS, STORE_RETRIES,
+    BREAKER_STATE, BREAKER_CHANGES, BREAKER_REJECTIONS, STORE_RETRIES, FLEET_MEMBERS,
     ADMISSION, QUEUE_DURATION, QUEUE_LENGTH, SEAT_USAGE, SEAT_LIMIT, SEAT_DURATION, DEADLINE_REMAINING,
     ANSWERS, ANSWER_AGE, CACHE_LOOKUPS, FLIGHT_FOLLOWERS, FALLBACK,
     AGGREGATION_DURATION, WORKER_USAGE, WORKER_LIMIT, WORKER_RESTARTS,

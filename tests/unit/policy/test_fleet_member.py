@@ -149,8 +149,22 @@ def test_whoever_got_less_asks_again_soon() -> None:
     first.beat(ledger, 0.0)
     second.beat(ledger, 0.1)
     second.beat(ledger, 0.2)
-    assert second.membership.short
-    assert not first.membership.short
+    assert second.membership.unsettled
+    assert not first.membership.unsettled
+
+
+def test_whoever_sees_others_come_or_go_asks_again_soon() -> None:
+    ledger = Ledger()
+    first, second = fleet([0, 0])
+    first.beat(ledger, 0.0)
+    second.beat(ledger, 0.1)
+    for unsettled in (True, False):
+        first.beat(ledger, 1.0)
+        assert first.membership.unsettled is unsettled
+    ledger.leave(second.name)
+    for unsettled in (True, False):
+        first.beat(ledger, 2.0)
+        assert first.membership.unsettled is unsettled
 
 
 def test_the_meter_forgets_who_was_idle_and_tells_of_the_heaviest() -> None:
