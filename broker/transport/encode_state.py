@@ -22,6 +22,18 @@ def encode_state(state: BrokerState) -> admin_service_pb2.BrokerState:
         event_loop_lag_p99=duration(state.event_loop_lag_p99),
         resident_byte_count=state.resident_byte_count,
         read_time=timestamp(state.read_time),
+        fleet=[
+            admin_service_pb2.FleetMember(
+                instance_id=member.instance_id,
+                kind=member.kind,
+                host=member.host,
+                backend=member.backend,
+                seats=member.seats,
+                seats_used=member.seats_used,
+                demand=member.demand,
+            )
+            for member in state.fleet
+        ],
     )
 
 

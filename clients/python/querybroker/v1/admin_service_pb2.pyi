@@ -136,6 +136,7 @@ class BrokerState(_message.Message):
     EVENT_LOOP_LAG_P99_FIELD_NUMBER: _builtins.int
     RESIDENT_BYTE_COUNT_FIELD_NUMBER: _builtins.int
     READ_TIME_FIELD_NUMBER: _builtins.int
+    FLEET_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     """Identifies the process."""
     version: _builtins.str
@@ -172,6 +173,10 @@ class BrokerState(_message.Message):
     def read_time(self) -> _timestamp_pb2.Timestamp:
         """When the state was read."""
 
+    @_builtins.property
+    def fleet(self) -> _containers.RepeatedCompositeFieldContainer[Global___FleetMember]:
+        """The processes that share the seats of the databases, this one first; empty when none are shared."""
+
     def __init__(
         self,
         *,
@@ -186,14 +191,61 @@ class BrokerState(_message.Message):
         event_loop_lag_p99: _duration_pb2.Duration | None = ...,
         resident_byte_count: _builtins.int = ...,
         read_time: _timestamp_pb2.Timestamp | None = ...,
+        fleet: _abc.Iterable[Global___FleetMember] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_loop_lag_p99", b"event_loop_lag_p99", "jobs", b"jobs", "read_time", b"read_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "caches", b"caches", "draining", b"draining", "event_loop_lag_p99", b"event_loop_lag_p99", "instance_id", b"instance_id", "jobs", b"jobs", "pools", b"pools", "read_time", b"read_time", "resident_byte_count", b"resident_byte_count", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "caches", b"caches", "draining", b"draining", "event_loop_lag_p99", b"event_loop_lag_p99", "fleet", b"fleet", "instance_id", b"instance_id", "jobs", b"jobs", "pools", b"pools", "read_time", b"read_time", "resident_byte_count", b"resident_byte_count", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BrokerState: _TypeAlias = BrokerState  # noqa: Y015
+
+@_typing.final
+class FleetMember(_message.Message):
+    """A process that shares the seats of a database, as last heard."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    SEATS_FIELD_NUMBER: _builtins.int
+    SEATS_USED_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
+    instance_id: _builtins.str
+    """Identifies the process."""
+    kind: _builtins.str
+    """What it is: broker or worker."""
+    host: _builtins.str
+    """Host that it runs on."""
+    backend: _builtins.str
+    """Name of the database."""
+    seats: _builtins.int
+    """Seats leased to it."""
+    seats_used: _builtins.int
+    """Seats it uses."""
+    demand: _builtins.int
+    """Seats it uses and waits for, of late."""
+    def __init__(
+        self,
+        *,
+        instance_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        host: _builtins.str = ...,
+        backend: _builtins.str = ...,
+        seats: _builtins.int = ...,
+        seats_used: _builtins.int = ...,
+        demand: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "demand", b"demand", "host", b"host", "instance_id", b"instance_id", "kind", b"kind", "seats", b"seats", "seats_used", b"seats_used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FleetMember: _TypeAlias = FleetMember  # noqa: Y015
 
 @_typing.final
 class PoolState(_message.Message):
