@@ -76,7 +76,8 @@ def writer(hint: Any) -> Writer:
 
 
 def _number(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
+    """Whole numbers too are written as floats, so that what was read is written as it was."""
+    return float(value) if math.isfinite(value) else str(value)
 
 
 def _dataclass_writer(kind: Any) -> Writer:

@@ -1,0 +1,107 @@
+"""Plays a decision log again: event by event into a fresh core, or as load for the simulator."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from broker.policy.admission.events import Configuration, Entry, apply
+from broker.policy.admission.record import LogError, encode, read
+from broker.policy.admission.values import AdmissionCore, Decision
+from broker.simulation.cores import CoreFactory, own_core
+from broker.simulation.fit import fit
+from broker.simulation.result import Result
+from broker.simulation.trace import Trace, gather
+from broker.simulation.traced import play
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first event, on that ``line`` of the log, that a fresh core decides otherwise; or rejects, for the reason."""
+
+    line: int
+    recorded: Entry
+    decided: tuple[Decision, ...]
+    rejected: str = ""
+
+    def __str__(self) -> str:
+        again = self.rejected or encode(Entry(self.recorded.at, self.recorded.event, self.decided)).strip()
+        return f"line {self.line}\nrecorded  {encode(self.recorded).strip()}\ndecided   {again}"
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A log played again: events until its end or the first difference, the kinds of decisions, seconds covered."""
+
+    configuration: Configuration
+    events: int
+    decisions: Counter[str]
+    seconds: float
+    difference: Difference | None
+
+    @property
+    def exact(self) -> bool:
+        """Whether every decision was the same, bit for bit."""
+        return self.difference is None
+
+
+def run(path: Path, make: Callable[[Configuration], AdmissionCore] = own_core) -> Replayed:
+    """Plays every event into a fresh core with the recorded configuration and compares all decisions.
+
+    Raises:
+        LogError: the file is no decision log.
+        OSError: it cannot be read.
+    """
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        configuration, entries = read(lines)
+        core = make(configuration)
+        decisions: Counter[str] = Counter()
+        count, begin, end = 0, 0.0, 0.0
+        difference = None
+        for entry in entries:
+            count, end = count + 1, entry.at
+            begin = begin if count > 1 else entry.at
+            difference = _compare(core, entry, count + 1)
+            if difference is not None:
+                break
+            decisions.update(type(decision).__name__.lower() for decision in entry.decisions)
+    return Replayed(configuration, count, decisions, end - begin, difference)
+
+
+def _compare(core: AdmissionCore, entry: Entry, line: int) -> Difference | None:
+    try:
+        decided = apply(core, entry.event, entry.at)
+    except (KeyError, ValueError) as error:
+        return Difference(line, entry, (), f"rejected: {error!r}")
+    return None if decided == entry.decisions else Difference(line, entry, decided)
+
+
+def load(path: Path) -> Trace:
+    """The load in a log.
+
+    Raises:
+        LogError: the file is no decision log, or holds no request.
+        OSError: it cannot be read.
+    """
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        configuration, entries = read(lines)
+        trace = gather(configuration, entries)
+    if not trace.arrivals:
+        raise LogError("The decision log holds no request. Record while the broker is used.")
+    return trace
+
+
+def again(path: Path, *, speed: float = 1.0, seed: int = 0, make: CoreFactory = own_core) -> Result:
+    """Offers the recorded requests to a core in the simulator, ``speed`` times as fast as they came.
+
+    Other than in :func:`run`, what happens follows from what this core decides: queries run in a model that is fitted
+    to the log.
+
+    Raises:
+        LogError: the file is no decision log, or holds no request.
+        OSError: it cannot be read.
+    """
+    trace = load(path)
+    return play(trace, fit(trace, seed), speed=speed, seed=seed, make=make)[0]
