@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from broker.domain.pool import PoolName
 from broker.domain.state import PoolState
 from broker.policy.admission.refusals import refusal_error
 from broker.policy.admission.values import (
     AdmissionCore,
     AdmissionRequest,
     Admitted,
+    BackendLoad,
     Decision,
     Outcome,
     PoolLoad,
+    Pressure,
     Refused,
+    Signal,
 )
 from broker.ports.clock import Clock
 from broker.runtime.permits import Permission, Permit
@@ -137,6 +141,30 @@ class Admission:
         self._timer = self._timer_at = None
         self._perform(self._core.tick(self._clock.monotonic()))
 
+    def refusal(self, pool: PoolName, tenant: str) -> Refused | None:
+        """Why every request of the tenant would be refused now, whatever it asks; None if it may ask."""
+        return self._core.refusal(pool, tenant, self._clock.monotonic())
+
+    def signal(self, backend: str, news: Signal | Pressure) -> None:
+        """A backend has told something about itself.
+
+        Raises:
+            KeyError: There is no such backend.
+        """
+        self._perform(self._core.signal(backend, news, self._clock.monotonic()))
+
+    def lease(self, backend: str, seats: int | None) -> None:
+        """This process may use so many seats of a backend, None for no bound; what runs beyond them may end.
+
+        Raises:
+            KeyError: There is no such backend.
+        """
+        self._perform(self._core.lease(backend, seats, self._clock.monotonic()))
+
+    def charge(self, pool: PoolName, tenant: str, seconds: float) -> None:
+        """A tenant has used seat-seconds of a pool in another process that shares the backend."""
+        self._core.charge(pool, tenant, seconds, self._clock.monotonic())
+
     @property
     def draining(self) -> bool:
         """Whether new requests are refused."""
@@ -158,6 +186,10 @@ class Admission:
     def loads(self) -> tuple[PoolLoad, ...]:
         """Every pool in three numbers."""
         return self._core.loads()
+
+    def backends(self) -> tuple[BackendLoad, ...]:
+        """Every backend in numbers."""
+        return self._core.backends()
 
     def close(self) -> None:
         """Ends the timer and the gauges; call it when no permit is out and nobody waits."""

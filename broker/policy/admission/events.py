@@ -74,6 +74,15 @@ class Leased:
 
 
 @dataclass(frozen=True, slots=True)
+class Charged:
+    """A tenant used seat-seconds of a pool in another process."""
+
+    pool: PoolName
+    tenant: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """Someone asked whether a tenant would be refused unseen; the answer, if any, is the only decision."""
 
@@ -81,7 +90,7 @@ class Asked:
     tenant: str
 
 
-Event = Offered | Finished | Cancelled | Ticked | Drained | Signalled | Pressed | Leased | Asked
+Event = Offered | Finished | Cancelled | Ticked | Drained | Signalled | Pressed | Leased | Charged | Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,9 @@ def apply(core: AdmissionCore, event: Event, at: float) -> tuple[Decision, ...]:
             return core.signal(backend, news, at)
         case Leased(backend, seats):
             return core.lease(backend, seats, at)
+        case Charged(pool, tenant, seconds):
+            core.charge(pool, tenant, seconds, at)
+            return ()
         case Asked(pool, tenant):
             refused = core.refusal(pool, tenant, at)
             return () if refused is None else (refused,)

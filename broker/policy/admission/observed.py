@@ -9,6 +9,7 @@ from broker.domain.state import PoolState
 from broker.policy.admission.events import (
     Asked,
     Cancelled,
+    Charged,
     Drained,
     Entry,
     Event,
@@ -77,6 +78,10 @@ class ObservedCore:
     def lease(self, backend: str, seats: int | None, now: float) -> tuple[Decision, ...]:
         """Seats of a shared backend are divided anew."""
         return self._tell(Leased(backend, seats), now)
+
+    def charge(self, pool: PoolName, tenant: str, seconds: float, now: float) -> None:
+        """A tenant has used seat-seconds elsewhere."""
+        self._tell(Charged(pool, tenant, seconds), now)
 
     def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:
         """Why every request of the tenant would be refused now. Told too: it may draw a random hint."""

@@ -30,6 +30,7 @@ _EVENTS = MappingProxyType(
         "signal": events.Signalled,
         "pressure": events.Pressed,
         "lease": events.Leased,
+        "charge": events.Charged,
         "refusal": events.Asked,
     }
 )

@@ -243,6 +243,10 @@ class AdmissionCore(Protocol):
         """This process may use so many seats of a backend that others share; None when nobody else does."""
         ...
 
+    def charge(self, pool: PoolName, tenant: str, seconds: float, now: float) -> None:
+        """A tenant has used seat-seconds of a pool elsewhere, in another process that shares the backend."""
+        ...
+
     def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:
         """Why every request of the tenant would be refused now, whatever it asks; None if it may be offered.
 

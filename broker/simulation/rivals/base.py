@@ -198,6 +198,9 @@ class RivalCore:
         """Changes nothing: rivals do not know of each other."""
         return ()
 
+    def charge(self, pool: PoolName, tenant: str, seconds: float, now: float) -> None:
+        """Changes nothing, for the same reason."""
+
     def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:  # noqa: ARG002 - the interface
         """Nothing is refused unseen."""
         return None
