@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -81,8 +80,12 @@ def seats_of(estimate: Estimate | None) -> int:
     return 1 + estimate.workers if estimate is not None else 1
 
 
-def boundary(kind: RequestKind, limits: ClassLimits) -> float:
-    """The time that ends the class of a call; infinite where there is none."""
-    return {RequestKind.DASHBOARD: limits.dashboard, RequestKind.EXPLORE: limits.exploration}.get(
-        kind, math.inf
-    )
+def ends_of(kind: RequestKind, limits: ClassLimits) -> tuple[float, ...]:
+    """The times at which a call would move to another class."""
+    match kind:
+        case RequestKind.DASHBOARD:
+            return (limits.dashboard,)
+        case RequestKind.EXPLORE:
+            return (limits.exploration,)
+        case _:
+            return ()

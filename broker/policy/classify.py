@@ -23,7 +23,7 @@ from broker.domain.principal import Criticality
 from broker.domain.request import Basis, Classification, RequestKind
 from broker.policy.admission.values import Quantiles
 from broker.policy.calibration import NORMAL, Calibration, Guess
-from broker.policy.class_rules import ClassLimits, boundary, decide, seats_of
+from broker.policy.class_rules import ClassLimits, decide, ends_of, seats_of
 from broker.policy.factors import caller_factors, factors
 from broker.policy.history import Histories, History
 from broker.policy.plan_model import PlanModel
@@ -111,9 +111,9 @@ class Classifier:
 
     def classify(self, subject: Subject, now: float) -> Classified:
         """The class and the predicted cost; ``now`` is the monotonic clock in seconds."""
-        history = self.histories.find(subject.fingerprint)
-        subject = _completed(subject, history)
+        history, asked = self.histories.find(subject.fingerprint), subject
         basis, guess = self._guess(subject, history)
+        subject = _completed(subject, history)
         quantiles, confidence, fading = Quantiles(), self._confidence(basis, history), 1.0
         if guess is not None:
             quantiles = self.calibrations[basis].quantiles(guess)
@@ -137,23 +137,29 @@ class Classifier:
             seats,
             estimate.memory if estimate is not None else 0,
             verdict.job,
-            subject,
+            asked,
         )
 
     def wants_estimate(self, subject: Subject) -> bool:
         """Whether the planner should be asked first, which costs a round trip.
 
-        Never for a question that is known, by its runs or by an estimate kept from before. For any other when nothing
-        is known of its class either, or when some of its class come near its end, so that the estimate may decide; and
-        now and then so that the model learns.
+        Never for a question that is known, by its runs or by an estimate kept from before, unless the end of its class
+        lies within what it may take: then the estimate for its very literals may decide, and a round trip is little
+        beside work at the end of a class. For a new question when nothing is known of its class either, or when some of
+        its class come near its end; and now and then so that the model learns.
         """
         history = self.histories.find(subject.fingerprint)
+        ends = ends_of(subject.kind, self._limits)
         if history is not None and (history.known or history.estimate is not None):
-            return False
+            basis, guess = self._guess(subject, history)
+            if guess is None:
+                return False
+            found = self.calibrations[basis].quantiles(guess)
+            return any(found.p10 < end < found.p90 for end in ends)
         known = self.classes[subject.kind]
         self._new += 1
-        end = boundary(subject.kind, self._limits)
-        return known.total < 1.0 or known.quantile(0.9) * NEAR > end or self._new % SAMPLE_EVERY == 0
+        near = any(known.quantile(0.9) * NEAR > end for end in ends)
+        return known.total < 1.0 or near or self._new % SAMPLE_EVERY == 0
 
     def keep(self, subject: Subject, now: float) -> None:
         """Remembers the planner's estimate of a subject for the next time."""
@@ -162,9 +168,8 @@ class Classifier:
     def observe(self, subject: Subject, run: Run, now: float) -> None:
         """Learns from a run."""
         history = self.histories.open(subject.fingerprint, now)
-        subject = _completed(subject, history)
-        history.estimate = subject.estimate
         basis, guess = self._guess(subject, history)
+        history.estimate = subject.estimate or history.estimate
         seconds = max(run.seconds, 1e-6)
         disturbed = run.load.occupancy >= QUIET
         if run.cut_short:
@@ -185,16 +190,18 @@ class Classifier:
             planned = self.model.guess(subject.estimate, subject.shape)
             if basis is not Basis.PLAN:
                 self.calibrations[Basis.PLAN].observe(planned, seconds)
+            history.offset.add(seconds / math.exp(planned.centre))
             self.model.observe(subject.estimate, subject.shape, seconds)
         history.add(seconds, run.row_count, run.byte_count, now)
         self.classes[subject.kind].add(seconds)
 
     def _guess(self, subject: Subject, history: History | None) -> tuple[Basis, Guess | None]:
-        planned = None
+        planned, own = None, subject.estimate is not None
+        subject = _completed(subject, history)
         if subject.estimate is not None and subject.estimate.total_cost > 0.0:
             planned = self.model.guess(subject.estimate, subject.shape)
         if history is not None and history.known:
-            return Basis.HISTORY, history.guess(planned)
+            return Basis.HISTORY, history.guess(planned, own=own)
         ceiling = math.log(history.ceiling) if history is not None else math.inf
         if planned is not None:
             return Basis.PLAN, replace(planned, centre=min(planned.centre, ceiling))

@@ -17,20 +17,23 @@ LEAN_CENTRE, LEAN_SPREAD = 0.5, 2.0
 SPREAD = 0.2
 """Spread of the logarithm of seconds between runs of one fingerprint, where too few have been seen."""
 LEAST_SPREAD = 0.03
+OWN = 0.5
+"""What an estimate for the very literals counts beside the history of the fingerprint."""
 
 
 class History:
     """The runs of one cost fingerprint.
 
     ``ceiling`` is the shortest run that others slowed down, infinite when the time is known better: the question takes
-    no longer than that by itself. ``estimate`` is the planner's, kept so that it is asked for once.
+    no longer than that by itself. ``estimate`` is the planner's, kept so that it is asked for once. ``offset`` holds by
+    what factor runs took longer than the model made of the planner's estimate for their own literals.
     """
 
-    __slots__ = ("at", "bytes", "ceiling", "estimate", "last", "rows", "samples", "seconds")
+    __slots__ = ("at", "bytes", "ceiling", "estimate", "last", "offset", "rows", "samples", "seconds")
 
     def __init__(self, at: float) -> None:
         self.at = at
-        self.seconds, self.rows, self.bytes = Sketch(), Sketch(), Sketch()
+        self.seconds, self.rows, self.bytes, self.offset = Sketch(), Sketch(), Sketch(), Sketch()
         self.samples = 0
         self.last = 0.0
         self.ceiling = math.inf
@@ -72,21 +75,31 @@ class History:
         else:
             self.ceiling = min(self.ceiling, seconds)
 
-    def guess(self, model: Guess | None) -> Guess:
-        """Where the next run will lie; of few runs the model of the planner's estimate says more than they do.
+    def guess(self, model: Guess | None, *, own: bool = False) -> Guess:
+        """Where the next run will lie.
+
+        ``model`` is what the planner's estimate says: for the very literals of this question if it is the question's
+        ``own``, else for those of an earlier one. Of few runs it says more than they do. An estimate of its own tells
+        the literals of one fingerprint apart; corrected by the usual offset it counts as much as the history.
 
         The model counts for fewer runs in the middle than in the spread, so that a run that was stopped, which moves
         quantiles of the history up only, moves every quantile of the guess up only.
         """
-        sketch, n = self.seconds, float(self.samples)
-        low, middle, high = (math.log(sketch.quantile(q)) for q in (0.1, 0.5, 0.9))
-        own = n / (n + LEAN_SPREAD)
+        n = float(self.samples)
+        low, middle, high = (math.log(self.seconds.quantile(q)) for q in (0.1, 0.5, 0.9))
         centre = middle
         if model is not None:
-            alone = n / (n + LEAN_CENTRE)
-            centre = max(alone * middle + (1.0 - alone) * model.centre, middle if n == 0.0 else -math.inf)
-        left = own * (middle - low) / NORMAL + (1.0 - own) * SPREAD
-        right = own * (high - middle) / NORMAL + (1.0 - own) * SPREAD
+            alone, said = n / (n + LEAN_CENTRE), model.centre
+            if own and self.offset.total > 0.0:
+                usual = math.log(self.offset.quantile(0.5))
+                said += usual * self.offset.total / (self.offset.total + LEAN_CENTRE)
+                alone *= 1.0 - OWN
+            centre = alone * middle + (1.0 - alone) * said
+            if not self.samples:  # all that is known is that it takes longer
+                centre = max(centre, middle)
+        known = n / (n + LEAN_SPREAD)
+        left = known * (middle - low) / NORMAL + (1.0 - known) * SPREAD
+        right = known * (high - middle) / NORMAL + (1.0 - known) * SPREAD
         return Guess(centre, max(left, LEAST_SPREAD), max(right, LEAST_SPREAD))
 
     def fading(self, now: float) -> float:
@@ -96,12 +109,8 @@ class History:
     def merge(self, other: History) -> None:
         """Adds what another process has seen of the same questions."""
         newer = other if other.at > self.at else self
-        for mine, theirs in (
-            (self.seconds, other.seconds),
-            (self.rows, other.rows),
-            (self.bytes, other.bytes),
-        ):
-            mine.merge(theirs)
+        for name in ("seconds", "rows", "bytes", "offset"):
+            getattr(self, name).merge(getattr(other, name))
         self.samples += other.samples
         self.ceiling = math.inf if self.samples else min(self.ceiling, other.ceiling)
         self.at, self.last = newer.at, newer.last

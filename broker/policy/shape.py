@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from broker.domain.measures import ORDERED, SKETCHES, UNMERGEABLE
-from broker.domain.model import MeasureKind
+from broker.domain.model import Dimension, MeasureKind
 from broker.domain.plan import Plan
 from broker.domain.query import conditions
 from broker.domain.values import DataType
 
+_COLUMN = re.compile(r"[\w.\"{}]+")
 MOMENTS = frozenset({MeasureKind.VARIANCE, MeasureKind.STDDEV})
 
 
@@ -17,7 +19,9 @@ MOMENTS = frozenset({MeasureKind.VARIANCE, MeasureKind.STDDEV})
 class Shape:
     """Counts: measures read, and those of them that cost more than an addition; keys, conditions, buckets, tables.
 
-    ``listed`` counts the values that conditions compare with, ``compared`` says whether a second range is read.
+    ``days`` is the length of the range, ``compared`` says whether a second one is read. A range is ``blind``, and
+    conditions are ``guessed``, where they are on an expression, of whose values the planner has no statistics.
+    ``pushed`` queries are finished by the database, ``having`` cuts groups.
     """
 
     measures: int = 0
@@ -30,10 +34,14 @@ class Shape:
     texts: int = 0
     buckets: int = 0
     conditions: int = 0
-    listed: int = 0
+    guessed: int = 0
     tables: int = 1
     days: float = 0.0
+    ranged: bool = False
+    blind: bool = False
     compared: bool = False
+    pushed: bool = False
+    having: bool = False
 
     @property
     def complexity(self) -> float:
@@ -66,10 +74,19 @@ def shape_of(plan: Plan) -> Shape:
         texts=sum(d.type is DataType.STRING for d in scan.dimensions),
         buckets=len(scan.grid.starts) if scan.grid is not None else 0,
         conditions=len(found),
-        listed=sum(len(c.values) for c in found),
+        guessed=sum(not _plain(dataset.dimensions[c.member]) for c in found),
         tables=1 + len(tables),
         days=(scan.bounds.end - scan.bounds.start).total_seconds() / 86400
         if scan.bounds is not None
         else 0.0,
+        ranged=scan.bounds is not None,
+        blind=scan.bounds is not None and scan.time is not None and not _plain(scan.time),
         compared=plan.comparison is not None,
+        pushed=plan.finish.pushed_down,
+        having=plan.finish.having is not None,
     )
+
+
+def _plain(dimension: Dimension) -> bool:
+    """Whether a dimension is a column."""
+    return _COLUMN.fullmatch(dimension.sql) is not None
