@@ -13,6 +13,7 @@ from broker.aggregation.executor import WorkerPools
 from broker.app.admission import build_admission
 from broker.app.backends import Backends, backends_of
 from broker.app.database import Database, database
+from broker.app.fleet import Alone, sharing
 from broker.app.jobs import Jobs, jobs
 from broker.app.member import ALONE, Member
 from broker.app.options import authenticator, server_options
@@ -21,11 +22,13 @@ from broker.app.query import build_query_service
 from broker.app.stopping import Order, until
 from broker.app.workers import workers
 from broker.config.settings import Settings
+from broker.domain.fleet import MemberKind
 from broker.domain.model import Model
 from broker.domain.pool import PoolName
 from broker.domain.state import BrokerState
 from broker.domain.terms import AnswerPolicy
 from broker.runtime.admission import Admission
+from broker.runtime.fleet import Fleet
 from broker.runtime.lifecycle import Program, Stop
 from broker.runtime.signals import handled
 from broker.runtime.state import PoolResources, Sources, StateReader
@@ -134,23 +137,29 @@ class Broker:
         backends = Backends(
             self.database.store, self.database.pools.guard, own.clock, options.check_timeout, every
         )
-        admin = Admin(self._reader(admission, backends), self.program, self.member)
-        server = self._server(admission, admin, backends, options)
+        shared = sharing(self.settings, MemberKind.BROKER, limits, admission, own, self.member.count)
+        try:
+            async with shared as fleet:
+                admin = Admin(self._reader(admission, backends, fleet), self.program, self.member)
+                await self._serve(stop, admission, admin, self._server(admission, admin, backends, options))
+        finally:
+            admission.close()
+
+    async def _serve(self, stop: Stop, admission: Admission, admin: Admin, server: Server) -> None:
         try:
             port = await server.start()
             host = self.settings.server.host
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             _LOG.info("serving at %s", address)
             if self.ready is not None:
-                self.ready(ServerInfo(address, own.metrics_address))
+                self.ready(ServerInfo(address, self.process.metrics_address))
             await stop.wait()
         finally:
             ordered = self.order.grace if isinstance(self.order, Order) else None
             await server.drain(ordered if admin.grace is None else admin.grace)
             admission.drain()
-            admission.close()
 
-    def _reader(self, admission: Admission, backends: Backends) -> StateReader:
+    def _reader(self, admission: Admission, backends: Backends, fleet: Fleet | Alone) -> StateReader:
         own = self.process
 
         def resources(pool: PoolName) -> PoolResources:
@@ -170,6 +179,7 @@ class Broker:
             backends=lambda: backends.states(admission.loads()),
             jobs=self.jobs.queue_state,
             draining=lambda: self.program.stopping,
+            fleet=fleet.state,
         )
         return StateReader(own.identity, own.clock, admission, own.lag, sources)
 

@@ -45,6 +45,11 @@ class Membership:
         return self._holding is not None
 
     @property
+    def waiting(self) -> bool:
+        """Whether it has been granted nothing, because the others have not made room yet."""
+        return self._reading is not None and self._reading.seats < 1
+
+    @property
     def unsettled(self) -> bool:
         """Whether it should soon ask again: it was granted less than it asked for, or members have come or gone."""
         return self._reading is not None and (self._changed or self._reading.seats < self._target)
@@ -58,7 +63,10 @@ class Membership:
         known = reading.limit if reading is not None else float(report.wished)
         probing = reading is not None and reading.probing
         limit = propose(known, reports, probing=probing)
-        self._target = allocate(limit, reports, reading.turn if reading is not None else 0)[report.member]
+        if reading is None:  # those that were started together are about to ask too
+            self._target = max(1, math.floor(limit) // self._expected)
+        else:
+            self._target = allocate(limit, reports, reading.turn)[report.member]
         held = reading.seats if reading is not None else 0
         wants = not probing and wants_probe(limit, reports, report, held)
         more = extra(limit)
@@ -95,9 +103,13 @@ class Membership:
         self._out = True
 
     def seats(self, nominal: int, now: float) -> int | None:
-        """Seats that it may use, None for as many as its own policy says."""
+        """Seats that it may use, None for as many as its own policy says.
+
+        It is never none at all: a process that comes back after its lease was given to others would refuse everything
+        until they have made room.
+        """
         if self._holding is not None:
-            return self._holding.at(now)
+            return max(1, self._holding.at(now))
         if self._reading is None and self._expected > 1:
             return max(1, nominal // self._expected)
         return None

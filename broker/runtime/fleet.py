@@ -19,7 +19,7 @@ from broker.domain.pool import BackendLimits, LimitMode, PoolLimits, PoolName
 from broker.domain.state import FleetMemberState, PoolState
 from broker.policy.admission.values import BackendLoad
 from broker.policy.fleet_member import Charges, Membership, Meter
-from broker.policy.leases import INTERVAL
+from broker.policy.leases import INTERVAL, TTL
 from broker.ports.clock import Clock
 from broker.ports.fleet import FleetStore
 from broker.telemetry import catalog
@@ -113,9 +113,16 @@ class Fleet:
 
     @asynccontextmanager
     async def sharing(self) -> AsyncIterator[None]:
-        """Joins before the block, keeps the leases while it runs, gives them back after it."""
+        """Joins before the block, keeps the leases while it runs, gives them back after it.
+
+        To join takes a moment where others hold all seats, which they share within a second or so.
+        """
         forget = self._telemetry.observe(catalog.FLEET_MEMBERS, self._members)
+        patience = self._clock.monotonic() + TTL
         await self._round()
+        while any(m.waiting for m in self._memberships.values()) and self._clock.monotonic() < patience:
+            await asyncio.sleep(self._pause)
+            await self._round()
         keeping = asyncio.create_task(self._keep(), name="fleet")
         try:
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from broker.adapters.migrate import migrate
 from broker.demo.embedded import EmbeddedPostgres
-from querybroker.v1 import admin_service_pb2
+from querybroker.v1 import admin_service_pb2, query_pb2
 from querybroker.v1.admin_service_pb2_grpc import AdminServiceStub
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.support.eventually import eventually
@@ -27,6 +27,7 @@ from tests.support.processes import ended
 from tests.system.conftest import CHANNEL, MODEL, SCHEMA, SLOW, dashboard, query
 
 SEATS = 4
+LOCKED = query("locked", measures=["rows"], dimensions=["note"])
 COUNT = query(measures=["events"])
 
 
@@ -35,8 +36,8 @@ class Place:
     """The processes and their database."""
 
     fleet: RunningFleet
-    postgres: EmbeddedPostgres
     dsn: str
+    jobs_dsn: str
 
     @asynccontextmanager
     async def channels(self, count: int = 2) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
@@ -68,10 +69,10 @@ async def answers(channel: grpc.aio.Channel) -> int:
 
 
 @pytest.fixture
-def place(own_postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Place]:
-    """Two processes over a database that the test may break."""
-    dsn = own_postgres.dsn("postgres")
-    run_sync(_prepare(dsn))
+def place(databases: Databases, tmp_path: Path) -> Iterator[Place]:
+    """Two processes over databases of the test's own, with the leases in the second one."""
+    dsn, jobs_dsn = run_sync(databases.create()), run_sync(databases.create())
+    run_sync(_prepare(dsn, jobs_dsn))
     config = tmp_path / "broker.yaml"
     config.write_text(MODEL)
     overrides = {
@@ -79,19 +80,20 @@ def place(own_postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Place]:
         "pools.exploration.workers": 2,
         "database.limit.seats": SEATS,
         "telemetry.log_format": "json",
+        "jobs.dsn": jobs_dsn,
     }
     with running_fleet(dsn, tmp_path, config, 2, overrides) as fleet:
-        yield Place(fleet, own_postgres, dsn)
+        yield Place(fleet, dsn, jobs_dsn)
 
 
-async def _prepare(dsn: str) -> None:
+async def _prepare(dsn: str, jobs_dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(SCHEMA)
     finally:
         await connection.close()
     for component in ("jobs", "fleet"):
-        await migrate(dsn, component)
+        await migrate(jobs_dsn, component)
 
 
 async def test_both_serve_on_one_port_and_end_together(place: Place) -> None:
@@ -133,7 +135,7 @@ async def test_a_process_that_is_killed_loses_its_own_calls_only_and_is_started_
 async def test_one_that_is_asked_to_drain_takes_the_others_along(place: Place) -> None:
     async with place.channels() as channels:
         one, other = channels.values()
-        running = asyncio.ensure_future(collect(other))
+        running = asyncio.ensure_future(outcome(other, SLOW))
 
         async def admitted() -> bool:
             return (await state_of(other)).pools[0].seats_used == 1
@@ -146,13 +148,98 @@ async def test_one_that_is_asked_to_drain_takes_the_others_along(place: Place) -
     assert await asyncio.to_thread(place.fleet.process.wait, 60) == 0
 
 
-async def collect(channel: grpc.aio.Channel) -> str:
-    """How a slow call ends."""
+async def outcome(channel: grpc.aio.Channel, asked: query_pb2.Query) -> str:
+    """How a call ends."""
     try:
-        await QueryServiceStub(channel).Dashboard(dashboard(SLOW), timeout=60)
+        await QueryServiceStub(channel).Dashboard(dashboard(asked), timeout=60)
     except grpc.aio.AioRpcError as error:
         return error.code().name
     return "OK"
+
+
+async def settled(channels: Iterable[grpc.aio.Channel], leases: list[int]) -> None:
+    """Returns when every process knows of such leases of all."""
+
+    async def known() -> bool:
+        told = [sorted(m.seats for m in (await state_of(channel)).fleet) for channel in channels]
+        return told == [leases] * len(told)
+
+    await eventually(known, f"leases of {leases}")
+
+
+async def test_together_they_use_the_seats_of_one(place: Place) -> None:
+    beside, holder = await asyncpg.connect(place.dsn), await asyncpg.connect(place.dsn)
+    async with place.channels() as channels:
+        await settled(channels.values(), [2, 2])
+        await holder.execute("SELECT pg_advisory_lock(42)")
+        calls = [
+            asyncio.ensure_future(outcome(channel, LOCKED)) for channel in channels.values() for _ in range(6)
+        ]
+        counts: list[int] = []
+
+        async def full() -> bool:
+            counts.append(
+                await beside.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND state = 'active' AND wait_event = 'advisory'"
+                )
+            )
+            states = [await state_of(channel) for channel in channels.values()]
+            assert all(sum(member.seats for member in state.fleet) <= SEATS for state in states)
+            return counts.count(SEATS) >= 20
+
+        await eventually(full, "as many statements run as there are seats, and go on running")
+        assert max(counts) == SEATS
+        await holder.execute("SELECT pg_advisory_unlock(42)")
+        ended = await asyncio.gather(*calls)
+        assert ended.count("OK") >= SEATS
+        assert set(ended) <= {"OK", "UNAVAILABLE"}
+    await beside.close()
+    await holder.close()
+
+
+async def test_one_that_has_nothing_to_do_leaves_its_seats_to_the_other(place: Place) -> None:
+    holder = await asyncpg.connect(place.dsn)
+    async with place.channels() as channels:
+        await settled(channels.values(), [2, 2])
+        busy, _ = channels.values()
+        await holder.execute("SELECT pg_advisory_lock(42)")
+        calls = [asyncio.ensure_future(outcome(busy, LOCKED)) for _ in range(4)]
+        await settled(channels.values(), [1, 3])
+        await holder.execute("SELECT pg_advisory_unlock(42)")
+        await asyncio.gather(*calls)
+    await holder.close()
+
+
+async def test_they_serve_on_when_the_leases_are_lost_and_share_again_when_they_are_back(
+    place: Place, postgres: EmbeddedPostgres
+) -> None:
+    name = place.jobs_dsn.rpartition("/")[2]
+    operator = await asyncpg.connect(postgres.dsn())
+    async with place.channels() as channels:
+        await settled(channels.values(), [2, 2])
+        await operator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await operator.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
+        )
+
+        async def noticed() -> bool:
+            return place.fleet.log.read_text().count("seats are not shared") == 2
+
+        await eventually(noticed, "both say that the leases are lost")
+        assert [await answers(channel) for channel in channels.values()] == [200_000, 200_000]
+        await operator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        store = await asyncpg.connect(place.jobs_dsn)
+
+        async def back() -> bool:
+            found = await store.fetch(
+                "SELECT seats FROM broker.fleet_member WHERE expire_time > clock_timestamp()"
+            )
+            return sorted(row["seats"] for row in found) == [2, 2]
+
+        await eventually(back, "both hold leases again")
+        await store.close()
+    await operator.close()
 
 
 async def test_without_the_parent_the_children_drain(place: Place) -> None:
