@@ -73,12 +73,26 @@ async def flights_broker(
     datasets: Mapping[str, object] | None = None,
 ) -> AsyncIterator[Place]:
     """A broker in a process of its own over the flights; ``datasets`` are added to its model."""
-    async with flights_database(copies) as (postgres, dsn):
-        with tempfile.TemporaryDirectory(prefix="broker-") as home:
-            config = extended_model(Path(home), datasets or {})
-            manager = running_broker(dsn, Path(home), config=config, overrides=overrides)
-            running = await asyncio.to_thread(manager.__enter__)
-            try:
-                yield Place(dsn, running, postgres)
-            finally:
-                await asyncio.to_thread(manager.__exit__, None, None, None)
+    async with (
+        flights_database(copies) as (postgres, dsn),
+        broker_over(postgres, dsn, overrides, datasets) as place,
+    ):
+        yield place
+
+
+@asynccontextmanager
+async def broker_over(
+    postgres: EmbeddedPostgres,
+    dsn: str,
+    overrides: Mapping[str, object] | None = None,
+    datasets: Mapping[str, object] | None = None,
+) -> AsyncIterator[Place]:
+    """A broker over a database that runs already."""
+    with tempfile.TemporaryDirectory(prefix="broker-") as home:
+        config = extended_model(Path(home), datasets or {})
+        manager = running_broker(dsn, Path(home), config=config, overrides=overrides)
+        running = await asyncio.to_thread(manager.__enter__)
+        try:
+            yield Place(dsn, running, postgres)
+        finally:
+            await asyncio.to_thread(manager.__exit__, None, None, None)
