@@ -18,6 +18,7 @@ from broker.policy.admission.values import (
     Admitted,
     BackendLoad,
     Decision,
+    Killed,
     Outcome,
     PoolLoad,
     Pressure,
@@ -84,7 +85,7 @@ class Admission:
                 self._telemetry.admission(pool, level, verdict, reason)
                 self._telemetry.queue_wait(pool, verdict, now - arrived)
         self._telemetry.deadline_remaining(pool, max(0.0, request.deadline_at - now))
-        permit = Permit(decision, now, self._finish)
+        permit = Permit(request, decision, now, self._finish)
         self._held[request.id] = permit
         self._idle.clear()
         return permit
@@ -120,6 +121,10 @@ class Admission:
 
     def _perform(self, decisions: Iterable[Decision]) -> None:
         for decision in decisions:
+            if isinstance(decision, Killed):
+                if (permit := self._held.get(decision.id)) is not None:
+                    permit.kill(decision, self._clock.monotonic())
+                continue
             future = self._waiting.get(decision.id)
             if future is not None and not future.done() and isinstance(decision, Admitted | Refused):
                 future.set_result(decision)

@@ -1,4 +1,8 @@
-"""Seats as a context: a permit is asked for, waited for, and closed with how the work ended."""
+"""Seats as a context: a permit is asked for, waited for, and closed with how the work ended.
+
+Work that is told to stop is cancelled in the way of :func:`asyncio.timeout`: its task gets a CancelledError, which
+becomes the error for the caller where the context is left, unless somebody else has cancelled the task too.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,35 @@ from typing import Literal, Protocol
 
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.pool import PoolName
-from broker.policy.admission.values import AdmissionRequest, Admitted, Outcome
+from broker.policy.admission.refusals import killed_error
+from broker.policy.admission.values import AdmissionRequest, Admitted, Killed, Outcome
 
 
 class Permit:
-    """Seats that a request holds until :meth:`close`, which leaving the context does at the latest."""
+    """Seats that a request holds until :meth:`close`, which leaving the context does at the latest.
 
-    __slots__ = ("_closed", "_report", "_since", "decision")
+    It belongs to the task in which it was made.
+    """
+
+    __slots__ = ("_cancels", "_closed", "_killed", "_report", "_since", "_task", "decision", "request")
 
     def __init__(
-        self, decision: Admitted, since: float, report: Callable[[Permit, Outcome, float | None], None]
+        self,
+        request: AdmissionRequest,
+        decision: Admitted,
+        since: float,
+        report: Callable[[Permit, Outcome, float | None], None],
     ) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "permits are for tasks"
+        self.request = request
         self.decision = decision
         self._since = since
         self._report = report
         self._closed = False
+        self._killed: tuple[Killed, float] | None = None
+        self._task = task
+        self._cancels = task.cancelling()
 
     @property
     def pool(self) -> PoolName:
@@ -49,6 +67,32 @@ class Permit:
         if not self._closed:
             self._closed = True
             self._report(self, outcome, seconds)
+
+    @property
+    def killed(self) -> bool:
+        """Whether the work was told to stop."""
+        return self._killed is not None
+
+    def kill(self, killed: Killed, now: float) -> None:
+        """Stops the work; leaving the context frees the seats, as always, and tells the caller why."""
+        if not self._closed and self._killed is None:
+            self._killed = killed, now - self._since
+            self._task.cancel()
+
+    def left(self, error: BaseException | None) -> None:
+        """The context is left: takes back the cancel of :meth:`kill`.
+
+        A generator in which the context is does not see the cancel of its reader but is closed by it; the error takes
+        the place of the reader's cancel all the same, because closing the generator raises it.
+
+        Raises:
+            BrokerError: DEADLINE_EXCEEDED, when it was :meth:`kill` alone that ended the block.
+        """
+        if self._killed is None or asyncio.current_task() is not self._task:
+            return
+        others = self._task.uncancel() > self._cancels
+        if not others and isinstance(error, asyncio.CancelledError | GeneratorExit):
+            raise killed_error(*self._killed) from error
 
 
 class Gate(Protocol):
@@ -77,6 +121,7 @@ class Permission:
     ) -> Literal[False]:
         assert self._permit is not None
         self._permit.close(outcome_of(error))
+        self._permit.left(error)
         return False
 
 

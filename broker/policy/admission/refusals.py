@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.policy.admission.values import RefusalReason, Refused
+from broker.policy.admission.values import Killed, RefusalReason, Refused
 
 
 def refusal_error(refused: Refused) -> BrokerError:
@@ -20,6 +20,26 @@ def refusal_error(refused: Refused) -> BrokerError:
             "waited_seconds": f"{refused.wait:.3f}",
             "expected_wait_seconds": f"{refused.expected_wait:.3f}",
             "allowed_wait_seconds": f"{refused.allowed_wait:.3f}",
+        },
+    )
+
+
+def killed_error(killed: Killed, ran: float) -> BrokerError:
+    """The error for work that was stopped after ``ran`` seconds because it would hardly have ended in time."""
+    text = (
+        f"Stopped after {ran:.1f} s: {killed.left:.1f} s before the deadline the chance to end in time was "
+        f"{killed.chance:.1%}, and others wait for the seat. Allow more time, narrow the query, or submit a job."
+    )
+    return BrokerError(
+        ErrorReason.DEADLINE_EXCEEDED,
+        text,
+        metadata={
+            "pool": killed.pool.value,
+            "stage": "running",
+            "limiting_factor": "hopeless",
+            "chance": f"{killed.chance:.4f}",
+            "ran_seconds": f"{ran:.3f}",
+            "remaining_seconds": f"{killed.left:.3f}",
         },
     )
 
