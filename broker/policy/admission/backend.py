@@ -148,8 +148,7 @@ class Backend:
         if pool.own_seats:
             return
         self.used += entry.seats
-        if self.held is entry:
-            self.held = None
+        self.unblock(entry)
         self.virtual = max(self.virtual, pool.start)
         pool.start += entry.cost / pool.limits.share
 
@@ -162,6 +161,13 @@ class Backend:
         bound = self._max_debt / pool.limits.share
         start = pool.start + (work - entry.cost) / pool.limits.share
         pool.start = min(self.virtual + bound, max(self.virtual - bound, start))
+
+    def unblock(self, entry: Entry) -> None:
+        """A request that starts or waits no more blocks nobody, and no seat is held for it."""
+        if self.held is entry:
+            self.held = None
+        if self.blocked is entry:
+            self.blocked = None
 
     def in_turn(self) -> list[Pool]:
         """The pools with waiters that may have room, in the order of service."""

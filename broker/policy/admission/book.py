@@ -23,6 +23,9 @@ from broker.policy.admission.verdicts import Verdicts
 HOPELESS_BELOW = 0.02
 """Chance to end in time below which running work is stopped while others wait for its seats."""
 
+SWEEP_ABOVE = 1024
+"""Timers of requests that wait no more are swept out when there are so many of them."""
+
 
 class Book:
     """Requests that wait or run, by id."""
@@ -65,6 +68,9 @@ class Book:
         if group is not None:
             group.waiting[entry.request.id] = entry
         if entry.until < math.inf:
+            if len(self._timeouts) > SWEEP_ABOVE + 2 * len(self.entries):
+                self._timeouts = [timeout for timeout in self._timeouts if self._waits(timeout[2])]
+                heapq.heapify(self._timeouts)
             heapq.heappush(self._timeouts, (entry.until, entry.rank[2], entry))
         self._hopeless_at = min(self._hopeless_at, now + self._hopeless_every)
 
@@ -85,6 +91,7 @@ class Book:
         request = entry.request
         del self.entries[request.id]
         self.pools[request.pool].queue.remove(entry)
+        self.backends[request.pool].unblock(entry)
         self.tenants.leave(request.tenant)
         if request.load_group:
             self.groups.left(entry)
@@ -121,10 +128,14 @@ class Book:
     def expire(self, now: float, decisions: list[Decision]) -> None:
         """Ends the waits whose time has passed."""
         timeouts = self._timeouts
+        touched: list[Backend] = []
         while timeouts and timeouts[0][0] <= now:
             entry = heapq.heappop(timeouts)[2]
             if self._waits(entry):
                 decisions += self._late(entry, Stage.QUEUE, now)
+                touched.append(self.backends[entry.request.pool])
+        for backend in dict.fromkeys(touched):  # whoever stood behind them may have room
+            self.dispatch(backend, now, decisions)
 
     def stop_hopeless(self, now: float, decisions: list[Decision]) -> None:
         """Tells to stop running work that will hardly end in time, where others wait for its seats."""

@@ -46,9 +46,9 @@ class FairQueue:
         """The flow of a tenant, a new one when it is not known."""
         flow = self.flows.get(name)
         if flow is None:
-            flow = self.flows[name] = Flow(name, weight, self.virtual)
-            if len(self.flows) > self._sweep_at:
+            if len(self.flows) >= self._sweep_at:
                 self._sweep()
+            flow = self.flows[name] = Flow(name, weight, self.virtual)
         return flow
 
     def push(self, entry: Entry) -> None:

@@ -59,7 +59,8 @@ class Pool:
         queue = self.queue
         if queue.waiting_flows < EXACT_TENANTS or tenant in queue.flows:
             return queue.flow(tenant, limits.weight)
-        return min((queue.flow(name, 1.0) for name in hand(tenant)), key=lambda flow: flow.work)
+        least = min(hand(tenant), key=lambda name: queue.flows[name].work if name in queue.flows else 0.0)
+        return queue.flow(least, 1.0)
 
     def size(self, entry: Entry, memory_share: float) -> None:
         """Predicts the work of a request. ``memory_share`` is what its memory is worth in seats."""
@@ -115,7 +116,7 @@ class Pool:
     def occupy(self, entry: Entry, now: float) -> None:
         """Gives a request its seats, and learns from how long it waited."""
         flow = entry.flow
-        if entry.expected > 0.0:
+        if 0.0 < entry.expected < math.inf:
             self.waited += WAIT_LEARNING_RATE * (now - entry.since - self.waited)
             self.promised += WAIT_LEARNING_RATE * (entry.expected / self.delay - self.promised)
             self.delay = min(MAX_DELAY, max(1.0 / MAX_DELAY, self.waited / self.promised))

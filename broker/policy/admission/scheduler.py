@@ -144,9 +144,11 @@ class Scheduler:
             refused = self._verdicts.over_budget(entry, backend.limit, budget)
         if refused is not None:
             pool.refused_count += 1
-            return (refused, *self._book.fall(entry, refused))
+            fallen = self._book.fall(entry, refused)
+            return (refused, *fallen, *(self._dispatched(backend, now) if fallen else ()))
         victim = pool.crowded_by(entry.flow)
-        entry.until = request.deadline_at - request.predicted.p50 if decided else now + GRACE * budget
+        last = request.deadline_at - request.predicted.p50
+        entry.until = max(now, last) if decided else now + GRACE * budget
         self._tenants.enter(request.tenant, now)
         self._book.wait(entry, pool, group, now)
         decisions: list[Decision] = [
@@ -155,7 +157,7 @@ class Scheduler:
         if victim is not None:
             expected = backend.wait(pool, victim)
             decisions += self._book.refuse(victim, self._verdicts.pushed_out(victim, pool, expected, now))
-        if backend.blocked is not None:
+        if victim is not None or backend.blocked is not None:
             self._book.dispatch(backend, now, decisions)
         return tuple(decisions)
 
@@ -179,7 +181,7 @@ class Scheduler:
             return self.finish(id, Outcome.DROPPED, now - entry.since, now)
         self._book.leave(entry)
         backend = self._backend_of[entry.request.pool]
-        return self._dispatched(backend, now) if backend.blocked is not None else ()
+        return self._dispatched(backend, now)
 
     def tick(self, now: float) -> tuple[Decision, ...]:
         """Ends waits whose budget is used up, lets the limits follow the backends, and stops hopeless work."""
