@@ -13,8 +13,6 @@ from broker.simulation.result import Result
 from broker.simulation.run import simulate
 from broker.simulation.scenario import Population, Retry, Scenario, Stage, Work
 
-SPIKE = 60.0
-
 
 def recovery(result: Result, end: float, share: float = 0.95, span: int = 5) -> float:
     """Seconds after ``end`` until, of the requests of the next ``span`` seconds, that share is answered in time."""
@@ -28,14 +26,15 @@ def recovery(result: Result, end: float, share: float = 0.95, span: int = 5) -> 
 
 def _spike(run: Run) -> Mapping[str, float]:
     """Ten times the capacity for 60 s, then 0.8 times, with clients that try three times."""
-    begin = 40.0
-    end = begin + SPIKE
+    begin = 2 * run.warmup
+    end = begin + max(15.0, 60 * run.scale)
     figures: dict[str, float] = {}
     for retry, suffix in ((Retry.NAIVE, ""), (Retry.POLITE, "_polite")):
         scenario = Scenario(
             "spike",
             (replace(USERS, load=0.8, retry=retry),),
             seconds=end + 20 + 100 * run.scale,
+            warmup=run.warmup,
             stages=(Stage(begin, 12.5), Stage(end, 1.0)),
         )
         result = simulate(scenario, run.seed, run.make)
@@ -62,7 +61,8 @@ def _critical(run: Run) -> Mapping[str, float]:
     scenario = Scenario(
         "critical",
         (critical, batch),
-        seconds=20 + 60 * run.scale,
+        seconds=run.warmup + 60 * run.scale,
+        warmup=run.warmup,
         databases=(shared_database(),),
         pools=four_pools(),
     )
@@ -77,7 +77,8 @@ def _leaving(run: Run) -> Mapping[str, float]:
             replace(USERS, name="impatient", load=1.4, patience=3.0),
             replace(USERS, name="readers", load=0.6, reading=20.0),
         ),
-        seconds=20 + 100 * run.scale,
+        seconds=run.warmup + 100 * run.scale,
+        warmup=run.warmup,
         kill_lag=0.02,
     )
     figures = simulate(scenario, run.seed, run.make).figures
@@ -92,7 +93,8 @@ def _panels(run: Run) -> Mapping[str, float]:
     scenario = Scenario(
         "panels",
         (random, replace(random, name="refresh", period=10.0)),
-        seconds=20 + 100 * run.scale,
+        seconds=run.warmup + 100 * run.scale,
+        warmup=run.warmup,
         databases=(shared_database(),),
         pools=four_pools(),
     )

@@ -13,8 +13,13 @@ from broker.simulation.scenario import Scenario
 
 
 def at_load(run: Run, load: float, seconds: float) -> Result:
-    """Ordinary queries at so many times the capacity, after a warm-up of 20 s."""
-    scenario = Scenario(f"load-{load:g}", (replace(USERS, load=load),), seconds=20 + seconds * run.scale)
+    """Ordinary queries at so many times the capacity."""
+    scenario = Scenario(
+        f"load-{load:g}",
+        (replace(USERS, load=load),),
+        seconds=run.warmup + seconds * run.scale,
+        warmup=run.warmup,
+    )
     return simulate(scenario, run.seed, run.make)
 
 

@@ -31,6 +31,11 @@ class Run:
     make: CoreFactory
     scale: float = 1.0
 
+    @property
+    def warmup(self) -> float:
+        """Seconds before anything is measured: queues have filled and limits have settled by then."""
+        return 20.0 if self.scale >= 1 else 8.0
+
 
 @dataclass(frozen=True, slots=True)
 class Study:
