@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from broker.domain.pool import PoolLimits, PoolName, TenantLimits
 from broker.domain.state import PoolState
 from broker.policy.admission import reading
-from broker.policy.admission.backend import Backend, BackendSpec, Fit, alone
+from broker.policy.admission.backend import Backend, BackendSpec, alone
 from broker.policy.admission.book import Book
 from broker.policy.admission.entry import Entry
 from broker.policy.admission.groups import Group
@@ -102,7 +102,7 @@ class Scheduler:
         if group is not None and group.refused is not None:
             pool.refused_count += 1
             return (self._verdicts.alike(group.refused, entry),)
-        if backend.blocked is None and backend.fit(pool, entry) is Fit.YES:
+        if backend.blocked is None and backend.fit(pool, entry) == "yes":
             self._book.entries[request.id] = entry
             self._tenants.enter(request.tenant, now)
             if not pool.queue.length:
@@ -147,8 +147,8 @@ class Scheduler:
             fallen = self._book.fall(entry, refused)
             return (refused, *fallen, *(self._dispatched(backend, now) if fallen else ()))
         victim = pool.crowded_by(entry.flow)
-        last = request.deadline_at - request.predicted.p50
-        entry.until = max(now, last) if decided else now + GRACE * budget
+        last = max(now, request.deadline_at - request.predicted.p50)
+        entry.until = last if decided else min(last, now + GRACE * budget)
         self._tenants.enter(request.tenant, now)
         self._book.wait(entry, pool, group, now)
         decisions: list[Decision] = [

@@ -1,10 +1,9 @@
-"""The simple admission core, decision by decision."""
+"""The admission core at a pool of its own, decision by decision."""
 
 import math
 
 import pytest
 
-from broker.policy.admission.values import Tuning
 from broker.policy.admission.values import (
     Admitted,
     Outcome,
@@ -14,8 +13,9 @@ from broker.policy.admission.values import (
     RefusalReason,
     Refused,
     Stage,
+    Tuning,
 )
-from tests.support.scheduling import DASHBOARD, admitted_ids, ask, only, refused, scheduler
+from tests.support.scheduling import DASHBOARD, admitted_ids, ask, only, refused, scheduler, takes
 
 
 def test_a_free_seat_is_given_at_once() -> None:
@@ -41,17 +41,35 @@ def test_a_deadline_that_has_passed_is_refused(deadline: float) -> None:
 def test_a_taken_seat_makes_the_next_wait_a_fraction_of_its_slack() -> None:
     core = scheduler(wait=0.25)
     core.offer(ask("1"), 0.0)
-    decision = only(core.offer(ask("2", deadline=12.0, predicted=Quantiles(1.0, 2.0, 3.0)), 0.0))
-    assert decision == Queued("2", DASHBOARD, 2.0, 2.5, 1)
-    assert core.next_wakeup() == 2.5
+    decision = only(core.offer(ask("2", deadline=12.0, predicted=takes(2.0)), 0.0))
+    # Its budget is a quarter of ten seconds; twice that is waited before the promise is given up.
+    assert decision == Queued("2", DASHBOARD, 2.0, 5.0, 1)
+    assert core.next_wakeup() == Tuning().hopeless_every
+
+
+def test_slack_is_what_is_left_beside_the_third_quartile_of_the_work() -> None:
+    core = scheduler(wait=0.5)
+    core.offer(ask("1"), 0.0)
+    decision = only(core.offer(ask("2", deadline=24.0, predicted=Quantiles(1.0, 2.0, 8.0)), 0.0))
+    assert isinstance(decision, Queued)
+    assert decision.until == 20.0  # twice half of 24 − √(2 × 8)
+    assert decision.expected_wait == pytest.approx(0.3 * 1 + 0.4 * 2 + 0.3 * 8)  # the mean, by Swanson's rule
+
+
+def test_no_wait_goes_beyond_the_last_instant_at_which_the_work_can_begin() -> None:
+    core = scheduler(wait=1.0)
+    core.offer(ask("1"), 0.0)
+    decision = only(core.offer(ask("2", deadline=12.0, predicted=takes(2.0)), 0.0))
+    assert isinstance(decision, Queued)
+    assert decision.until == 10.0
 
 
 def test_a_seat_that_becomes_free_goes_to_the_waiter() -> None:
     core = scheduler()
     core.offer(ask("1"), 0.0)
-    core.offer(ask("2", predicted=Quantiles(0.5, 1.0, 2.0)), 0.0)
-    decision = only(core.finish("1", Outcome.SUCCESS, 1.0, 1.0))
-    assert decision == Admitted("2", DASHBOARD, 1.0, 1.0, 1)
+    core.offer(ask("2", predicted=takes(1.0)), 0.0)
+    decision = only(core.finish("1", Outcome.SUCCESS, 1.0, 1.5))
+    assert decision == Admitted("2", DASHBOARD, 1.5, 1.0, 1)
     assert core.next_wakeup() is None
 
 
@@ -59,10 +77,11 @@ def test_a_wait_budget_that_is_used_up_ends_the_wait() -> None:
     core = scheduler()
     core.offer(ask("1"), 0.0)
     core.offer(ask("2"), 0.0)
-    assert core.tick(2.4) == ()
-    decision = refused(core.tick(2.5))
+    assert core.tick(4.99) == ()
+    decision = refused(core.tick(5.0))
     assert (decision.reason, decision.stage) == (RefusalReason.QUEUE_TIMEOUT, Stage.QUEUE)
-    assert (decision.limiting_factor, decision.wait, decision.allowed_wait) == ("wait_budget", 2.5, 2.5)
+    assert (decision.limiting_factor, decision.wait, decision.allowed_wait) == ("wait_budget", 5.0, 5.0)
+    assert (decision.limit, decision.expected_wait) == (1, 0.0)
     assert decision.pushback is not None
     assert core.finish("1", Outcome.SUCCESS, 3.0, 3.0) == ()
 
@@ -72,7 +91,7 @@ def test_a_seat_is_not_given_to_somebody_whose_budget_has_ended_before_the_timer
     core.offer(ask("1", deadline=math.inf), 0.0)
     core.offer(ask("2"), 0.0)
     core.offer(ask("3", deadline=math.inf), 0.0)
-    late, given = core.finish("1", Outcome.SUCCESS, 1.0, 3.0)
+    late, given = core.finish("1", Outcome.SUCCESS, 1.0, 5.0)
     assert isinstance(late, Refused)
     assert (late.id, late.reason, late.stage) == ("2", RefusalReason.QUEUE_TIMEOUT, Stage.DISPATCH)
     assert isinstance(given, Admitted)
@@ -83,10 +102,10 @@ def test_a_seat_is_not_given_to_somebody_whose_budget_has_ended_before_the_timer
 def test_a_waiter_whose_deadline_leaves_no_time_for_the_work_is_told_so() -> None:
     core = scheduler()
     core.offer(ask("1"), 0.0)
-    core.offer(ask("2", deadline=4.0, predicted=Quantiles(0.5, 0.6, 1.5)), 0.0)
-    decision = refused(core.finish("1", Outcome.SUCCESS, 3.6, 3.6))
+    core.offer(ask("2", deadline=4.0, predicted=takes(0.5)), 0.0)
+    decision = refused(core.finish("1", Outcome.SUCCESS, 3.5, 3.5))
     assert (decision.reason, decision.stage) == (RefusalReason.DEADLINE_TOO_SHORT, Stage.DISPATCH)
-    assert decision.wait == 3.6
+    assert (decision.wait, decision.limit, decision.pushback) == (3.5, 0.5, None)
 
 
 def test_a_promised_wait_beyond_the_budget_is_refused_at_arrival_with_the_excess_as_hint() -> None:
@@ -131,8 +150,8 @@ def test_tenants_take_turns_and_each_keeps_its_order() -> None:
     for name, tenant in (("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("b2", "b"), ("c1", "c")):
         core.offer(ask(name, tenant), 0.0)
     order, current = [], "0"
-    for step in range(6):
-        (current,) = admitted_ids(core.finish(current, Outcome.IGNORED, 0.0, step * 0.1))
+    for step in range(1, 7):
+        (current,) = admitted_ids(core.finish(current, Outcome.IGNORED, 0.1, step * 0.1))
         order.append(current)
     assert order == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
@@ -143,12 +162,16 @@ def test_the_expected_wait_counts_the_turns_of_other_tenants() -> None:
         core.offer(ask(name, "z", math.inf), 0.0)
     for name in ("a1", "a2", "a3"):
         core.offer(ask(name, "a", math.inf), 0.0)
-    quick = Quantiles(1.0, 2.0, 3.0)
-    first = only(core.offer(ask("b1", "b", math.inf, quick), 0.0))
-    second = only(core.offer(ask("b2", "b", math.inf, quick), 0.0))
+    core.finish("2", Outcome.SUCCESS, 2.0, 0.0)  # starts a1, and work takes two seconds from now on
+    for name in ("a4", "a5"):
+        core.offer(ask(name, "a", math.inf), 0.0)
+    first = only(core.offer(ask("b1", "b", math.inf), 0.0))
+    second = only(core.offer(ask("b2", "b", math.inf), 0.0))
     assert isinstance(first, Queued)
     assert isinstance(second, Queued)
-    assert (first.expected_wait, second.expected_wait) == (2.0, 4.0)  # behind a1; behind a1, b1 and a2
+    assert (
+        1.0 <= first.expected_wait < second.expected_wait <= 4.0
+    )  # half a request's end; b1, and turns of a
 
 
 def test_a_tenant_over_its_own_bound_is_refused_as_over_quota() -> None:
@@ -198,9 +221,9 @@ def test_an_id_that_waits_again_is_not_ended_by_its_earlier_budget() -> None:
     core.offer(ask("1"), 0.0)
     core.offer(ask("2"), 0.0)
     core.cancel("2", 1.0)
-    core.offer(ask("2", deadline=20.0), 2.0)
-    assert core.tick(2.5) == ()
-    assert core.next_wakeup() == 6.5
+    core.offer(ask("2", deadline=math.inf), 2.0)
+    assert core.tick(5.0) == ()
+    assert core.loads()[0].queue_length == 1
 
 
 def test_a_caller_that_leaves_while_it_runs_frees_its_seat() -> None:

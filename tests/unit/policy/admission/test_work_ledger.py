@@ -23,11 +23,12 @@ def test_work_that_took_no_time_has_no_share() -> None:
 
 def test_the_least_busy_tenants_are_forgotten() -> None:
     ledger = WorkLedger()
-    for i in range(MAX_TENANTS):
+    for i in range(2 * MAX_TENANTS):
         ledger.add(str(i), 2.0 + i, 10.0)
-    assert len(ledger.shares(10.0)) == MAX_TENANTS
+    assert len(ledger.shares(10.0)) == 2 * MAX_TENANTS
     ledger.add("late", 1e9, 11.0)
     shares = ledger.shares(11.0)
     assert len(shares) == MAX_TENANTS
-    assert "0" not in shares
+    assert str(MAX_TENANTS) not in shares
+    assert str(MAX_TENANTS + 1) in shares
     assert shares["late"] > 0.99
