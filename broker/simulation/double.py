@@ -8,12 +8,12 @@ from pathlib import Path
 
 from broker.domain.pool import PoolName
 from broker.policy.admission.events import Configuration
-from broker.simulation.cores import CoreFactory, own_core
+from broker.simulation.cores import CoreFactory
 from broker.simulation.engine import Engine
 from broker.simulation.fit import Fit, fit
 from broker.simulation.replay import load as load_of
 from broker.simulation.result import quantile
-from broker.simulation.traced import play
+from broker.simulation.traced import broker_core, play
 from broker.simulation.watch import Part, Seen, Watch
 
 LOADS = (1.0, 1.25, 1.5, 2.0, 3.0)
@@ -76,7 +76,7 @@ def run(
     *,
     loads: Sequence[float] = LOADS,
     seed: int = 0,
-    make: CoreFactory = own_core,
+    make: CoreFactory = broker_core,
 ) -> Outlook:
     """Offers the load of a decision log several times over to the core of ``configuration``, or to that of the log.
 

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.policy.admission.assemble import core_of
 from broker.policy.admission.events import Configuration, Entry, apply
 from broker.policy.admission.record import LogError, encode, read
 from broker.policy.admission.values import AdmissionCore, Decision
-from broker.simulation.cores import CoreFactory, own_core
+from broker.simulation.cores import CoreFactory
 from broker.simulation.fit import fit
 from broker.simulation.result import Result
 from broker.simulation.trace import Trace, gather
-from broker.simulation.traced import play
+from broker.simulation.traced import broker_core, play
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Replayed:
         return self.difference is None
 
 
-def run(path: Path, make: Callable[[Configuration], AdmissionCore] = own_core) -> Replayed:
+def run(path: Path, make: Callable[[Configuration], AdmissionCore] = core_of) -> Replayed:
     """Plays every event into a fresh core with the recorded configuration and compares all decisions.
 
     Raises:
@@ -93,7 +94,7 @@ def load(path: Path) -> Trace:
     return trace
 
 
-def again(path: Path, *, speed: float = 1.0, seed: int = 0, make: CoreFactory = own_core) -> Result:
+def again(path: Path, *, speed: float = 1.0, seed: int = 0, make: CoreFactory = broker_core) -> Result:
     """Offers the recorded requests to a core in the simulator, ``speed`` times as fast as they came.
 
     Other than in :func:`run`, what happens follows from what this core decides: queries run in a model that is fitted

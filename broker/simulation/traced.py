@@ -9,20 +9,27 @@ from random import Random
 
 from broker.domain.pool import PoolName
 from broker.domain.principal import Criticality
+from broker.policy.admission.assemble import core_of
 from broker.policy.admission.events import Configuration
 from broker.policy.admission.values import AdmissionCore
 from broker.simulation.call import Call
 from broker.simulation.clients import Source
-from broker.simulation.cores import CoreFactory, own_core
+from broker.simulation.cores import CoreFactory
 from broker.simulation.engine import Engine
 from broker.simulation.fit import Fit
 from broker.simulation.recorder import cell_count
 from broker.simulation.result import Result, result_of
+from broker.simulation.rivals.truth import Truth
 from broker.simulation.scenario import Database, Population, Scenario, Work
 from broker.simulation.trace import Arrival, Trace
 
 JITTER, JITTER_SHARE = 30.0, 0.05
 """Copies come up to so many seconds, and so much of the whole time, before or after the original."""
+
+
+def broker_core(configuration: Configuration, truth: Truth | None = None) -> AdmissionCore:  # noqa: ARG001 - a broker does not know it
+    """The core of a running broker."""
+    return core_of(configuration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,7 @@ def play(
     load: float = 1.0,
     speed: float = 1.0,
     seed: int = 0,
-    make: CoreFactory = own_core,
+    make: CoreFactory = broker_core,
     configuration: Configuration | None = None,
     wrap: Callable[[AdmissionCore], AdmissionCore] = lambda core: core,
 ) -> tuple[Result, Engine]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -47,7 +48,9 @@ class LogError(ValueError):
 
 
 def encode_header(configuration: Configuration) -> str:
-    """The first line of a log."""
+    """The first line of a log. Addresses of databases, which may hold passwords and decide nothing, are left out."""
+    pools = {name: replace(limits, replica_dsn="") for name, limits in configuration.pools.items()}
+    configuration = replace(configuration, pools=pools)
     head = {"log": FORMAT, "version": VERSION, "configuration": _WRITE_CONFIGURATION(configuration)}
     return _DUMP(head) + "\n"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from broker.domain.pool import BackendLimits, PoolLimits, PoolName
+from broker.policy.admission.assemble import core_of
 from broker.policy.admission.events import (
     Asked,
     Cancelled,
@@ -21,6 +22,7 @@ from broker.policy.admission.events import (
 )
 from broker.policy.admission.record import LogError, encode, encode_header
 from broker.policy.admission.values import (
+    AdmissionCore,
     AdmissionRequest,
     Admitted,
     Decision,
@@ -32,7 +34,6 @@ from broker.policy.admission.values import (
     Stage,
 )
 from broker.simulation import replay
-from broker.simulation.cores import own_core
 from broker.simulation.fit import fit
 from broker.simulation.scenario import Database, Population, Predictor, Retry, Scenario, Work
 from broker.simulation.trace import gather
@@ -82,12 +83,12 @@ def test_the_first_difference_is_named_with_its_line(tmp_path: Path) -> None:
 def test_another_configuration_decides_otherwise(tmp_path: Path) -> None:
     record(tmp_path / "log", BUSY, 1)
 
-    def narrower(configuration: Configuration) -> object:
+    def narrower(configuration: Configuration) -> AdmissionCore:
         [backend] = configuration.backends
         less = replace(backend, limits=replace(backend.limits, seats=4))
-        return own_core(replace(configuration, backends=(less,)))
+        return core_of(replace(configuration, backends=(less,)))
 
-    assert not replay.run(tmp_path / "log", narrower).exact  # type: ignore[arg-type] # a core
+    assert not replay.run(tmp_path / "log", narrower).exact
 
 
 def written(path: Path, *entries: Entry) -> Path:
