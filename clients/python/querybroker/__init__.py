@@ -19,18 +19,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from querybroker.build import last, policy, query, sql, top
     from querybroker.client import Client, ExploreStream
-    from querybroker.errors import ChecksumError, QueryBrokerError, Violation
+    from querybroker.errors import ChecksumError, QueryBrokerError, ThrottledError, Violation
     from querybroker.filters import all_of, any_of, not_
     from querybroker.result import Batch, Dashboard, Result
     from querybroker.sync import SyncClient, SyncExploreStream
+    from querybroker.throttle import Throttle, ThrottleSettings
 
 _HOMES = {
     "build": ("last", "policy", "query", "sql", "top"),
     "client": ("Client", "ExploreStream"),
-    "errors": ("ChecksumError", "QueryBrokerError", "Violation"),
+    "errors": ("ChecksumError", "QueryBrokerError", "ThrottledError", "Violation"),
     "filters": ("all_of", "any_of", "not_"),
     "result": ("Batch", "Dashboard", "Result"),
     "sync": ("SyncClient", "SyncExploreStream"),
+    "throttle": ("Throttle", "ThrottleSettings"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -44,6 +46,9 @@ __all__ = [
     "Result",
     "SyncClient",
     "SyncExploreStream",
+    "Throttle",
+    "ThrottleSettings",
+    "ThrottledError",
     "Violation",
     "all_of",
     "any_of",

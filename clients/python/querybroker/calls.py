@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
+from querybroker.channel import Connection
 from querybroker.errors import QueryBrokerError
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
-async def answer(call: Awaitable[T]) -> T:
+async def answer(
+    connection: Connection, method: grpc.aio.UnaryUnaryMultiCallable[R, T], request: R, given: dict[str, Any]
+) -> T:
     """The response of a call.
 
     Raises:
-        QueryBrokerError: The call failed.
+        QueryBrokerError: The call failed, or was not sent.
     """
+    sent = connection.sending()
     try:
-        return await call
+        response = await method(request, **given)
     except grpc.aio.AioRpcError as error:
-        raise QueryBrokerError.from_rpc_error(error) from error
+        problem = QueryBrokerError.from_rpc_error(error)
+        if sent is not None:
+            sent.failed(problem)
+        raise problem from error
+    if sent is not None:
+        sent.accepted()
+    return response

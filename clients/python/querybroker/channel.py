@@ -12,16 +12,19 @@ from typing import Any
 
 import grpc
 
+from querybroker.errors import ThrottledError
+from querybroker.throttle import Sent, Throttle, Throttled
+
 MIB = 1024 * 1024
 MAX_RESPONSE = 64 * MIB
 _RETRY = {
-    "maxAttempts": 4,
-    "initialBackoff": "0.1s",
-    "maxBackoff": "2s",
+    "maxAttempts": 3,
+    "initialBackoff": "0.2s",
+    "maxBackoff": "5s",
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
-_JOBS = ("SubmitJob", "GetJob", "ListJobs", "CancelJob", "WatchJob", "ReadJobResult")
+_JOBS = ("SubmitJob", "GetJob", "ListJobs", "CancelJob")
 _SAFE_TO_REPEAT = [
     {"service": "querybroker.v1.QueryService"},
     {"service": "querybroker.v1.CatalogService"},
@@ -35,9 +38,11 @@ SERVICE_CONFIG = json.dumps(
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
     }
 )
-"""Calls that are safe to repeat are tried up to four times while a server is away or full; the server says how long to
-wait (gRFC A6). SubmitJob is among them because this client always gives it a request id. There are no timeouts here:
-Python misfires them (grpc/grpc issues 34547, 40633), so every call is given its own."""
+"""Calls that are safe to repeat are tried up to three times while a server is away or full; the server says how long to
+wait, or not to (gRFC A6), and no call is repeated while much fails. SubmitJob is among them because this client always
+gives it a request id; WatchJob and ReadJobResult are not, because they go on by themselves from where they broke off,
+and two that retry multiply. There are no timeouts here: Python misfires them (grpc/grpc issues 34547, 40633), so every
+call is given its own."""
 
 
 Inject = Callable[[MutableMapping[str, str]], None]
@@ -57,7 +62,8 @@ class Connection:
 
     ``target`` is a gRPC target such as ``localhost:50051``, ``dns:///broker.example.com:443`` (all addresses are used
     in turn) or ``unix:/run/broker.sock``. ``tls`` is True for the system's authorities, or the PEM text of others.
-    ``timeout`` in seconds is for calls that name none of their own.
+    ``timeout`` in seconds is for calls that name none of their own. ``throttle`` keeps calls back from a broker that
+    refuses most of them; None lets all through.
     """
 
     target: str
@@ -66,6 +72,7 @@ class Connection:
     metadata: tuple[tuple[str, str], ...] = ()
     timeout: float = 30.0
     max_response_bytes: int = MAX_RESPONSE
+    throttle: Throttle | None = None
     inject: Inject = field(default_factory=trace_injector, repr=False)
 
     def options(self) -> list[tuple[str, str | int]]:
@@ -82,6 +89,19 @@ class Connection:
         if self.tls is False:
             return None
         return grpc.ssl_channel_credentials(None if self.tls is True else self.tls)
+
+    def sending(self) -> Sent | None:
+        """Counts a call that is about to be sent; None when nothing is counted.
+
+        Raises:
+            ThrottledError: The call is not to be sent.
+        """
+        if self.throttle is None:
+            return None
+        sent = self.throttle.ask()
+        if isinstance(sent, Throttled):
+            raise ThrottledError(self.target, sent)
+        return sent
 
     def unary(self, request_id: str = "", timeout: float | None = None) -> dict[str, Any]:
         """Arguments of a call with one response: its own time or that of the connection."""

@@ -17,6 +17,7 @@ from querybroker.jobs import Jobs
 from querybroker.requests import Format, Kind, Panel, Policy, Question
 from querybroker.result import Batch, Dashboard, Result
 from querybroker.stream import Exploration
+from querybroker.throttle import Sent, Throttle, chosen
 from querybroker.v1 import catalog_service_pb2, query_service_pb2
 from querybroker.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
@@ -31,8 +32,9 @@ class ExploreStream(Exploration):
     def __init__(
         self,
         call: grpc.aio.UnaryStreamCall[query_service_pb2.ExploreRequest, query_service_pb2.ExploreResponse],
+        sent: Sent | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(sent)
         self._call = call
 
     async def __aenter__(self) -> Self:
@@ -63,7 +65,7 @@ class ExploreStream(Exploration):
             try:
                 event = await self._call.read()
             except grpc.aio.AioRpcError as error:
-                raise QueryBrokerError.from_rpc_error(error) from error
+                raise self.failed(QueryBrokerError.from_rpc_error(error)) from error
             batch = self.accept(event if isinstance(event, query_service_pb2.ExploreResponse) else None)
             if batch is not None:
                 return batch
@@ -81,6 +83,8 @@ class Client:
         tls: True for TLS with the system's authorities, or the PEM text of others.
         metadata: Sent with every call.
         timeout: Seconds for calls that name none of their own.
+        throttle: True to hold calls back from a broker that refuses most of them (:class:`ThrottledError`), False to
+            send all, or a :class:`Throttle` that several clients of one broker and one tenant share.
     """
 
     def __init__(
@@ -91,8 +95,11 @@ class Client:
         tls: bool | bytes = False,
         metadata: Iterable[tuple[str, str]] = (),
         timeout: float = TIMEOUT,
+        throttle: bool | Throttle = True,
     ) -> None:
-        self._connection = Connection(target, api_key, tls, tuple(metadata), timeout)
+        self._connection = Connection(
+            target, api_key, tls, tuple(metadata), timeout, throttle=chosen(throttle)
+        )
         options, credentials = self._connection.options(), self._connection.credentials()
         if credentials is None:
             self.channel = grpc.aio.insecure_channel(target, options)
@@ -125,7 +132,7 @@ class Client:
         """Answers one query, as a dashboard of one panel."""
         request = r.dashboard_request({r.ONLY: question}, policy, format, "")
         given = self._connection.unary(request.request_id, timeout)
-        return r.only_result(await answer(self._queries.Dashboard(request, **given)))
+        return r.only_result(await answer(self._connection, self._queries.Dashboard, request, given))
 
     async def dashboard(
         self,
@@ -139,7 +146,7 @@ class Client:
         """Answers 1 to 64 panels, by id, the live ones from one snapshot. A panel may fail alone."""
         request = r.dashboard_request(panels, policy, format, dashboard_id)
         given = self._connection.unary(request.request_id, timeout)
-        return Dashboard(await answer(self._queries.Dashboard(request, **given)))
+        return Dashboard(await answer(self._connection, self._queries.Dashboard, request, given))
 
     def explore(
         self,
@@ -153,8 +160,8 @@ class Client:
     ) -> ExploreStream:
         """Streams the answer of a query, or of SQL where the server enables it."""
         request = r.explore_request(question, policy, format, max_rows, max_bytes)
-        given = self._connection.stream(request.request_id, timeout)
-        return ExploreStream(self._queries.Explore(request, **given))
+        given, sent = self._connection.stream(request.request_id, timeout), self._connection.sending()
+        return ExploreStream(self._queries.Explore(request, **given), sent)
 
     async def explain(
         self,
@@ -166,7 +173,9 @@ class Client:
     ) -> query_service_pb2.ExplainResponse:
         """Tells how a query would be answered, without answering it."""
         given = self._connection.unary(timeout=timeout)
-        return await answer(self._queries.Explain(r.explain_request(question, policy, kind), **given))
+        return await answer(
+            self._connection, self._queries.Explain, r.explain_request(question, policy, kind), given
+        )
 
     async def datasets(self, *, timeout: float | None = None) -> list[catalog_service_pb2.Dataset]:
         """The datasets that may be queried, without their members."""
@@ -174,7 +183,7 @@ class Client:
         request = catalog_service_pb2.ListDatasetsRequest()
         while True:
             given = self._connection.unary(timeout=timeout)
-            page = await answer(self._catalog.ListDatasets(request, **given))
+            page = await answer(self._connection, self._catalog.ListDatasets, request, given)
             found.extend(page.datasets)
             request.page_token = page.next_page_token
             if not request.page_token:
@@ -183,4 +192,6 @@ class Client:
     async def dataset(self, name: str, *, timeout: float | None = None) -> catalog_service_pb2.Dataset:
         """One dataset with its dimensions and measures."""
         given = self._connection.unary(timeout=timeout)
-        return (await answer(self._catalog.GetDataset(r.dataset_request(name), **given))).dataset
+        return (
+            await answer(self._connection, self._catalog.GetDataset, r.dataset_request(name), given)
+        ).dataset

@@ -13,8 +13,11 @@ from google.rpc.status_pb2 import Status
 if TYPE_CHECKING:
     import grpc
 
+    from querybroker.throttle import Throttled
+
 DOMAIN = "querybroker.v1"
 _DETAILS = "grpc-status-details-bin"
+_PUSHBACK = "grpc-retry-pushback-ms"
 _RETRYABLE = "UNAVAILABLE"
 M = TypeVar("M", bound=Message)
 
@@ -33,7 +36,8 @@ class QueryBrokerError(Exception):
 
     ``code`` is the name of the status code, such as ``UNAVAILABLE``. ``reason`` is one of the server's closed list, and
     empty when the error did not come from the server (no connection, the caller's own deadline). ``retry_after`` is in
-    seconds, None when no retry was advised. ``metadata`` repeats the dynamic parts of the message.
+    seconds, None when no retry was advised. ``forbidden`` is True when the server said not to retry by itself.
+    ``metadata`` repeats the dynamic parts of the message.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class QueryBrokerError(Exception):
         violations: tuple[Violation, ...] = (),
         retry_after: float | None = None,
         request_id: str = "",
+        forbidden: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -55,6 +60,7 @@ class QueryBrokerError(Exception):
         self.violations = violations
         self.retry_after = retry_after
         self.request_id = request_id
+        self.forbidden = forbidden
 
     def __str__(self) -> str:
         named = f" [request {self.request_id}]" if self.request_id else ""
@@ -63,8 +69,8 @@ class QueryBrokerError(Exception):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same call may succeed later."""
-        return self.code == _RETRYABLE
+        """Whether a program may make the same call again, after ``retry_after``."""
+        return self.code == _RETRYABLE and not self.forbidden
 
     @classmethod
     def from_status(cls, status: Status) -> QueryBrokerError:
@@ -91,14 +97,44 @@ class QueryBrokerError(Exception):
     def from_rpc_error(cls, error: grpc.RpcError) -> QueryBrokerError:
         """The error of a call, synchronous or not."""
         # Pairs in both clients, though the types of the synchronous one name only their attributes.
-        trailers = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
-        for key, value in trailers:
-            if key == _DETAILS and isinstance(value, bytes):
-                try:
-                    return cls.from_status(Status.FromString(value))
-                except DecodeError:
-                    break
-        return cls(error.code().name, error.details() or "")
+        trailers = dict(cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ()))
+        made = cls._from_details(trailers.get(_DETAILS)) or cls(error.code().name, error.details() or "")
+        pushback = trailers.get(_PUSHBACK)
+        if pushback is not None:
+            wait = str(pushback)
+            made.forbidden = not (
+                wait.isascii() and wait.isdigit()
+            )  # negative, or not to be read: do not retry
+            if made.retry_after is None and not made.forbidden:
+                made.retry_after = int(wait) / 1000
+        return made
+
+    @classmethod
+    def _from_details(cls, details: str | bytes | None) -> QueryBrokerError | None:
+        if not isinstance(details, bytes):
+            return None
+        try:
+            return cls.from_status(Status.FromString(details))
+        except DecodeError:
+            return None
+
+
+class ThrottledError(QueryBrokerError):
+    """The client did not send the call, because the broker has refused most calls of late."""
+
+    def __init__(self, target: str, throttled: Throttled) -> None:
+        t = throttled
+        text = (
+            f"not sent: {t.refused} of {t.sent} calls to {target} in {t.window:.0f} s were refused or held back, so "
+            f"this client rejects {t.share:.0%} of its calls by itself. Ask less often, or try again in a while."
+        )
+        metadata = {
+            "target": target,
+            "sent": str(t.sent),
+            "refused": str(t.refused),
+            "share": f"{t.share:.2f}",
+        }
+        super().__init__(_RETRYABLE, text, metadata=metadata, retry_after=1.0)
 
 
 class ChecksumError(QueryBrokerError):

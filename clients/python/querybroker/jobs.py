@@ -50,12 +50,12 @@ class Jobs:
             work, format, policy, priority, labels, start_by, request_id, validate_only=validate_only
         )
         given = self._connection.unary(request.request_id, timeout)
-        return (await answer(self._stub.SubmitJob(request, **given))).job
+        return (await answer(self._connection, self._stub.SubmitJob, request, given)).job
 
     async def get(self, name: str, *, timeout: float | None = None) -> job_pb2.Job:
         """A job as it is now."""
         given = self._connection.unary(timeout=timeout)
-        return (await answer(self._stub.GetJob(pb.GetJobRequest(name=name), **given))).job
+        return (await answer(self._connection, self._stub.GetJob, pb.GetJobRequest(name=name), given)).job
 
     async def list(
         self,
@@ -70,7 +70,7 @@ class Jobs:
         request = list_request(states, kind, all_owners=all_owners, dead_lettered=dead_lettered)
         while True:
             given = self._connection.unary(timeout=timeout)
-            page = await answer(self._stub.ListJobs(request, **given))
+            page = await answer(self._connection, self._stub.ListJobs, request, given)
             for job in page.jobs:
                 yield job
             request.page_token = page.next_page_token
@@ -80,7 +80,9 @@ class Jobs:
     async def cancel(self, name: str, *, timeout: float | None = None) -> job_pb2.Job:
         """Asks a job to stop."""
         given = self._connection.unary(timeout=timeout)
-        return (await answer(self._stub.CancelJob(pb.CancelJobRequest(name=name), **given))).job
+        return (
+            await answer(self._connection, self._stub.CancelJob, pb.CancelJobRequest(name=name), given)
+        ).job
 
     async def watch(
         self, name: str, *, after_revision: int = 0, timeout: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable
 
 from querybroker.errors import ChecksumError, QueryBrokerError
@@ -11,13 +12,22 @@ from querybroker.v1 import job_pb2, job_service_pb2
 
 ATTEMPTS = 5
 MAX_DELAY = 5.0
+"""Seconds; the longest pause of the client's own choice."""
+MAX_HINT = 60.0
+"""Seconds; who is told to come back later than that is told the error instead."""
 
 
 class Patience:
-    """Decides whether to go on after an error. ``clock`` is monotonic; ``seconds`` bounds the whole stream."""
+    """Decides whether to go on after an error. ``clock`` is monotonic; ``seconds`` bounds the whole stream.
 
-    def __init__(self, clock: Callable[[], float], seconds: float | None) -> None:
-        self._clock = clock
+    A server's hint is never shortened, and is exceeded by up to a fifth, so that those who were refused together do
+    not come back together; without a hint the pause is drawn between 0 and a ceiling that doubles.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], seconds: float | None, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._clock, self._chance = clock, chance
         self._end = None if seconds is None else clock() + seconds
         self._failures = 0
 
@@ -41,10 +51,13 @@ class Patience:
         self._failures += 1
         if not (error.retryable or capped) or self._failures > ATTEMPTS:
             raise error
-        wait = error.retry_after if error.retry_after is not None else 0.1 * 2**self._failures
-        if left is not None and wait >= left:
+        if error.retry_after is None:
+            wait = self._chance() * min(MAX_DELAY, 0.1 * 2.0**self._failures)
+        else:
+            wait = error.retry_after * (1.0 + 0.2 * self._chance())
+        if wait > MAX_HINT or (left is not None and wait >= left):
             raise error
-        return min(wait, MAX_DELAY)
+        return wait
 
 
 class Watch:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 from querybroker.errors import QueryBrokerError
 from querybroker.result import Batch, Result, row_batch
+from querybroker.throttle import Sent
 from querybroker.v1 import answer_pb2, query_service_pb2
 
 
 class Exploration:
     """The header, once it has arrived, and the status, once the answer is complete."""
 
-    def __init__(self) -> None:
+    def __init__(self, sent: Sent | None = None) -> None:
+        self._sent = sent
         self.header: query_service_pb2.ExploreHeader | None = None
         self.status: answer_pb2.AnswerStatus | None = None
 
@@ -32,6 +34,8 @@ class Exploration:
         Raises:
             QueryBrokerError: The stream ended without a status, so rows are missing.
         """
+        if self._sent is not None:
+            self._sent.accepted()
         kind = event.WhichOneof("event") if event is not None else None
         if event is None or kind is None:
             raise QueryBrokerError("DATA_LOSS", "the stream ended without a status; rows are missing")
@@ -43,6 +47,12 @@ class Exploration:
             case "batch":
                 return row_batch(self.schema, event.batch)
         return None
+
+    def failed(self, error: QueryBrokerError) -> QueryBrokerError:
+        """Takes the error that the stream ended with, and gives it back."""
+        if self._sent is not None:
+            self._sent.failed(error)
+        return error
 
     def result(self, batches: Sequence[Batch]) -> Result:
         """The whole answer."""

@@ -15,7 +15,8 @@ from querybroker.errors import QueryBrokerError
 from querybroker.requests import Format, Kind, Panel, Policy, Question
 from querybroker.result import Batch, Dashboard, Result
 from querybroker.stream import Exploration
-from querybroker.sync_jobs import SyncJobs, translated
+from querybroker.sync_jobs import SyncJobs, called
+from querybroker.throttle import Sent, Throttle, chosen
 from querybroker.v1 import catalog_service_pb2, query_service_pb2
 from querybroker.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
@@ -36,8 +37,8 @@ class Events(Protocol):
 class SyncExploreStream(Exploration):
     """Batches as they arrive: ``with broker.explore(...) as stream: for batch in stream: ...``."""
 
-    def __init__(self, call: Events) -> None:
-        super().__init__()
+    def __init__(self, call: Events, sent: Sent | None = None) -> None:
+        super().__init__(sent)
         self._call = call
 
     def __enter__(self) -> Self:
@@ -68,7 +69,7 @@ class SyncExploreStream(Exploration):
             try:
                 event = next(self._call, None)
             except grpc.RpcError as error:
-                raise QueryBrokerError.from_rpc_error(error) from error
+                raise self.failed(QueryBrokerError.from_rpc_error(error)) from error
             batch = self.accept(event)
             if batch is not None:
                 return batch
@@ -86,6 +87,8 @@ class SyncClient:
         tls: True for TLS with the system's authorities, or the PEM text of others.
         metadata: Sent with every call.
         timeout: Seconds for calls that name none of their own.
+        throttle: True to hold calls back from a broker that refuses most of them (:class:`ThrottledError`), False to
+            send all, or a :class:`Throttle` that several clients of one broker and one tenant share.
     """
 
     def __init__(
@@ -96,8 +99,11 @@ class SyncClient:
         tls: bool | bytes = False,
         metadata: Iterable[tuple[str, str]] = (),
         timeout: float = TIMEOUT,
+        throttle: bool | Throttle = True,
     ) -> None:
-        self._connection = Connection(target, api_key, tls, tuple(metadata), timeout)
+        self._connection = Connection(
+            target, api_key, tls, tuple(metadata), timeout, throttle=chosen(throttle)
+        )
         options, credentials = self._connection.options(), self._connection.credentials()
         if credentials is None:
             self.channel = grpc.insecure_channel(target, options)
@@ -129,7 +135,7 @@ class SyncClient:
     ) -> Result:
         """Answers one query, as a dashboard of one panel."""
         request = r.dashboard_request({r.ONLY: question}, policy, format, "")
-        with translated():
+        with called(self._connection):
             response = self._queries.Dashboard(request, **self._connection.unary(request.request_id, timeout))
         return r.only_result(response)
 
@@ -144,7 +150,7 @@ class SyncClient:
     ) -> Dashboard:
         """Answers 1 to 64 panels, by id, the live ones from one snapshot. A panel may fail alone."""
         request = r.dashboard_request(panels, policy, format, dashboard_id)
-        with translated():
+        with called(self._connection):
             response = self._queries.Dashboard(request, **self._connection.unary(request.request_id, timeout))
         return Dashboard(response)
 
@@ -160,8 +166,8 @@ class SyncClient:
     ) -> SyncExploreStream:
         """Streams the answer of a query, or of SQL where the server enables it."""
         request = r.explore_request(question, policy, format, max_rows, max_bytes)
-        given = self._connection.stream(request.request_id, timeout)
-        return SyncExploreStream(self._queries.Explore(request, **given))
+        given, sent = self._connection.stream(request.request_id, timeout), self._connection.sending()
+        return SyncExploreStream(self._queries.Explore(request, **given), sent)
 
     def explain(
         self,
@@ -173,7 +179,7 @@ class SyncClient:
     ) -> query_service_pb2.ExplainResponse:
         """Tells how a query would be answered, without answering it."""
         request = r.explain_request(question, policy, kind)
-        with translated():
+        with called(self._connection):
             return self._queries.Explain(request, **self._connection.unary(timeout=timeout))
 
     def datasets(self, *, timeout: float | None = None) -> list[catalog_service_pb2.Dataset]:
@@ -181,7 +187,7 @@ class SyncClient:
         found: list[catalog_service_pb2.Dataset] = []
         request = catalog_service_pb2.ListDatasetsRequest()
         while True:
-            with translated():
+            with called(self._connection):
                 page = self._catalog.ListDatasets(request, **self._connection.unary(timeout=timeout))
             found.extend(page.datasets)
             request.page_token = page.next_page_token
@@ -190,6 +196,6 @@ class SyncClient:
 
     def dataset(self, name: str, *, timeout: float | None = None) -> catalog_service_pb2.Dataset:
         """One dataset with its dimensions and measures."""
-        with translated():
+        with called(self._connection):
             given = self._connection.unary(timeout=timeout)
             return self._catalog.GetDataset(r.dataset_request(name), **given).dataset

@@ -21,12 +21,18 @@ from querybroker.v1.job_service_pb2_grpc import JobServiceStub
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raises gRPC's errors as :class:`QueryBrokerError`."""
+def called(connection: Connection) -> Iterator[None]:
+    """Counts the call that is made inside, and raises gRPC's errors as :class:`QueryBrokerError`."""
+    sent = connection.sending()
     try:
         yield
     except grpc.RpcError as error:
-        raise QueryBrokerError.from_rpc_error(error) from error
+        problem = QueryBrokerError.from_rpc_error(error)
+        if sent is not None:
+            sent.failed(problem)
+        raise problem from error
+    if sent is not None:
+        sent.accepted()
 
 
 class SyncJobs:
@@ -57,12 +63,12 @@ class SyncJobs:
         request = submit_request(
             work, format, policy, priority, labels, start_by, request_id, validate_only=validate_only
         )
-        with translated():
+        with called(self._connection):
             return self._stub.SubmitJob(request, **self._connection.unary(request.request_id, timeout)).job
 
     def get(self, name: str, *, timeout: float | None = None) -> job_pb2.Job:
         """A job as it is now."""
-        with translated():
+        with called(self._connection):
             return self._stub.GetJob(
                 pb.GetJobRequest(name=name), **self._connection.unary(timeout=timeout)
             ).job
@@ -79,7 +85,7 @@ class SyncJobs:
         """Jobs, newest first, page by page as they are read; states by name, such as ``running``."""
         request = list_request(states, kind, all_owners=all_owners, dead_lettered=dead_lettered)
         while True:
-            with translated():
+            with called(self._connection):
                 page = self._stub.ListJobs(request, **self._connection.unary(timeout=timeout))
             yield from page.jobs
             request.page_token = page.next_page_token
@@ -88,7 +94,7 @@ class SyncJobs:
 
     def cancel(self, name: str, *, timeout: float | None = None) -> job_pb2.Job:
         """Asks a job to stop."""
-        with translated():
+        with called(self._connection):
             return self._stub.CancelJob(
                 pb.CancelJobRequest(name=name), **self._connection.unary(timeout=timeout)
             ).job
