@@ -5,7 +5,7 @@ are alike. Analytical queries are few, long and differ by orders of magnitude. S
 predicted to take on an idle backend: relative speed 1 is an idle backend, 0.5 one where all goes half as fast.
 
     relative speed   seats in use       limit
-    below 0.85       60 % and more      falls, by a fifth of the way to what the backend does at full speed
+    below 0.85       90 % and more      falls, by a fifth of the way to what the backend does at full speed
     above 0.93       90 % and more      grows, by 2 % and a tenth of a seat
     else                                stays
 
@@ -21,7 +21,7 @@ import math
 
 from broker.domain.pool import BackendLimits, LimitMode
 from broker.policy.admission.stretch_contention import Contention
-from broker.policy.admission.stretch_evidence import WINDOW, Evidence, Running, Sample
+from broker.policy.admission.stretch_evidence import WINDOW, Evidence, Reading, Running, Sample
 from broker.policy.admission.stretch_slope import SlopeGuard
 from broker.policy.admission.values import Outcome, Pressure, Signal
 
@@ -31,14 +31,16 @@ COMPLETIONS = 8
 """Queries after which a decision is due."""
 SLOW, FULL_SPEED = 0.85, 0.93
 """Relative speeds below which the limit falls, and above which it may grow."""
-USED, QUIET = 0.9, 0.6
-"""Shares of the limit in use from which it may grow, and below which the baseline is learned."""
+USED = 0.9
+"""Share of the limit in use below which it stays: it is not what bounds the queries."""
+QUIET, LOUD = 0.6, 0.75
+"""Shares of the limit in use, on average and ever, below which the baseline is learned."""
 HEADROOM, STEP = 1.05, 0.2
 """The limit falls to so much more than is done at full speed, by this part of the way."""
 GROWTH, GROWTH_SEATS = 0.02, 0.1
-LEARNING, RAISING = 0.1, 0.01
+LEARNING, RAISING = 0.02, 0.002
 """Weight of new evidence in the baseline, while quiet, and when queries are faster than it at any time."""
-NOISE = 0.1
+NOISE, MANY = 0.1, 48
 """So far a median may be above the baseline by chance."""
 HARD_CUT = 0.7
 SILENCE = 30.0
@@ -67,7 +69,7 @@ class StretchLimit:
         self._last: float | None = None
         self._ended = 0
         self._heard = 0.0
-        self._cut_at = -math.inf
+        self._cut_at = self._loud_at = -math.inf
         self._stretch = 0.0
         self.baseline = 0.0
         self.progress = 1.0
@@ -94,7 +96,9 @@ class StretchLimit:
     def started(self, id: str, predicted: float, seats: int, now: float) -> None:
         """A query begins."""
         self._count(seats, now)
-        self._running[id] = Running(now, predicted, seats, self._used <= QUIET * self._seats)
+        self._running[id] = Running(now, predicted, seats)
+        if self._used > LOUD * self._seats:
+            self._loud_at = now
         if self._last is None:
             self._last = self._heard = now
 
@@ -105,9 +109,8 @@ class StretchLimit:
         self._count(-query.seats, now)
         if query.predicted <= 0.0 or seconds <= 0.0 or outcome is Outcome.IGNORED:
             return
-        quiet = query.quiet and used <= QUIET * self._seats
         done = outcome is Outcome.SUCCESS
-        self._evidence.add(Sample(now, query.predicted, seconds, float(used), quiet, done))
+        self._evidence.add(Sample(now, query.predicted, seconds, float(used), done))
         self._ended += 1
 
     def next_tick(self) -> float | None:
@@ -127,7 +130,7 @@ class StretchLimit:
             return
         self._heard = now
         self._stretch = reading.stretch
-        self._learn(used, now)
+        self._learn(math.exp(reading.load), now)
         relative = math.exp(reading.stretch - self.baseline)
         self.progress = min(1.0, max(SLOWEST, relative))
         if self._limits.mode is not LimitMode.STATIC:
@@ -135,7 +138,7 @@ class StretchLimit:
                 if reading.broken:
                     guard.clear()
                 guard.add(reading.load, reading.stretch, now)
-            self._decide(relative, math.exp(reading.load), used, now)
+            self._decide(reading, used, now)
 
     def signal(self, news: Signal | Pressure, now: float) -> None:
         """The backend has told something about itself."""
@@ -154,44 +157,48 @@ class StretchLimit:
             self._cut_at = now
             self._set(HARD_CUT * self._seats)
 
-    def _decide(self, relative: float, load: float, used: float, now: float) -> None:
-        """``relative`` is the speed of queries that ended, ``load`` the seats that were in use then."""
-        limit = max(1, int(self._seats))
-        contended = self._contention.seen(now)
+    def _decide(self, reading: Reading, used: float, now: float) -> None:
+        """One step. Queries that ended ran at another limit: what they tell is related to what was in use then."""
         if self._contention.convoy(now):
-            self._set(self._seats + STEP * (self._contention_target(used) - self._seats))
+            self._step_to(min(self._seats, HARD_CUT * used))
             return
-        capacity = load * relative
-        relative_now = (
-            min(relative, capacity / max(used, 1.0)) if used > load else min(1.0, capacity / max(used, 1.0))
-        )
-        if relative_now < SLOW:
-            if used < QUIET * limit:
-                return
-            if not contended and self._acquitted():
-                self.baseline = self._stretch
-                self.acquittals += 1
-                self._clear_guards()
-                return
-            target = HEADROOM * capacity
-            if target < self._seats:
-                self._set(self._seats + STEP * (target - self._seats))
+        relative = math.exp(reading.stretch - self.baseline)
+        capacity = math.exp(reading.load) * relative
+        predicted = min(1.0, capacity / max(used, 1.0))
+        slow = max(relative, predicted) < SLOW
+        if not slow:
+            self._good = self._seats
+        if used < USED * max(1, int(self._seats)):
             return
-        self._good = self._seats
-        if relative_now > FULL_SPEED and used >= USED * limit and not contended:
+        contended = self._contention.seen(now)
+        if relative <= FULL_SPEED and not contended and self._acquitted():
+            return
+        if slow:
+            self._step_to(min(self._seats, HEADROOM * capacity))
+        elif min(relative, predicted) > FULL_SPEED and not contended:
             self._set(self._seats * (1.0 + GROWTH) + GROWTH_SEATS)
 
-    def _contention_target(self, used: float) -> float:
-        return min(self._seats, HARD_CUT * used)
+    def _step_to(self, seats: float) -> None:
+        self._set(self._seats + STEP * (seats - self._seats))
 
-    def _learn(self, used: float, now: float) -> None:
-        excess = self._stretch - self.baseline - NOISE
-        if excess > 0.0:
-            self.baseline += RAISING * excess
-        if used < QUIET * self._seats and not self._contention.crowded(QUIET * self._seats, now):
-            quiet = self._evidence.quiet()
-            if quiet is not None:
-                self.baseline += LEARNING * (quiet - self.baseline)
+    def _acquitted(self) -> bool:
+        """Whether a guard finds another reason for slow queries than their number: then they are what is normal."""
+        verdicts = [guard.stretch for guard in self._guards if guard.acquits()]
+        if not verdicts:
+            return False
+        self.baseline = verdicts[0]
+        self.acquittals += 1
+        self._clear_guards()
+        return True
+
+    def _learn(self, load: float, now: float) -> None:
+        if self._evidence.count < MANY:
+            return
+        self.baseline += RAISING * max(0.0, self._stretch - self.baseline - NOISE)
+        quiet = QUIET * self._seats
+        alone = not self._contention.crowded(quiet, now)
+        if load <= quiet and alone and self._loud_at < self._evidence.begin:
+            self.baseline += LEARNING * (self._stretch - self.baseline)
 
     def _fall_back(self, now: float) -> None:
         if now - self._heard > max(SILENCE, WINDOW + self._evidence.runtime):
@@ -202,11 +209,6 @@ class StretchLimit:
 
     def _set(self, seats: float) -> None:
         self._seats = min(float(self._limits.ceiling), max(float(self._limits.floor), seats))
-
-    def _acquitted(self) -> bool:
-        """Whether a guard finds another reason than the number of queries; all of them look."""
-        verdicts = [guard.acquits() for guard in self._guards]
-        return any(verdicts)
 
     def _clear_guards(self) -> None:
         for guard in self._guards:

@@ -28,16 +28,12 @@ LONGEST_WINDOW, RUNTIMES = 300.0, 4.0
 
 
 class Sample(NamedTuple):
-    """A query that ended at ``at``, or was cut short then when it is not ``done``.
-
-    ``seats`` were in use at its end, and few of them throughout when it is ``quiet``.
-    """
+    """A query that ended at ``at``, or was cut short then unless it is ``done``; ``seats`` were in use."""
 
     at: float
     predicted: float
     seconds: float
     seats: float
-    quiet: bool
     done: bool
 
     @property
@@ -52,7 +48,6 @@ class Running(NamedTuple):
     since: float
     predicted: float
     seats: int
-    quiet: bool
 
 
 Span = tuple[float, float, bool]
@@ -75,9 +70,15 @@ class Evidence:
 
     def __init__(self) -> None:
         self._samples: deque[Sample] = deque()
-        self._begin = -math.inf
+        self.begin = -math.inf
+        """Begin of the window."""
         self.runtime = 0.0
         """Median time of execution of late, in seconds; 0 when nothing has ended yet."""
+
+    @property
+    def count(self) -> int:
+        """Queries that ended in the window."""
+        return len(self._samples)
 
     def add(self, sample: Sample) -> None:
         """One more; the oldest makes room."""
@@ -88,7 +89,7 @@ class Evidence:
     def clear(self, now: float) -> None:
         """Forgets the samples: they are about conditions that have ended."""
         self._samples.clear()
-        self._begin = now
+        self.begin = now
 
     def read(self, running: Iterable[Running], seats: float, now: float) -> Reading | None:
         """The median, with running queries as evidence; None when there is too little of it."""
@@ -96,25 +97,20 @@ class Evidence:
         broken = self._break()
         spans: list[Span] = []
         for sample in self._samples:
-            before = self._begin - sample.at + sample.seconds
+            before = self.begin - sample.at + sample.seconds
             spans.append(
                 (sample.seconds / sample.predicted, max(0.0, before) / sample.predicted, sample.done)
             )
         late, count = 0, len(spans)
         for query in running:
             if query.predicted > 0.0 and now > query.since:
-                elapsed, before = now - query.since, self._begin - query.since
+                elapsed, before = now - query.since, self.begin - query.since
                 spans.append((elapsed / query.predicted, max(0.0, before) / query.predicted, False))
                 late += elapsed > query.predicted
         if count + late < LEAST:
             return None
         loads = fmean([*(sample.seats for sample in self._samples), seats])
         return Reading(-math.log(survival_median(spans)), math.log(max(1.0, loads)), count, broken)
-
-    def quiet(self) -> float | None:
-        """The median stretch of queries that ran while few seats were in use, None when there are too few."""
-        stretches = [sample.stretch for sample in self._samples if sample.quiet and sample.done]
-        return median(stretches) if len(stretches) >= LEAST else None
 
     def _break(self) -> bool:
         """Forgets all but the latest samples if those are of another kind than all before."""
@@ -144,7 +140,7 @@ class Evidence:
             self._drop()
 
     def _drop(self) -> None:
-        self._begin = self._samples.popleft().at
+        self.begin = self._samples.popleft().at
 
 
 def survival_median(spans: list[Span]) -> float:

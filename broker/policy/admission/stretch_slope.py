@@ -32,6 +32,11 @@ class SlopeGuard:
         self.slope = 0.0
         self.fresh = False
 
+    @property
+    def stretch(self) -> float:
+        """Mean stretch over the ticks."""
+        return fmean(stretch for _, stretch in self._ticks)
+
     def add(self, load: float, stretch: float, now: float) -> None:
         """One decision: ``load`` is ln(seats in use)."""
         loads, stretches, count = self._sum
