@@ -14,27 +14,16 @@ from broker.runtime.admission import Admission
 
 
 def build_admission(settings: Settings, limits: Mapping[PoolName, PoolLimits], own: Process) -> Admission:
-    """Seats for the pools of this process."""
-    core = core_of(configuration_of(settings, limits, own))
-    return Admission(core, own.clock, own.telemetry)
+    """Seats for the pools of this process. The seed is drawn anew for every process."""
+    configuration = configuration_of(settings, limits, own.random.getrandbits(64))
+    return Admission(core_of(configuration), own.clock, own.telemetry)
 
 
-def configuration_of(
-    settings: Settings, limits: Mapping[PoolName, PoolLimits], own: Process
-) -> Configuration:
-    """All that the core is built from; the seed is drawn anew for every process."""
+def configuration_of(settings: Settings, limits: Mapping[PoolName, PoolLimits], seed: int) -> Configuration:
+    """All that the core is built from."""
     database = settings.database
-    return Configuration(
-        limits,
-        own.random.getrandbits(64),
-        tuple(
-            [
-                RecordedBackend(backend.name, backend.pools, database.limits[backend.name])
-                for backend in backends_of(limits, database.replicas)
-            ]
-        ),
-        settings.tenants,
-        settings.default_tenant,
-        own.clock.monotonic(),
-        own.clock.now().timestamp(),
-    )
+    backends = [
+        RecordedBackend(backend.name, backend.pools, database.limits[backend.name])
+        for backend in backends_of(limits, database.replicas)
+    ]
+    return Configuration(limits, seed, tuple(backends), settings.tenants, settings.default_tenant)
