@@ -9,24 +9,29 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 
 from broker.adapters.pg_jobs_open import PgJobs, open_jobs
 from broker.adapters.result_dir import DirectoryResults
+from broker.app.admission import build_admission
 from broker.app.database import Database, database
+from broker.app.fleet import sharing
 from broker.app.jobs import CONNECTIONS
 from broker.app.process import Process, process
 from broker.app.query import build_gate, build_planner
 from broker.app.stopping import until
 from broker.config.settings import Settings
+from broker.domain.fleet import MemberKind
 from broker.domain.model import Model
-from broker.domain.pool import PoolName
+from broker.domain.pool import PoolName, TenantLimits
 from broker.domain.terms import AnswerPolicy
 from broker.jobs.attempt import Tools
 from broker.jobs.children import Children
 from broker.jobs.export import ExportKind
 from broker.jobs.lease import LeaseKeeper
 from broker.jobs.progress import ProgressBoard
+from broker.jobs.seats import Seat, job_seats, patient
 from broker.jobs.sources import Sources
 from broker.jobs.tracing import traced
 from broker.jobs.upkeep import Upkeep
@@ -60,8 +65,11 @@ async def run_worker(
         data = await running.enter("database", database(settings, POOLS, own.value), [own])
         queue = await running.enter("jobs", _queue(settings, own.value), [own])
         children = await running.enter("children", _children(settings), [own])
-        worker = build_worker(settings, model, own.value, data.value, queue.value, children.value)
-        running.start("worker", partial(_work, worker), [data, queue, children])
+        seats = await running.enter("seats", _seats(settings, own.value), [own])
+        worker = build_worker(
+            settings, model, own.value, data.value, queue.value, children.value, seats.value
+        )
+        running.start("worker", partial(_work, worker), [data, queue, children, seats])
         if stop is not None:
             running.start("stop", partial(until, stop, running))
         if ready is not None:
@@ -106,16 +114,38 @@ async def _children(settings: Settings) -> AsyncIterator[Children]:
         await asyncio.to_thread(children.close)
 
 
+@asynccontextmanager
+async def _seats(settings: Settings, own: Process) -> AsyncIterator[Seat]:
+    """Seats of the database that jobs read from, shared with brokers and other workers.
+
+    Limits of tenants are for callers who wait; jobs were let in when they were submitted.
+    """
+    pools = {PoolName.JOB: patient(settings.pools[PoolName.JOB], settings.jobs.slots)}
+    free = replace(settings, tenants={}, default_tenant=TenantLimits())
+    admission = build_admission(free, pools, own)
+    try:
+        async with sharing(settings, MemberKind.WORKER, pools, admission, own):
+            yield job_seats(admission)
+    finally:
+        admission.close()
+
+
 def build_worker(
-    settings: Settings, model: Model, own: Process, data: Database, ports: PgJobs, children: Children
+    settings: Settings,
+    model: Model,
+    own: Process,
+    data: Database,
+    ports: PgJobs,
+    children: Children,
+    seats: Seat,
 ) -> Worker:
     """The worker over the open parts."""
     results = DirectoryResults(settings.jobs.result_dir)
-    # Slots bound what a worker asks of the database, so nothing has to be admitted.
+    # Estimates are few and short beside the reading that takes a seat.
     gate = build_gate(settings, model, data.store, lambda _: nullcontext())
     sources = Sources(build_planner(model, own.telemetry), gate)
     decode = partial(decode_job_spec, defaults=AnswerPolicy())
-    export = ExportKind(sources, data.store, decode, own.clock, telemetry=own.telemetry)
+    export = ExportKind(sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats)
     tools = Tools(
         queue=ports.queue,
         results=results,

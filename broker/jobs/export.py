@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from broker.domain.answer import Cost
 from broker.domain.errors import BrokerError
@@ -25,6 +26,7 @@ from broker.jobs.children import Child, ChildLostError
 from broker.jobs.kind import JobContext
 from broker.jobs.order import WRITER, Chunk, Done, End, Failed, Order, PartDone, Whole, Wrote
 from broker.jobs.progress import Rate
+from broker.jobs.seats import Seat, no_seat
 from broker.jobs.sources import Reading, Source, Sources, for_job, status_of
 from broker.ports.clock import Clock
 from broker.ports.jobs import Staging
@@ -55,6 +57,7 @@ class ExportKind:
     part_bytes: int = 256 << 20
     name: str = "export"
     telemetry: Telemetry = field(default_factory=Telemetry.off)
+    seat: Seat = no_seat
 
     async def run(self, context: JobContext) -> JobResult:
         """Writes the answer of the job's query."""
@@ -70,13 +73,15 @@ class ExportKind:
         total = await self._estimate(source, context)
         began = self.clock.monotonic()
         progress = _Progress(context, total, Rate(self.clock.monotonic))
-        progress.tell("reading")
-        async with context.results.stage(context.prefix) as staging:
+        progress.tell("waiting")
+        async with self.seat(job) as give_back, context.results.stage(context.prefix) as staging:
+            progress.tell("reading")
             finish = source.finish if isinstance(source, Plan) else None
             order = Order(ask.work.format, source.columns, finish, staging.directory, self.part_bytes)
             with self.telemetry.span(SpanName.JOB_EXPORT) as span:
                 async with context.children.child(WRITER, order) as child:
-                    reading, parts = await self._transfer(source, context, child, staging, progress)
+                    read = self._read(source, context, child, give_back)
+                    reading, parts = await self._transfer(read, child, staging, progress)
                 span.set_attribute(n.ROWS, progress.row_count)
                 span.set_attribute(n.BYTES, progress.byte_count)
         seconds = self.clock.monotonic() - began
@@ -104,10 +109,10 @@ class ExportKind:
         return min(rows, source.query.limit) if source.query.limit else rows
 
     async def _transfer(
-        self, source: Source, context: JobContext, child: Child, staging: Staging, progress: _Progress
+        self, read: Coroutine[Any, Any, Reading], child: Child, staging: Staging, progress: _Progress
     ) -> tuple[Reading, list[tuple[str, PartDone]]]:
         """Feeds the child and publishes what it finishes; the first error of either side ends both."""
-        reading = asyncio.create_task(self._read(source, context, child))
+        reading = asyncio.create_task(read)
         writing = asyncio.create_task(self._collect(child, staging, progress))
         try:
             await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_EXCEPTION)
@@ -121,8 +126,10 @@ class ExportKind:
                 task.cancel()
             await asyncio.gather(reading, writing, return_exceptions=True)
 
-    async def _read(self, source: Source, context: JobContext, child: Child) -> Reading:
-        """Sends what the database gives; the snapshot ends as soon as all is read."""
+    async def _read(
+        self, source: Source, context: JobContext, child: Child, give_back: Callable[[], None]
+    ) -> Reading:
+        """Sends what the database gives; the snapshot ends as soon as all is read, and the seat is given back."""
         whole: Whole | None = None
         async with self.store.snapshot(PoolName.JOB, context.deadline) as snapshot:
             when = Reading(snapshot.as_of, snapshot.replica_lag)
@@ -132,6 +139,7 @@ class ExportKind:
                 await _feed(snapshot.stream(source), child)
             else:
                 whole = Whole(await snapshot.read(source))
+        give_back()
         if whole is not None:
             await child.send(whole)
         await child.send(End())

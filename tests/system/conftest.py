@@ -10,7 +10,7 @@ import asyncpg
 import grpc.aio
 import pytest
 
-from broker.adapters.migrate import migrate
+from broker.adapters.migrate import COMPONENTS, migrate
 from broker.demo.embedded import EmbeddedPostgres
 from querybroker.v1 import admin_service_pb2, admin_service_pb2_grpc, query_pb2, query_service_pb2
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
@@ -128,7 +128,8 @@ async def _prepare(dsn: str) -> None:
         await connection.execute(SCHEMA)
     finally:
         await connection.close()
-    await migrate(dsn, "jobs")
+    for component in COMPONENTS:
+        await migrate(dsn, component)
 
 
 @pytest.fixture(scope="session")
