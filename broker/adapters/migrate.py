@@ -18,7 +18,7 @@ import asyncpg
 from broker.adapters.pg_jobs_errors import job_database
 
 LOCK = 0x62726F6B6572  # "broker"
-COMPONENTS = ("jobs", "fleet")
+COMPONENTS = ("jobs", "fleet", "learned")
 """All components of the database of jobs."""
 
 _BOOKKEEPING = """\

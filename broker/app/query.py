@@ -35,15 +35,17 @@ def build_query_service(
     admission: Admission,
     clock: Clock,
     telemetry: Telemetry,
+    *,
+    classifier: Classifier,
 ) -> QueryService:
-    """The application's side of QueryService."""
+    """The application's side of QueryService; ``classifier`` predicts, and learns from what is answered."""
     explore = settings.server.explore
     workers = settings.pools[PoolName.EXPLORATION].workers
     limits = Limits(explore.max_rows, explore.max_bytes, window=workers + 1)
     ids = itertools.count()
 
     seats = admin_seats(admission, ids)
-    classifying = Classifying(Classifier(), clock, store, seats)
+    classifying = Classifying(classifier, clock, store, seats)
     load = loads_of(admission)
 
     def observe(question: Question, run: Run) -> None:

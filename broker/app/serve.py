@@ -15,6 +15,7 @@ from broker.app.backends import Backends, backends_of
 from broker.app.database import Database, database
 from broker.app.fleet import Alone, sharing
 from broker.app.jobs import Jobs, jobs
+from broker.app.learned import learned
 from broker.app.member import ALONE, Member
 from broker.app.options import authenticator, server_options
 from broker.app.process import Process, process
@@ -27,6 +28,7 @@ from broker.domain.model import Model
 from broker.domain.pool import PoolName
 from broker.domain.state import BrokerState
 from broker.domain.terms import AnswerPolicy
+from broker.policy.classify import Classifier
 from broker.runtime.admission import Admission
 from broker.runtime.fleet import Fleet
 from broker.runtime.lifecycle import Program, Stop
@@ -101,10 +103,22 @@ async def run_server(
         data = await running.enter("database", database(settings, POOLS, own.value), [own])
         crew = await running.enter("workers", workers(settings, CALCULATING, own.value), [own])
         queue = await running.enter("jobs", jobs(settings.jobs, own.value), [own])
+        classifier = Classifier(settings.server.classes)
+        memory = await running.enter("learned", learned(classifier, settings, own.value), [own])
         server = Broker(
-            settings, model, own.value, data.value, crew.value, queue.value, running, ready, member, stop
+            settings,
+            model,
+            own.value,
+            data.value,
+            crew.value,
+            queue.value,
+            classifier,
+            running,
+            ready,
+            member,
+            stop,
         )
-        running.start("server", server.run, [data, crew, queue])
+        running.start("server", server.run, [data, crew, queue, memory])
         if stop is not None:
             running.start("stop", partial(until, stop, running))
 
@@ -122,6 +136,7 @@ class Broker:
     database: Database
     crew: WorkerPools
     jobs: Jobs
+    classifier: Classifier
     program: Program
     ready: Callable[[ServerInfo], None] | None
     member: Member
@@ -190,7 +205,14 @@ class Broker:
         statuses = Statuses(own.random.random)
         gate = Gate()
         query = build_query_service(
-            self.settings, self.model, self.database.store, self.crew, admission, own.clock, own.telemetry
+            self.settings,
+            self.model,
+            self.database.store,
+            self.crew,
+            admission,
+            own.clock,
+            own.telemetry,
+            classifier=self.classifier,
         )
         path = CallPath(
             authenticator(self.settings.auth), own.telemetry, own.clock, new_id, statuses, gate, options

@@ -29,6 +29,7 @@ from broker.config.settings import (
 from broker.config.shape import Removed
 from broker.domain.model import Model
 from broker.domain.pool import PoolName, TenantLimits
+from broker.policy.class_rules import ClassLimits
 
 _METHODS = {
     "dashboard": ("Dashboard",),
@@ -132,6 +133,7 @@ def _server(given: ServerConfig, folder: FilePath, report: Report) -> ServerSett
         explore=AnswerLimits(**dict(given.explore)),
         batch_bytes=given.batch_bytes,
         sql_enabled=given.sql.enabled,
+        classes=ClassLimits(given.classes.dashboard, given.classes.exploration, given.classes.offer_job),
         sql_functions=frozenset(given.sql.functions),
         reflection=given.reflection,
         drain_notice=notice if notice is not None else 0.0 if local else 5.0,

@@ -82,6 +82,18 @@ class SqlConfig(Section):
     """Functions of the database that are allowed in addition to the built-in list; they must not be volatile."""
 
 
+class ClassesConfig(Section):
+    """Where classes of requests end, by what the work is expected to take."""
+
+    dashboard: Annotated[Duration, Field(gt=0)] = 10
+    """A panel that is expected to take longer runs in the seats of explorations."""
+    exploration: Annotated[Duration, Field(gt=0)] = 30
+    """An exploration that is expected to take longer should be a job."""
+    offer_job: bool = True
+    """Whether such an exploration is refused with `USE_SUBMIT_JOB`. Otherwise it runs, as far as its deadline lets
+    it."""
+
+
 class DrainConfig(Section):
     """Shutting down."""
 
@@ -117,6 +129,8 @@ class ServerConfig(Section):
     """Size that batches of a streamed answer aim at."""
     sql: SqlConfig = SqlConfig()
     """Explorations in SQL."""
+    classes: ClassesConfig = ClassesConfig()
+    """Where classes of requests end."""
     reflection: bool = True
     """Whether clients may ask for the contract, as grpcurl does."""
     drain: DrainConfig = DrainConfig()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from broker.domain.pool import BackendLimits, PoolLimits, PoolName, TenantLimits
 from broker.domain.principal import Principal
+from broker.policy.class_rules import ClassLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class ServerSettings:
     batch_bytes: int
     sql_enabled: bool
     sql_functions: frozenset[str]
+    classes: ClassLimits
     reflection: bool
     drain_notice: float
     drain_grace: float

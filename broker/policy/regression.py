@@ -43,6 +43,12 @@ class Ridge:
                 mine[j] += value
         self.product = [a + b for a, b in zip(self.product, other.product, strict=True)]
         self.count += other.count
+        most = 1.0 / (1.0 - DECAY)
+        if self.count > most:  # as if all had been learned one after the other
+            scale = most / self.count
+            self.square = [[value * scale for value in row] for row in self.square]
+            self.product = [value * scale for value in self.product]
+            self.count = most
         self._new += other.count
 
     def predict(self, x: Sequence[float]) -> float:

@@ -25,10 +25,10 @@ MAX_BINS = 64
 class Sketch:
     """Quantiles of a stream, of which the last ``memory`` values count."""
 
-    __slots__ = ("_memory", "bins", "total")
+    __slots__ = ("bins", "memory", "total")
 
     def __init__(self, memory: float = MEMORY, bins: Mapping[int, float] | None = None) -> None:
-        self._memory = memory
+        self.memory = memory
         self.bins: dict[int, float] = dict(bins or {})
         self.total = sum(self.bins.values())
 
@@ -71,8 +71,8 @@ class Sketch:
         for b, weight in other.bins.items():
             self._put(b, weight)
         self._prune()
-        if self.total > self._memory:
-            scale = self._memory / self.total
+        if self.total > self.memory:
+            scale = self.memory / self.total
             self.bins = {b: w * scale for b, w in self.bins.items()}
             self.total = sum(self.bins.values())
 
@@ -86,7 +86,7 @@ class Sketch:
             self._put(b, weight / whole)
 
     def _age(self) -> None:
-        kept = 1.0 - 1.0 / self._memory
+        kept = 1.0 - 1.0 / self.memory
         for b in self.bins:
             self.bins[b] *= kept
         self.total *= kept
