@@ -121,7 +121,8 @@ class CallPath:
                 self._cancelled(arrival, span)
                 raise  # the caller has gone; whatever was held has been released on the way here
             except BrokerError as error:
-                refusal = self.statuses.refusal(error, arrival.request_id)
+                remaining = cast("float | None", context.time_remaining())
+                refusal = self.statuses.refusal(error, arrival.request_id, remaining)
             except Exception:  # noqa: BLE001 - the boundary: the caller must see neither type nor text
                 _LOG.exception("unexpected error in %s", arrival.method)
                 bug = BrokerError(ErrorReason.INTERNAL, "")

@@ -114,15 +114,20 @@ class Statuses:
         """The status of an error, as it stands in an answer's panel or in a trailer."""
         return self._status(error, request_id, self._delay(error))
 
-    def refusal(self, error: BrokerError, request_id: str) -> Refusal:
-        """The status as trailers, with the pushback that client libraries understand."""
+    def refusal(self, error: BrokerError, request_id: str, remaining: float | None = None) -> Refusal:
+        """The status as trailers, with the pushback that client libraries understand.
+
+        ``remaining`` are the seconds that the caller still waits, None for ever. A library that is told to come back
+        later than that waits for its deadline and then reports that alone, so it is told not to retry.
+        """
         rule, delay = RULES[error.reason], self._delay(error)
         status = self._status(error, request_id, delay)
         trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
         if rule.retry is Retry.HINTED:
             trailers.append(("grpc-retry-pushback-ms", "-1"))
         elif rule.retry is Retry.BACKOFF and delay is not None:
-            trailers.append(("grpc-retry-pushback-ms", str(round(delay * 1000))))
+            late = remaining is not None and delay >= remaining
+            trailers.append(("grpc-retry-pushback-ms", "-1" if late else str(round(delay * 1000))))
         return Refusal(error.reason, rule.code, status.message, tuple(trailers))
 
     def _delay(self, error: BrokerError) -> float | None:

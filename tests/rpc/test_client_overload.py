@@ -84,6 +84,16 @@ async def test_negative_pushback_is_obeyed(broker: Serving, reason: ErrorReason,
     assert not error.retryable
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_hint_beyond_the_deadline_is_told_at_once(broker: Serving, stream: bool) -> None:
+    """Else the library would wait for the deadline in vain, and say nothing but that it has passed."""
+    refusing(broker, ErrorReason.STORE_UNAVAILABLE, 3_600.0)
+    async with Client(broker.address, timeout=300.0) as client:
+        error = await fails(client, stream=stream)
+    assert attempts(broker) == [0]
+    assert (error.reason, error.retry_after, error.forbidden) == ("STORE_UNAVAILABLE", 3_600.0, True)
+
+
 async def test_retries_end_while_much_fails(broker: Serving) -> None:
     """100 tokens, one for every failure and a tenth back for every success: below 50 nothing is retried."""
     refusing(broker, ErrorReason.OVERLOADED)

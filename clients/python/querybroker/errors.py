@@ -69,7 +69,7 @@ class QueryBrokerError(Exception):
 
     @property
     def retryable(self) -> bool:
-        """Whether a program may make the same call again, after ``retry_after``."""
+        """Whether a program may make the same call again by itself, after ``retry_after`` and within its deadline."""
         return self.code == _RETRYABLE and not self.forbidden
 
     @classmethod
