@@ -71,7 +71,8 @@ class TelemetryConfig(Section):
     prometheus_host: Text = "127.0.0.1"
     """Address of the Prometheus endpoint."""
     prometheus_port: Port = 0
-    """Port of the Prometheus endpoint, 9464 by custom; 0 for none. Processes on one machine need one each."""
+    """Port of the Prometheus endpoint, 9464 by custom; 0 for none. Processes on one machine need one each;
+    `serve --processes` takes this one and those after it."""
     log_level: LogLevel = LogLevel.INFO
     """Least important log lines that are written."""
     log_format: LogFormat = LogFormat.AUTO
