@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from typing import Literal
 
 from broker.domain.pool import BackendLimits, PoolName
 from broker.policy.admission.entry import Entry
@@ -33,18 +33,13 @@ class BackendSpec:
     policy: LimitPolicy
 
 
-class Fit(Enum):
-    """Whether a request may start now, and if not, what it waits for."""
+Fit = Literal["yes", "pool_full", "no_seat", "too_wide", "not_lent"]
+"""Whether a request may start now, and if not, what it waits for.
 
-    YES = "yes"
-    POOL_FULL = "pool_full"
-    """The pool has as many requests in flight as it may."""
-    NO_SEAT = "no_seat"
-    """No seat is free."""
-    TOO_WIDE = "too_wide"
-    """Seats are free, but not enough of them, or not enough memory."""
-    NOT_LENT = "not_lent"
-    """The free seats belong to other pools, which do not lend them to this request."""
+``pool_full``: its pool has as many requests in flight as it may. ``no_seat``: no seat is free. ``too_wide``: seats are
+free, but not enough of them, or not enough memory. ``not_lent``: the free seats belong to other pools, which do not
+lend them to this request.
+"""
 
 
 class Backend:
@@ -92,20 +87,20 @@ class Backend:
     def fit(self, pool: Pool, entry: Entry) -> Fit:
         """Whether a request of a pool may start now."""
         if len(pool.running) >= pool.limits.in_flight:
-            return Fit.POOL_FULL
+            return "pool_full"
         if pool.own_seats:
-            return Fit.YES
+            return "yes"
         seats = entry.seats
         free = self.limit - self.used - seats
         if self.used >= self.limit:
-            return Fit.NO_SEAT
+            return "no_seat"
         if free < 0 or (
             entry.memory and self.memory_used and self.memory_used + entry.memory > self.memory_limit
         ):
-            return Fit.TOO_WIDE
+            return "too_wide"
         if self.held is not None and self.held is not entry and free < self.held.seats:
-            return Fit.TOO_WIDE
-        return Fit.YES if self._lent(pool, entry, free) else Fit.NOT_LENT
+            return "too_wide"
+        return "yes" if self._lent(pool, entry, free) else "not_lent"
 
     def _lent(self, pool: Pool, entry: Entry, free: int) -> bool:
         """Whether the others let a pool have seats for a request that leaves ``free`` ones."""
@@ -199,7 +194,7 @@ class Backend:
     @property
     def waiting(self) -> bool:
         """Whether anybody waits."""
-        return any(pool.queue.length for pool in self.pools)
+        return any([pool.queue.length for pool in self.pools])  # noqa: C419 - a list is faster for so few
 
     def wait(self, pool: Pool, entry: Entry) -> float:
         """Seconds until a request that waits, or joins now, starts, when no room is left.

@@ -41,6 +41,7 @@ class Book:
         self._hopeless_every = tuning.hopeless_every
         self.entries: dict[str, Entry] = {}
         self.pools = pools
+        self._every = tuple(pools.values())
         self.backends = backends
         self.tenants = tenants
         self.verdicts = verdicts
@@ -115,11 +116,11 @@ class Book:
 
     def dispatch(self, backend: Backend, now: float, decisions: list[Decision]) -> None:
         """Starts whoever has room now."""
-        while (turn := next_turn(backend, now)) is not None:
-            entry, pool = turn.entry, turn.pool
-            if turn.late:
+        while (entry := next_turn(backend, now)) is not None:
+            if now >= entry.until:
                 decisions += self._late(entry, Stage.DISPATCH, now)
                 continue
+            pool = self.pools[entry.request.pool]
             pool.queue.take(entry)
             if entry.request.load_group:
                 self.groups.left(entry)
@@ -164,7 +165,7 @@ class Book:
         timeouts = self._timeouts
         while timeouts and not self._waits(timeouts[0][2]):
             heapq.heappop(timeouts)
-        if not any(pool.queue.length for pool in self.pools.values()):
+        if self._hopeless_at < math.inf and not any(pool.queue.length for pool in self._every):
             self._hopeless_at = math.inf
         return min(timeouts[0][0], self._hopeless_at) if timeouts else self._hopeless_at
 

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import islice
+import math
 
-from broker.policy.admission.backend import Backend, Fit
-from broker.policy.admission.entry import Entry, Flow
+from broker.policy.admission.backend import Backend
+from broker.policy.admission.entry import Entry
 from broker.policy.admission.pool import Pool
 
 SCANNED_FLOWS, SCANNED_WAITERS = 16, 4
 """How far dispatch looks past requests that have no room, so that a decision takes bounded time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """Whose turn it is: a request that starts, or, if ``late``, one whose time to wait has passed."""
-
-    pool: Pool
-    entry: Entry
-    late: bool = False
-
-
-def next_turn(backend: Backend, now: float) -> Turn | None:
-    """The next request to start or to give up, or None when nobody who waits has room.
+def next_turn(backend: Backend, now: float) -> Entry | None:
+    """The next request to start, or to give up because its time to wait has passed; None when nobody has room.
 
     A wide request at the head does not block the seats that it cannot use yet: whoever is expected to end before it
     could start goes first. After a while the seats are held for it, so that it starts at all.
     """
-    search = _Search(backend, now)
-    for pool in backend.in_turn():
-        turn = search.look(pool)
-        if turn is not None:
-            return turn
-    if search.blocked is None and backend.used < backend.limit:
+    pools = backend.in_turn()
+    if pools:
+        if backend.blocked is None and (head := _ordinary(pools[0], backend, now)) is not None:
+            return head
+        search = _Search(backend, now)
+        for pool in pools:
+            entry = search.look(pool)
+            if entry is not None:
+                return entry
+        if search.blocked is not None:
+            return None
+    if backend.used < backend.limit:
         backend.blocked = backend.held = None
     return None
 
@@ -49,24 +45,24 @@ class _Search:
         self.blocked: Entry | None = None
         self._horizon = 0.0
 
-    def look(self, pool: Pool) -> Turn | None:
+    def look(self, pool: Pool) -> Entry | None:
         """The next turn in a pool."""
-        queue, now, backend = pool.queue, self.now, self.backend
-        seats = pool.limits.in_flight if pool.own_seats else max(pool.entitled, pool.seats_used)
-        most = max(1, int(pool.limits.tenant_share * seats)) if queue.waiting_flows > 1 else None
-        for flow in islice(queue.candidates(), SCANNED_FLOWS):
+        now, backend = self.now, self.backend
+        most = _most(pool)
+        for flow in pool.queue.first(SCANNED_FLOWS):
             for _, entry in flow.waiters[:SCANNED_WAITERS]:
                 if now >= entry.until:
-                    return Turn(pool, entry, late=True)
-                if most is not None and _over_share(flow, entry, most):
+                    return entry
+                if flow.seats_used and flow.seats_used + entry.seats > most:
                     break
                 fit = backend.fit(pool, entry)
-                if fit is Fit.POOL_FULL or fit is Fit.NO_SEAT:
-                    return None
-                if fit is Fit.TOO_WIDE:
+                if fit == "yes":
+                    if self.blocked is None or now + entry.p90 <= self._horizon:
+                        return entry
+                elif fit == "too_wide":
                     self._block(entry)
-                elif fit is Fit.YES and (self.blocked is None or now + entry.p90 <= self._horizon):
-                    return Turn(pool, entry)
+                elif fit != "not_lent":
+                    return None
         return None
 
     def _block(self, entry: Entry) -> None:
@@ -82,5 +78,19 @@ class _Search:
         self._horizon = backend.room_at(entry, now)
 
 
-def _over_share(flow: Flow, entry: Entry, most: int) -> bool:
-    return flow.seats_used + entry.seats > most and flow.seats_used > 0
+def _ordinary(pool: Pool, backend: Backend, now: float) -> Entry | None:
+    """The head of the queue where it takes no search to see that it is next."""
+    head = pool.queue.head()
+    if head.flow.seats_used + head.seats <= _most(pool) and (
+        now >= head.until or backend.fit(pool, head) == "yes"
+    ):
+        return head
+    return None
+
+
+def _most(pool: Pool) -> float:
+    """Seats of the pool that one tenant may use: a part of them while others wait."""
+    if pool.queue.waiting_flows < 2:
+        return math.inf
+    seats = pool.limits.in_flight if pool.own_seats else max(pool.entitled, pool.seats_used)
+    return max(1, int(pool.limits.tenant_share * seats))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
 
 from broker.policy.admission.entry import Entry, Flow, Rank, by_rank
 
@@ -72,7 +71,8 @@ class FairQueue:
     def remove(self, entry: Entry) -> None:
         """Takes a request out that was not served."""
         flow = entry.flow
-        del flow.waiters[bisect_left(flow.waiters, entry.rank, key=by_rank)]
+        waiters = flow.waiters
+        del waiters[0 if waiters[0][1] is entry else bisect_left(waiters, entry.rank, key=by_rank)]
         self.length -= 1
         if flow.waiters:
             flow.work -= entry.work
@@ -95,12 +95,8 @@ class FairQueue:
         flow = entry.flow
         start = max(flow.start, self.virtual - self._max_debt / flow.weight)
         self.virtual = max(self.virtual, start)
-        if len(flow.waiters) > 1:
-            self._move(flow, start + entry.cost / flow.weight)
-            self.remove(entry)
-        else:
-            self.remove(entry)
-            flow.start = start + entry.cost / flow.weight
+        self.remove(entry)
+        self._move(flow, start + entry.cost / flow.weight)
 
     def correct(self, flow: Flow, predicted: float, actual: float) -> None:
         """Moves a flow by what the prediction of its work was wrong."""
@@ -124,9 +120,13 @@ class FairQueue:
         reach = (start - self.virtual) * weight + passed * self.work / self.length
         return own + min(others, reach)
 
-    def candidates(self) -> Iterator[Flow]:
-        """The flows that wait, in the order of service; the queue must not change while they are read."""
-        return (flow for _, _, flow in self._heads)
+    def head(self) -> Entry:
+        """The request that is served next. Somebody must wait."""
+        return self._heads[0][2].waiters[0][1]
+
+    def first(self, count: int) -> list[Flow]:
+        """The flows that are served next, in order."""
+        return [flow for _, _, flow in self._heads[:count]]
 
     def crowd(self) -> Entry | None:
         """The last request of the flow with most waiters."""

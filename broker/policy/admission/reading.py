@@ -20,7 +20,7 @@ def pool_load(pool: Pool) -> PoolLoad:
 
 def pool_state(pool: Pool, backend: Backend, now: float) -> PoolState:
     """A pool with its tenants: those that wait, run, or have had work of late."""
-    oldest, shares, flows = pool.queue.oldest(), pool.ledger.shares(now), pool.queue.flows
+    oldest, shares, flows = pool.queue.oldest(), pool.ledger.shares(), pool.queue.flows
     busy = {name for name, flow in flows.items() if flow.waiters or flow.seats_used}
     tenants = (
         TenantState(

@@ -133,7 +133,7 @@ class Scheduler:
         self, entry: Entry, pool: Pool, backend: Backend, group: Group | None, decided: bool, now: float
     ) -> tuple[Decision, ...]:
         request = entry.request
-        budget = pool.budget(request, now)
+        budget = entry.rank[1] - now
         entry.expected = backend.wait(pool, entry)
         if group is not None and not decided and (rate := backend.rate(pool)):
             entry.expected += entry.work * self._book.groups.followers(request.tenant) / rate

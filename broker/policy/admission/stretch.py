@@ -43,6 +43,8 @@ LEARNING, RAISING = 0.02, 0.002
 NOISE, MANY = 0.1, 48
 """So far a median may be above the baseline by chance."""
 HARD_CUT = 0.7
+REMEMBERED = 1800.0
+"""Seconds after which half of the best limit is forgotten; a known recovery gives back what is remembered."""
 SILENCE = 30.0
 """Seconds without any evidence after which the limit is the nominal one."""
 SLOWEST = 0.01
@@ -58,7 +60,7 @@ class StretchLimit:
     def __init__(self, limits: BackendLimits) -> None:
         self._limits = limits
         self._seats = float(limits.seats)
-        self._good = self._seats
+        self._good, self._good_at = self._seats, 0.0
         self._evidence = Evidence()
         self._guards = (SlopeGuard(1.0), SlopeGuard(8.0))
         self._contention = Contention()
@@ -166,8 +168,10 @@ class StretchLimit:
         capacity = math.exp(reading.load) * relative
         predicted = min(1.0, capacity / max(used, 1.0))
         slow = max(relative, predicted) < SLOW
+        self._good *= 0.5 ** ((now - self._good_at) / REMEMBERED)
+        self._good_at = now
         if not slow:
-            self._good = self._seats
+            self._good = max(self._good, self._seats)
         if used < USED * max(1, int(self._seats)):
             return
         contended = self._contention.seen(now)

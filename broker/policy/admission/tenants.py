@@ -33,6 +33,7 @@ class Tenants:
     def __init__(self, limits: Mapping[str, TenantLimits], default: TenantLimits) -> None:
         self._limits = dict(limits)
         self._default = default
+        self._bounded = not all(map(_unbounded, (default, *limits.values())))
         self._usage: dict[str, _Usage] = {}
 
     def limits(self, tenant: str) -> TenantLimits:
@@ -41,8 +42,7 @@ class Tenants:
 
     def excess(self, tenant: str, now: float) -> Excess | None:
         """Which bound keeps another request of the tenant out, or None."""
-        limits = self.limits(tenant)
-        if math.isinf(limits.in_flight) and math.isinf(limits.rate):
+        if not self._bounded or _unbounded(limits := self.limits(tenant)):
             return None
         usage = self._use(tenant, limits, now)
         if usage.in_flight >= limits.in_flight:
@@ -53,8 +53,7 @@ class Tenants:
 
     def enter(self, tenant: str, now: float) -> None:
         """A request was let in, to run or to wait."""
-        limits = self.limits(tenant)
-        if math.isinf(limits.in_flight) and math.isinf(limits.rate):
+        if not self._bounded or _unbounded(limits := self.limits(tenant)):
             return
         usage = self._use(tenant, limits, now)
         usage.in_flight += 1
@@ -62,8 +61,7 @@ class Tenants:
 
     def leave(self, tenant: str) -> None:
         """A request that was let in has ended."""
-        usage = self._usage.get(tenant)
-        if usage is not None:
+        if self._bounded and (usage := self._usage.get(tenant)) is not None:
             usage.in_flight -= 1
 
     def _use(self, tenant: str, limits: TenantLimits, now: float) -> _Usage:
@@ -86,3 +84,7 @@ class Tenants:
             limits = self.limits(tenant)
             if not usage.in_flight and usage.tokens + limits.rate * (now - usage.at) >= limits.burst:
                 del self._usage[tenant]
+
+
+def _unbounded(limits: TenantLimits) -> bool:
+    return math.isinf(limits.in_flight) and math.isinf(limits.rate)

@@ -6,27 +6,44 @@ import math
 
 HALF_LIFE = 60.0
 MAX_TENANTS = 1024
+REBASE_AFTER = 100 * HALF_LIFE
+FORGOTTEN = 1e-9
 
 
 class WorkLedger:
-    """Seconds of work by tenant, halved every minute; remembers the busiest tenants only."""
+    """Seconds of work by tenant, halved every minute; remembers the busiest tenants only.
+
+    Instead of making all earlier work less as time passes, later work is booked as more ("forward decay", Cormode et
+    al., ICDE 2009): only ratios are ever asked for. Now and then the books begin anew at the present, in smaller units.
+    """
 
     def __init__(self) -> None:
-        self._work: dict[str, tuple[float, float]] = {}
+        self._work: dict[str, float] = {}
+        self._origin: float | None = None
 
     def add(self, tenant: str, seconds: float, now: float) -> None:
         """Books work that was done for a tenant."""
-        self._work[tenant] = (self._value(tenant, now) + seconds, now)
-        if len(self._work) > 2 * MAX_TENANTS:
-            busiest = sorted(self._work, key=lambda name: self._value(name, now), reverse=True)[:MAX_TENANTS]
-            self._work = {name: self._work[name] for name in busiest}
+        if self._origin is None or now - self._origin > REBASE_AFTER:
+            self._rebase(now)
+        work = self._work
+        work[tenant] = work.get(tenant, 0.0) + seconds * self._unit(now)
+        if len(work) > 2 * MAX_TENANTS:
+            busiest = sorted(work, key=work.__getitem__, reverse=True)[:MAX_TENANTS]
+            self._work = {name: work[name] for name in busiest}
 
-    def shares(self, now: float) -> dict[str, float]:
+    def shares(self) -> dict[str, float]:
         """Every tenant's part of all work, 0 to 1."""
-        values = {tenant: self._value(tenant, now) for tenant in self._work}
-        total = sum(values.values())
-        return {tenant: value / total for tenant, value in values.items()} if total > 0 else {}
+        total = sum(self._work.values())
+        return {tenant: value / total for tenant, value in self._work.items()} if total > 0 else {}
 
-    def _value(self, tenant: str, now: float) -> float:
-        value, at = self._work.get(tenant, (0.0, now))
-        return value * math.pow(0.5, (now - at) / HALF_LIFE)
+    def _unit(self, now: float) -> float:
+        assert self._origin is not None
+        return math.pow(2.0, (now - self._origin) / HALF_LIFE)
+
+    def _rebase(self, now: float) -> None:
+        if self._origin is not None:
+            unit = self._unit(min(now, self._origin + 2 * REBASE_AFTER))
+            self._work = {
+                name: value / unit for name, value in self._work.items() if value / unit > FORGOTTEN
+            }
+        self._origin = now
