@@ -18,7 +18,7 @@ from broker.simulation.watch import Part, Seen, Watch
 
 LOADS = (1.0, 1.25, 1.5, 2.0, 3.0)
 REFUSED, LATE = 0.01, 0.01
-FEWEST = 3
+FEWEST = 5
 """Requests that must be refused or late; fewer are chance."""
 EVERYBODY = ""
 """The tenant of a row about a whole pool."""
@@ -46,10 +46,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A database under one load: mean seats in use, and the share of what it could do that it did."""
+    """A database under one load: mean seats in use, and the share of what it could do that it did.
+
+    It runs ``slots`` seats at full speed; ``seen`` says whether the recorded load shows that or a setting is believed.
+    """
 
     load: float
     database: str
+    slots: float
+    seen: bool
     seats: float
     limit: float
     busy: float
@@ -61,7 +66,6 @@ class Outlook:
 
     rows: tuple[Row, ...]
     uses: tuple[Use, ...]
-    fit: Fit
     sentence: str
 
     @property
@@ -95,7 +99,7 @@ def run(
         )
         rows += _rows(load, watch)
         uses += _uses(load, engine, fitted, trace.seconds)
-    return Outlook(tuple(rows), tuple(uses), fitted, sentence(rows, uses))
+    return Outlook(tuple(rows), tuple(uses), sentence(rows, uses))
 
 
 def _rows(load: float, watch: Watch) -> list[Row]:
@@ -127,18 +131,21 @@ def _row(load: float, pool: PoolName, tenant: str, seen: Seen) -> Row:
 def _uses(load: float, engine: Engine, fitted: Fit, seconds: float) -> list[Use]:
     [core] = engine.cores
     limits = {backend.name: float(backend.limit) for backend in core.backends()}
+    seen = {each.backend.name for each in fitted.databases if each.seen}
     held = dict.fromkeys(engine.names, 0.0)
     for population, tally in zip(engine.scenario.populations, engine.recorder.tallies, strict=True):
         held[engine.scenario.database_of(population.pool).name] += tally.used / seconds
     return [
         Use(
             load,
-            name,
-            held[name],
-            limits.get(name, float(database.backend.limits.seats)),
+            database.name,
+            database.slots,
+            database.name in seen,
+            held[database.name],
+            limits.get(database.name, float(database.seats or 0)),
             min(1.0, model.done / database.slots / seconds),
         )
-        for name, model, database in zip(engine.names, engine.models, fitted.databases, strict=True)
+        for database, model in zip(engine.scenario.databases, engine.models, strict=True)
     ]
 
 

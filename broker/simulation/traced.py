@@ -16,7 +16,7 @@ from broker.simulation.call import Call
 from broker.simulation.clients import Source
 from broker.simulation.cores import CoreFactory
 from broker.simulation.engine import Engine
-from broker.simulation.fit import Fit
+from broker.simulation.fit import Fit, backends_of
 from broker.simulation.recorder import cell_count
 from broker.simulation.result import Result, result_of
 from broker.simulation.rivals.truth import Truth
@@ -120,14 +120,15 @@ def play(
 ) -> tuple[Result, Engine]:
     """Runs a recorded load: ``load`` times as many requests, which come ``speed`` times as fast.
 
-    The core is made for ``configuration``, that of the log unless another is given.
+    The core is made for ``configuration``, that of the log unless another is given. A database that the log does not
+    know has as many slots as it is given seats.
     """
     planned = [replace(each, at=each.at / speed) for each in multiplied(trace, fit, load, seed)]
     parts: dict[tuple[PoolName, Criticality], list[Planned]] = {}
     for each in planned:
         parts.setdefault((each.arrival.request.pool, each.arrival.request.criticality), []).append(each)
     settings = replace(configuration or trace.configuration, seed=seed)
-    scenario = _scenario(trace, fit, list(parts.items()), trace.seconds / speed)
+    scenario = _scenario(settings, fit, list(parts.items()), trace.seconds / speed)
     engine = Engine(scenario, seed, lambda _, truth: make(settings, truth), wrap=wrap)
     numbers = iter(range(1, len(planned) + 1))
     engine.sources = [Recorded(index, scenario, numbers, part) for index, part in enumerate(parts.values())]
@@ -136,7 +137,7 @@ def play(
 
 
 def _scenario(
-    trace: Trace,
+    configuration: Configuration,
     fit: Fit,
     parts: Sequence[tuple[tuple[PoolName, Criticality], Sequence[Planned]]],
     seconds: float,
@@ -153,19 +154,18 @@ def _scenario(
             for (pool, criticality), part in parts
         ]
     )
+    slots = {each.backend.name: each.slots for each in fit.databases}
     databases = tuple(
         [
             Database(
-                each.backend.name, slots=each.slots, pools=each.backend.pools, seats=each.backend.limits.seats
+                backend.name,
+                slots=slots.get(backend.name, float(backend.limits.seats)),
+                pools=backend.pools,
+                seats=backend.limits.seats,
             )
-            for each in fit.databases
+            for backend in backends_of(configuration)
         ]
     )
     return Scenario(
-        "recorded",
-        populations,
-        seconds=seconds,
-        warmup=0.0,
-        databases=databases,
-        pools=trace.configuration.pools,
+        "recorded", populations, seconds=seconds, warmup=0.0, databases=databases, pools=configuration.pools
     )

@@ -66,12 +66,11 @@ def _databases(outlook: Outlook) -> Table:
     loads = sorted({use.load for use in outlook.uses})
     for load in loads:
         table.add_column(f"{load:g}x", no_wrap=True)
-    for fitted in outlook.fit.databases:
-        name = fitted.backend.name
-        word = "told by the load" if fitted.seen else "never full, as configured"
+    for name in dict.fromkeys(use.database for use in outlook.uses):
         uses: list[Use] = [use for use in outlook.uses if use.database == name]
+        word = "told by the load" if uses[0].seen else "never full, as configured"
         cells = [Text(f"{use.seats:.1f}, {use.busy:.0%}") for use in sorted(uses, key=lambda use: use.load)]
-        table.add_row(Text(name), Text(f"{fitted.slots:.0f} seats ({word})"), *cells)
+        table.add_row(Text(name), Text(f"{uses[0].slots:.0f} seats ({word})"), *cells)
     return table
 
 
