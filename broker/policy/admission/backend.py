@@ -164,9 +164,11 @@ class Backend:
         if self.blocked is entry:
             self.blocked = None
 
-    def in_turn(self) -> list[Pool]:
+    def in_turn(self) -> Sequence[Pool]:
         """The pools with waiters that may have room, in the order of service."""
         pools = self.pools if self.used < self.limit else self.own
+        if not pools:
+            return pools
         waiting = [pool for pool in pools if pool.queue.length]
         if len(waiting) > 1:
             waiting.sort(key=lambda pool: pool.start)

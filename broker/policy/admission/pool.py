@@ -35,6 +35,8 @@ class Pool:
     def __init__(self, name: PoolName, limits: PoolLimits, tuning: Tuning) -> None:
         self.name = name
         self.limits = limits
+        self.own_seats = limits.share == 0
+        """Whether the pool stands outside its backend's seats."""
         self.queue = FairQueue(tuning.max_debt)
         self.entitled = limits.in_flight
         self.guard = 0
@@ -48,11 +50,6 @@ class Pool:
         self.admitted_count = 0
         self.refused_count = 0
         self.ledger = WorkLedger()
-
-    @property
-    def own_seats(self) -> bool:
-        """Whether the pool stands outside its backend's seats."""
-        return self.limits.share == 0
 
     def flow_of(self, tenant: str, limits: TenantLimits) -> Flow:
         """Where a tenant's requests wait: a flow of its own, a shared one when there are too many."""
@@ -119,7 +116,8 @@ class Pool:
         if 0.0 < entry.expected < math.inf:
             self.waited += WAIT_LEARNING_RATE * (now - entry.since - self.waited)
             self.promised += WAIT_LEARNING_RATE * (entry.expected / self.delay - self.promised)
-            self.delay = min(MAX_DELAY, max(1.0 / MAX_DELAY, self.waited / self.promised))
+            delay = self.waited / self.promised
+            self.delay = MAX_DELAY if delay > MAX_DELAY else max(1.0 / MAX_DELAY, delay)
         entry.running, entry.since = True, now
         self.running[entry.request.id] = entry
         self.seats_used += entry.seats
