@@ -30,6 +30,8 @@ _LOG = logging.getLogger(__name__)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"  # generic for type checkers only
 Setup: TypeAlias = Callable[[Connection], Awaitable[None]]
+Listener: TypeAlias = Callable[[str, Transition], None]
+"""Is told the name of a backend and how its breaker changed."""
 Connect: TypeAlias = Callable[..., Coroutine[Any, Any, Connection]]
 
 
@@ -57,6 +59,7 @@ class Guard:
         self._breaker = CircuitBreaker(breaker or BreakerSettings(), random)
         self._budget = RetryBudget(retries or RetrySettings(), random, clock())
         self._forget = telemetry.observe(BREAKER_STATE, self._level)
+        self._listeners: list[Listener] = []
 
     @property
     def state(self) -> Breaker:
@@ -68,9 +71,14 @@ class Guard:
         """Why the breaker is not closed; empty when it is."""
         return in_words(self._breaker.cause)
 
+    def listen(self, listener: Listener) -> None:
+        """Calls the listener with every change from now on."""
+        self._listeners.append(listener)
+
     def close(self) -> None:
         """Ends what it tells."""
         self._forget()
+        self._listeners.clear()
 
     def admit(self, *, again: bool = False) -> Ticket | Rejected:
         """Leave for a call, ``again`` when it was tried before."""
@@ -187,6 +195,8 @@ class Guard:
             self._telemetry.breaker_change(self.backend, change.after.value, change.reason.value)
             level, text = _line(change)
             _LOG.log(level, "%s %s", self._title, text, extra={"reason": change.reason.value})
+            for listener in tuple(self._listeners):
+                listener(self.backend, change)
 
     def _level(self) -> Iterable[Reading]:
         yield _LEVELS[self._breaker.state], {n.BACKEND: self.backend}

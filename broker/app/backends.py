@@ -10,12 +10,12 @@ from broker.adapters.pg_guard import Guard
 from broker.adapters.pg_store import PgStore
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError
-from broker.domain.pool import PoolLimits, PoolName
+from broker.domain.pool import PRIMARY, PoolLimits, PoolName
 from broker.domain.state import BackendState, Breaker
-from broker.policy.admission.values import PoolLoad
+from broker.policy.admission.values import PoolLoad, Signal
+from broker.policy.breaker import Transition
 from broker.ports.clock import Clock
 
-PRIMARY = "primary"
 _PREFERRED = (PoolName.ADMIN, PoolName.EXPLORATION, PoolName.DASHBOARD)
 """Pools by how gladly they give a connection to a check: the one of administration keeps one free."""
 
@@ -99,3 +99,10 @@ def backends_of(limits: Mapping[PoolName, PoolLimits], replicas: Mapping[str, st
     for pool, limit in sorted(limits.items(), key=lambda item: item[1].replica_dsn):
         pools.setdefault(limit.replica_dsn, []).append(pool)
     return tuple(Backend(names[dsn], tuple(members)) for dsn, members in pools.items())
+
+
+def news_of(change: Transition) -> Signal | None:
+    """What a breaker's change means to the limit of its database; None when that is known already."""
+    if change.after is Breaker.CLOSED:
+        return Signal.RECOVERED
+    return Signal.CONNECTION_REFUSED if change.before is Breaker.CLOSED else None

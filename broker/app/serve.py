@@ -11,7 +11,7 @@ from functools import partial
 
 from broker.aggregation.executor import WorkerPools
 from broker.app.admission import build_admission
-from broker.app.backends import Backends, backends_of
+from broker.app.backends import Backends, backends_of, news_of
 from broker.app.database import Database, database
 from broker.app.fleet import Alone, sharing
 from broker.app.jobs import Jobs, jobs
@@ -28,6 +28,7 @@ from broker.domain.model import Model
 from broker.domain.pool import PoolName
 from broker.domain.state import BrokerState
 from broker.domain.terms import AnswerPolicy
+from broker.policy.breaker import Transition
 from broker.policy.classify import Classifier
 from broker.runtime.admission import Admission
 from broker.runtime.fleet import Fleet
@@ -147,6 +148,7 @@ class Broker:
         own = self.process
         limits = {name: self.settings.pools[name] for name in POOLS}
         admission = build_admission(self.settings, limits, own)
+        self.database.pools.listen(partial(_hear, admission))
         options = server_options(self.settings.server, shared=self.member.index is not None)
         every = backends_of(limits, self.settings.database.replicas)
         backends = Backends(
@@ -228,6 +230,11 @@ class Broker:
         ]
         checks = {QUERY_SERVICE: backends.check, JOB_SERVICE: self.jobs.ready}
         return Server(path, services, checks, options)
+
+
+def _hear(admission: Admission, backend: str, change: Transition) -> None:
+    if (news := news_of(change)) is not None:
+        admission.signal(backend, news)
 
 
 def new_id() -> str:
