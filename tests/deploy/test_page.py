@@ -14,6 +14,8 @@ from broker.config.schema import Config
 from broker.config.settings import Settings
 from broker.config.walk import walk
 from broker.domain.pool import PoolName
+from broker.policy.leases import TTL
+from broker.runtime.supervisor import FIRST_PAUSE, LONGEST_PAUSE
 from broker.transport.health import LIVENESS
 from tests.deploy import compose, dockerfile
 
@@ -67,12 +69,14 @@ def test_the_sizes_are_those_that_are_derived(row: list[str]) -> None:
 
 def test_the_numbers_in_the_text_are_the_defaults() -> None:
     default = settings(2)
-    listening, lease = 1, 1
-    ours = jobs.CONNECTIONS + listening
+    listening, seats, lease = 1, 1, 1
+    ours = jobs.CONNECTIONS + listening + seats
     for text in (
         f"`server.drain.grace` ({default.server.drain_grace:g} s)",
         f"`jobs.lease` ({default.jobs.lease:g} s)",
         f"`jobs.slots` jobs ({default.jobs.slots})",
+        f"after {FIRST_PAUSE:g} s and then up to {LONGEST_PAUSE:g} s",
+        f"a *lease* of so many seats for {TTL:g} s",
         f"telemetry (at most {process.FLUSH_SECONDS:g} s)",
         f"`pools.*.worker_memory` ({default.pools[PoolName.DASHBOARD].worker_memory >> 30} GiB)",
         f"{ours} connections of each broker and {ours + lease} of each worker",
