@@ -19,6 +19,8 @@ from broker.policy.admission.limit import LimitPolicy, StaticLimit
 from broker.policy.admission.pool import Pool
 from broker.policy.admission.values import BackendLoad, Tuning
 
+ROUNDING = 1e-9
+"""Two whole seats are two whole seats, whatever is left of them in floating point."""
 MEMORY_SHARE = 0.8
 """Part of a backend's memory that predicted peaks may fill; predictions are wrong, and sorts are not all there is."""
 
@@ -79,7 +81,7 @@ class Backend:
         for pool in sorted(self.sharing, key=lambda p: -p.limits.share):
             owned = self.limit * pool.limits.share / total
             pool.entitled = max(1, round(owned))
-            kept = max(pool.limits.reserved, int(owned * (1.0 - pool.limits.lendable)))
+            kept = max(pool.limits.reserved, int(owned - owned * pool.limits.lendable + ROUNDING))
             pool.guard = max(0, min(kept, pool.entitled, room)) if len(self.sharing) > 1 else 0
             room -= pool.guard
         return self.limit > before

@@ -157,8 +157,8 @@ class Scheduler:
         if victim is not None:
             expected = backend.wait(pool, victim)
             decisions += self._book.refuse(victim, self._verdicts.pushed_out(victim, pool, expected, now))
-        if victim is not None or backend.blocked is not None:
-            self._book.dispatch(backend, now, decisions)
+        if backend.blocked is not None or victim is not None or entry.seats > 1 or entry.memory:
+            self._book.dispatch(backend, now, decisions)  # it blocks, passes one that does, or moved others
         return tuple(decisions)
 
     def finish(self, id: str, outcome: Outcome, seconds: float, now: float) -> tuple[Decision, ...]:
