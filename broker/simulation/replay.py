@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.policy.admission.assemble import core_of
-from broker.policy.admission.events import Configuration, Entry, apply
+from broker.policy.admission.events import Configuration, Entry, Lost, apply
 from broker.policy.admission.record import LogError, encode, read
 from broker.policy.admission.values import AdmissionCore, Decision
 from broker.simulation.cores import CoreFactory
@@ -34,17 +34,21 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A log played again: events until its end or the first difference, the kinds of decisions, seconds covered."""
+    """A log played again: events until its end or the first difference, the kinds of decisions, seconds covered.
+
+    ``gap`` is the line after which events are missing from the log, 0 for none; what comes later is not compared.
+    """
 
     configuration: Configuration
     events: int
     decisions: Counter[str]
     seconds: float
     difference: Difference | None
+    gap: int = 0
 
     @property
     def exact(self) -> bool:
-        """Whether every decision was the same, bit for bit."""
+        """Whether every decision that was compared was the same, bit for bit."""
         return self.difference is None
 
 
@@ -60,15 +64,18 @@ def run(path: Path, make: Callable[[Configuration], AdmissionCore] = core_of) ->
         core = make(configuration)
         decisions: Counter[str] = Counter()
         count, begin, end = 0, 0.0, 0.0
-        difference = None
+        difference, gap = None, 0
         for entry in entries:
+            if isinstance(entry.event, Lost):
+                gap = count + 1
+                break
             count, end = count + 1, entry.at
             begin = begin if count > 1 else entry.at
             difference = _compare(core, entry, count + 1)
             if difference is not None:
                 break
             decisions.update(type(decision).__name__.lower() for decision in entry.decisions)
-    return Replayed(configuration, count, decisions, end - begin, difference)
+    return Replayed(configuration, count, decisions, end - begin, difference, gap)
 
 
 def _compare(core: AdmissionCore, entry: Entry, line: int) -> Difference | None:

@@ -86,5 +86,8 @@ def replay_text(replayed: Replayed) -> str:
     decisions = ", ".join(f"{count:,} {kind}" for kind, count in sorted(replayed.decisions.items()))
     span = f"{replayed.events:,} events in {replayed.seconds:,.1f} s"
     if replayed.difference is None:
-        return f"All decisions are the same: {span}; {decisions or 'nothing was decided'}."
+        said = f"All decisions are the same: {span}; {decisions or 'nothing was decided'}."
+        if replayed.gap:
+            said += f" Events are missing after line {replayed.gap}: what follows cannot be decided again."
+        return said
     return f"The decisions differ after {span}, first at {replayed.difference}"

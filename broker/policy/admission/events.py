@@ -90,7 +90,16 @@ class Asked:
     tenant: str
 
 
-Event = Offered | Finished | Cancelled | Ticked | Drained | Signalled | Pressed | Leased | Charged | Asked
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """So many events are missing from the log before this one, because it could not take them in time."""
+
+    count: int
+
+
+Event = (
+    Offered | Finished | Cancelled | Ticked | Drained | Signalled | Pressed | Leased | Charged | Asked | Lost
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,3 +163,5 @@ def apply(core: AdmissionCore, event: Event, at: float) -> tuple[Decision, ...]:
         case Asked(pool, tenant):
             refused = core.refusal(pool, tenant, at)
             return () if refused is None else (refused,)
+        case Lost():
+            return ()

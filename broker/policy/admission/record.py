@@ -33,6 +33,7 @@ _EVENTS = MappingProxyType(
         "lease": events.Leased,
         "charge": events.Charged,
         "refusal": events.Asked,
+        "lost": events.Lost,
     }
 )
 _DECISIONS = MappingProxyType({"admitted": Admitted, "queued": Queued, "refused": Refused, "killed": Killed})

@@ -17,6 +17,7 @@ from broker.policy.admission.events import (
     Drained,
     Entry,
     Finished,
+    Lost,
     Offered,
     RecordedBackend,
 )
@@ -105,6 +106,21 @@ def test_an_event_that_the_core_rejects_is_a_difference(tmp_path: Path) -> None:
 
     assert difference is not None
     assert "decided   rejected: KeyError('nobody')" in str(difference)
+
+
+def test_a_log_is_compared_as_far_as_nothing_is_missing(tmp_path: Path) -> None:
+    log = written(
+        tmp_path / "log",
+        asked("a", 1.0, *admitted("a")),
+        Entry(2.0, Lost(7)),
+        Entry(3.0, Finished("nobody", Outcome.SUCCESS, 1.0)),
+    )
+
+    replayed = replay.run(log)
+
+    assert replayed.exact
+    assert (replayed.events, replayed.gap) == (1, 2)
+    assert len(replay.load(log).arrivals) == 1
 
 
 def test_a_log_without_requests_is_no_load(tmp_path: Path) -> None:
