@@ -23,6 +23,8 @@ LEVELS = (0.1, 0.5, 0.9)
 NORMAL = 1.2816
 """Spreads from the median to the tenth and to the ninetieth percentile, where nothing is known."""
 WIDTH = math.log(4.0)
+TAIL = 0.5
+"""What is left over is sketched with this exponent, which makes bins half as fine and lets them reach twice as far."""
 LEAN = 12.0
 """Samples that the prediction as it was counts for, in every bucket."""
 MEMORY = 256.0
@@ -58,8 +60,9 @@ class Calibration:
         own = weight / (weight + LEAN)
         below = above = NORMAL
         if tail is not None and weight:
-            below = own * max(0.0, -math.log(tail.quantile(LEVELS[0]))) + (1.0 - own) * NORMAL
-            above = own * max(0.0, math.log(tail.quantile(LEVELS[2]))) + (1.0 - own) * NORMAL
+            low, high = (math.log(tail.quantile(level)) / TAIL for level in (LEVELS[0], LEVELS[2]))
+            below = own * max(0.0, -low) + (1.0 - own) * NORMAL
+            above = own * max(0.0, high) + (1.0 - own) * NORMAL
         return Quantiles(
             math.exp(centre - below * guess.low), math.exp(centre), math.exp(centre + above * guess.high)
         )
@@ -74,7 +77,7 @@ class Calibration:
             self.coverage[i] += step * (float(seconds <= bound) - self.coverage[i])
         at, off = bucket(guess.centre), math.log(seconds) - guess.centre
         self.centres.setdefault(at, Sketch(MEMORY)).add(_bounded(off))
-        self.tails.setdefault(at, Sketch(MEMORY)).add(_bounded(self._tail(guess, math.log(seconds))))
+        self.tails.setdefault(at, Sketch(MEMORY)).add(_bounded(TAIL * self._tail(guess, math.log(seconds))))
 
     def observe_above(self, guess: Guess, seconds: float) -> None:
         """A run that was cut short after so long, which tells nothing unless it was longer than expected."""
@@ -82,7 +85,9 @@ class Calibration:
         if off <= self._moved(guess.centre):
             return
         self.centres.setdefault(at, Sketch(MEMORY)).add_above(_bounded(off))
-        self.tails.setdefault(at, Sketch(MEMORY)).add_above(_bounded(self._tail(guess, math.log(seconds))))
+        self.tails.setdefault(at, Sketch(MEMORY)).add_above(
+            _bounded(TAIL * self._tail(guess, math.log(seconds)))
+        )
 
     @property
     def error(self) -> float:
@@ -141,7 +146,7 @@ def bucket(centre: float) -> int:
 
 
 def _bounded(off: float) -> float:
-    return math.exp(min(8.0, max(-8.0, off)))
+    return math.exp(min(12.0, max(-12.0, off)))
 
 
 def worst(calibrations: Iterable[Calibration]) -> float:

@@ -119,7 +119,8 @@ class Classifier:
             quantiles = self.calibrations[basis].quantiles(guess)
         if basis is Basis.HISTORY and history is not None:
             fading = history.fading(now)
-        judged = Quantiles(quantiles.p10 * fading, quantiles.p50 * fading, quantiles.p90)
+        late = quantiles.p10 > subject.time_left  # old knowledge does not refuse for ever
+        judged = Quantiles(quantiles.p10 * (fading if late else 1.0), quantiles.p50 * fading, quantiles.p90)
         verdict = decide(subject.kind, judged, confidence, subject.time_left, self._limits)
         seats, estimate = seats_of(subject.estimate), subject.estimate
         guessed = math.exp(guess.centre) if guess is not None else 0.0

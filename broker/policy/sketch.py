@@ -19,7 +19,7 @@ LEAST = 1e-6
 MEMORY = 48.0
 """Samples that count; older ones fade."""
 MAX_BINS = 64
-"""The lightest bins are dropped beyond so many, which takes values over more than eight octaves."""
+"""Beyond so many the lightest bin joins its neighbour, which takes values over more than eight octaves."""
 
 
 class Sketch:
@@ -98,7 +98,8 @@ class Sketch:
     def _prune(self) -> None:
         while len(self.bins) > MAX_BINS:
             lightest = min(self.bins, key=self.bins.__getitem__)
-            self.total -= self.bins.pop(lightest)
+            weight = self.bins.pop(lightest)
+            self.bins[min(self.bins, key=lambda b: abs(b - lightest))] += weight
 
 
 def bin_of(value: float) -> int:

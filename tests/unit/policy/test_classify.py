@@ -131,10 +131,11 @@ def test_a_question_that_has_changed_is_learned_anew() -> None:
 
 
 def test_the_fastest_time_fades_so_that_work_once_too_slow_is_tried_again() -> None:
-    classifier = taught(8.0)
-    fresh = classifier.classify(subject(), 0.0).quantiles
-    assert classifier.classify(subject(), FORGET).quantiles.p10 == pytest.approx(fresh.p10 / 2)
-    assert classifier.classify(subject(), 20 * FORGET).quantiles.p10 < 0.001
+    classifier, hurried = taught(8.0), subject(time_left=1.0)
+    fresh = classifier.classify(hurried, 0.0).quantiles
+    assert classifier.classify(hurried, FORGET).quantiles.p10 == pytest.approx(fresh.p10 / 2)
+    assert classifier.classify(hurried, 20 * FORGET).quantiles.p10 < 0.001
+    assert classifier.classify(subject(), FORGET).quantiles == fresh, "nobody is in a hurry"
 
 
 def test_an_exploration_once_too_heavy_is_tried_again_some_day() -> None:
