@@ -7,9 +7,11 @@ cancelled at any point is reported to the core, which knows by itself whether it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
+from broker.domain.errors import BrokerError
 from broker.domain.pool import PoolName
+from broker.domain.principal import Principal
 from broker.domain.state import PoolState
 from broker.policy.admission.refusals import refusal_error
 from broker.policy.admission.values import (
@@ -27,10 +29,9 @@ from broker.policy.admission.values import (
 )
 from broker.ports.clock import Clock
 from broker.runtime.permits import Permission, Permit
-from broker.telemetry import catalog
+from broker.runtime.told import Told
 from broker.telemetry import names as n
 from broker.telemetry.instruments import Telemetry
-from broker.telemetry.meters import Reading
 from broker.telemetry.names import SpanName
 
 MIN_TIMER = 0.001
@@ -51,11 +52,7 @@ class Admission:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._draining = False
-        self._forget = [
-            telemetry.observe(catalog.SEAT_USAGE, lambda: self._read(lambda load: load.seats_used)),
-            telemetry.observe(catalog.SEAT_LIMIT, lambda: self._read(lambda load: load.seat_limit)),
-            telemetry.observe(catalog.QUEUE_LENGTH, lambda: self._read(lambda load: load.queue_length)),
-        ]
+        self._told = Told(core, telemetry)
 
     def permit(self, request: AdmissionRequest) -> Permission:
         """The seats for a request, as an async context; entering it waits.
@@ -76,8 +73,10 @@ class Admission:
                 decision = await self._decide(request, arrived)
                 if isinstance(decision, Refused):
                     verdict, reason = "refused", decision.reason.value
-                    raise refusal_error(decision)
+                    self._told.refused(request, decision, span, self._clock.monotonic())
+                    raise refusal_error(decision, self._told.standing(request.pool, request.tenant))
                 verdict = "admitted"
+                self._told.admitted(request, decision, span, self._clock.monotonic())
             finally:
                 now = self._clock.monotonic()
                 span.set_attribute(n.VERDICT, verdict)
@@ -114,7 +113,7 @@ class Admission:
         del self._held[permit.decision.id]
         if not self._held:
             self._idle.set()
-        self._telemetry.seat_held(permit.pool.value, outcome.value, held)
+        self._told.ended(permit.request, permit.pool, "killed" if permit.killed else outcome.value, held, now)
         self._perform(
             self._core.finish(permit.decision.id, outcome, held if seconds is None else seconds, now)
         )
@@ -122,13 +121,18 @@ class Admission:
     def _perform(self, decisions: Iterable[Decision]) -> None:
         for decision in decisions:
             if isinstance(decision, Killed):
-                if (permit := self._held.get(decision.id)) is not None:
-                    permit.kill(decision, self._clock.monotonic())
+                self._kill(decision)
                 continue
             future = self._waiting.get(decision.id)
             if future is not None and not future.done() and isinstance(decision, Admitted | Refused):
                 future.set_result(decision)
         self._arm()
+
+    def _kill(self, killed: Killed) -> None:
+        permit, now = self._held.get(killed.id), self._clock.monotonic()
+        if permit is not None:
+            self._told.killed(permit.request, killed, now - permit.since, now)
+            permit.kill(killed, now)
 
     def _arm(self) -> None:
         wakeup = self._core.next_wakeup()
@@ -149,6 +153,18 @@ class Admission:
     def refusal(self, pool: PoolName, tenant: str) -> Refused | None:
         """Why every request of the tenant would be refused now, whatever it asks; None if it may ask."""
         return self._core.refusal(pool, tenant, self._clock.monotonic())
+
+    def turn_away(self, pool: PoolName, principal: Principal) -> BrokerError | None:
+        """The same as an error for a caller whose request has not been read, and counted as one."""
+        refused = self.refusal(pool, principal.tenant)
+        if refused is None:
+            return None
+        self.turned_away(pool, principal, refused.reason.value, refused.limiting_factor)
+        return refusal_error(refused, self._told.standing(pool, principal.tenant))
+
+    def turned_away(self, pool: PoolName, principal: Principal, reason: str, factor: str) -> None:
+        """A request was refused by somebody else before it was read."""
+        self._told.unread(pool, principal.criticality.name.lower(), reason, factor)
 
     def signal(self, backend: str, news: Signal | Pressure) -> None:
         """A backend has told something about itself.
@@ -198,10 +214,6 @@ class Admission:
 
     def close(self) -> None:
         """Ends the timer and the gauges; call it when no permit is out and nobody waits."""
-        for forget in self._forget:
-            forget()
+        self._told.close()
         if self._timer is not None:
             self._timer.cancel()
-
-    def _read(self, number: Callable[[PoolLoad], int]) -> list[Reading]:
-        return [(number(load), {n.POOL: load.pool.value}) for load in self._core.loads()]

@@ -112,12 +112,52 @@ ADMISSION = _counter(
     "Decisions about requests that asked for a seat.",
     n.POOL, n.CRITICALITY, n.VERDICT, n.REASON,
 )  # fmt: skip
+REFUSALS = _counter(
+    "querybroker.admission.refusals",
+    "{request}",
+    "Refusals, by what gave out and when: at the door (unread), on arrival, while waiting, when it was due.",
+    n.POOL, n.REASON, n.STAGE, n.FACTOR,
+)  # fmt: skip
+WAIT_RATIO = Metric(
+    "querybroker.queue.wait_ratio",
+    MetricKind.HISTOGRAM,
+    "{ratio}",
+    "Time that an admitted request waited, over what was expected at its arrival.",
+    (n.POOL,),
+    (0.1, 0.25, 0.5, 0.75, 0.9, 1.1, 1.33, 2.0, 4.0, 10.0),
+)
 QUEUE_DURATION = _histogram(
     "querybroker.queue.duration", "Time that a request waited for its seat.", _FAST, n.POOL, n.VERDICT
 )
 QUEUE_LENGTH = _gauge("querybroker.queue.length", "{request}", "Requests waiting for a seat.", n.POOL)
 SEAT_USAGE = _gauge("querybroker.pool.seat.usage", "{seat}", "Seats in use.", n.POOL)
 SEAT_LIMIT = _gauge("querybroker.pool.seat.limit", "{seat}", "Seats allowed.", n.POOL)
+SEATS_LENT = _gauge("querybroker.pool.seat.lent", "{seat}", "Seats that other pools use.", n.POOL)
+SEATS_WASTED = _counter(
+    "querybroker.pool.seat.wasted",
+    "s",
+    "Seat-seconds of work that was cut short by a deadline or a cancel, or stopped as hopeless.",
+    n.POOL, n.OUTCOME,
+)  # fmt: skip
+FAIRNESS = _gauge(
+    "querybroker.pool.fairness",
+    "{ratio}",
+    "Jain's index of the seat-seconds of tenants that had to wait, over 30 s: 1 is even.",
+    n.POOL,
+)
+BACKEND_SEATS = _gauge("querybroker.backend.seat.usage", "{seat}", "Seats of a database in use.", n.BACKEND)
+BACKEND_LIMIT = _gauge(
+    "querybroker.backend.seat.limit", "{seat}", "Seats of a database that may be used now.", n.BACKEND
+)
+BACKEND_WISHED = _gauge(
+    "querybroker.backend.seat.wished",
+    "{seat}",
+    "Seats that the limit policy would offer; differs where it is not in force.",
+    n.BACKEND,
+)
+BACKEND_PROGRESS = _gauge(
+    "querybroker.backend.progress", "{ratio}", "Speed of queries, relative to an idle database.", n.BACKEND
+)
 SEAT_DURATION = _histogram(
     "querybroker.pool.seat.duration", "Time that a request held its seat.", _QUERY, n.POOL, n.OUTCOME
 )
@@ -178,13 +218,27 @@ WATCH_STREAMS = Metric(
     "Streams that follow a job or the state.",
     (n.STREAM,),
 )
+GUARD_STEP = _gauge(
+    "querybroker.guard.step",
+    "{step}",
+    "What the broker does to protect itself: 0 nothing, 1 sheds, 2 takes the most important calls only, "
+    "3 ends large streams.",
+)
+DECISIONS_LOST = _counter(
+    "querybroker.decision_log.lost", "{event}", "Events that the decision log could not take in time."
+)
+MEMORY_SHARE = _gauge(
+    "querybroker.memory.share", "{ratio}", "Share of the memory that may be used that is in use."
+)
 MEMORY = _gauge("process.memory.usage", "By", "Resident memory of the process.")
 
 METRICS: tuple[Metric, ...] = (
     RPC_DURATION, DB_DURATION, DB_WAIT, DB_CONNECTIONS, DB_CONNECTION_LIMIT,
     BREAKER_STATE, BREAKER_CHANGES, BREAKER_REJECTIONS, STORE_RETRIES, FLEET_MEMBERS,
-    ADMISSION, QUEUE_DURATION, QUEUE_LENGTH, SEAT_USAGE, SEAT_LIMIT, SEAT_DURATION, DEADLINE_REMAINING,
+    ADMISSION, REFUSALS, QUEUE_DURATION, WAIT_RATIO, QUEUE_LENGTH,
+    SEAT_USAGE, SEAT_LIMIT, SEATS_LENT, SEATS_WASTED, SEAT_DURATION, FAIRNESS, DEADLINE_REMAINING,
+    BACKEND_SEATS, BACKEND_LIMIT, BACKEND_WISHED, BACKEND_PROGRESS,
     ANSWERS, ANSWER_AGE, CACHE_LOOKUPS, FLIGHT_FOLLOWERS, FALLBACK,
     AGGREGATION_DURATION, WORKER_USAGE, WORKER_LIMIT, WORKER_RESTARTS,
-    LOOP_LAG, JOBS, JOB_QUEUE_AGE, JOB_DURATION, WATCH_STREAMS, MEMORY,
+    LOOP_LAG, JOBS, JOB_QUEUE_AGE, JOB_DURATION, WATCH_STREAMS, GUARD_STEP, DECISIONS_LOST, MEMORY_SHARE, MEMORY,
 )  # fmt: skip

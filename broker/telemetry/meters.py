@@ -111,6 +111,15 @@ class Meters:
         attributes = {n.POOL: pool, n.CRITICALITY: criticality, n.VERDICT: verdict, n.REASON: reason}
         self._counters[c.ADMISSION.name].add(1, attributes)
 
+    def refusal(self, pool: str, reason: str, stage: str, factor: str) -> None:
+        """A refusal: when it was decided, and what gave out."""
+        attributes = {n.POOL: pool, n.REASON: reason, n.STAGE: stage, n.FACTOR: factor}
+        self._counters[c.REFUSALS.name].add(1, attributes)
+
+    def wait_ratio(self, pool: str, ratio: float) -> None:
+        """How long an admitted request waited, over what was expected."""
+        self._histograms[c.WAIT_RATIO.name].record(ratio, {n.POOL: pool})
+
     def queue_wait(self, pool: str, verdict: str, seconds: float) -> None:
         """How long a request waited, whatever came of it."""
         self._histograms[c.QUEUE_DURATION.name].record(seconds, {n.POOL: pool, n.VERDICT: verdict})
@@ -118,6 +127,10 @@ class Meters:
     def seat_held(self, pool: str, outcome: str, seconds: float) -> None:
         """How long a request held its seat."""
         self._histograms[c.SEAT_DURATION.name].record(seconds, {n.POOL: pool, n.OUTCOME: outcome})
+
+    def seats_wasted(self, pool: str, outcome: str, seconds: float) -> None:
+        """Seat-seconds without an answer: ``dropped`` by deadline or caller, or ``killed`` as hopeless."""
+        self._counters[c.SEATS_WASTED.name].add(seconds, {n.POOL: pool, n.OUTCOME: outcome})
 
     def deadline_remaining(self, pool: str, seconds: float) -> None:
         """What was left of the deadline at admission."""
@@ -155,6 +168,10 @@ class Meters:
     def loop_lag(self, seconds: float) -> None:
         """One sample of the event loop's lag."""
         self._histograms[c.LOOP_LAG.name].record(seconds)
+
+    def decisions_lost(self, count: int) -> None:
+        """Events that are not in the decision log."""
+        self._counters[c.DECISIONS_LOST.name].add(count)
 
     def job_attempt(self, kind: str, outcome: str, seconds: float) -> None:
         """An attempt of a job ended: ``outcome`` is ``succeeded``, ``failed``, ``cancelled`` or ``released``."""

@@ -48,6 +48,8 @@ JOB_STATE = "querybroker.job.state"
 STREAM = "querybroker.stream"
 BACKEND = "querybroker.backend"
 STATE = "querybroker.state"
+STAGE = "querybroker.stage"
+FACTOR = "querybroker.limiting_factor"
 
 # Attributes of spans only: their values are too many for metrics.
 REQUEST_ID = "querybroker.request_id"
@@ -56,6 +58,8 @@ ROWS = "querybroker.rows"
 BYTES = "querybroker.bytes"
 PANELS = "querybroker.panels"
 CANCELLED = "querybroker.cancelled"
+DECISION = "querybroker.decision"
+"""Name of the event that tells of a decision about a request, and prefix of its attributes."""
 
 
 class SpanName(StrEnum):

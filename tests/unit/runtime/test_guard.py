@@ -1,0 +1,141 @@
+"""The broker's own protection, and the door."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.trace import NoOpTracerProvider
+
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.pool import PoolLimits, TenantLimits
+from broker.domain.principal import Criticality, Principal
+from broker.policy.admission.scheduler import Scheduler
+from broker.runtime.guard import Door, Guard
+from broker.telemetry.instruments import Telemetry
+from tests.support.metrics import read
+from tests.support.seats import POOL, ask, shell
+from tests.support.virtual_time import run
+
+ALICE = Principal("alice", "a")
+BOSS = Principal("boss", "a", criticality=Criticality.CRITICAL_PLUS)
+
+
+class Machine:
+    """A guard whose memory the test sets, on virtual time."""
+
+    def __init__(self, telemetry: Telemetry | None = None) -> None:
+        self.share = 0.1
+        self.cuts: list[BrokerError] = []
+        self.now = 0.0
+        self.guard = Guard(self, telemetry or Telemetry.off(), lambda: self.share, self.cut)  # type: ignore[arg-type] # half a clock
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def cut(self, error: BrokerError) -> int:
+        self.cuts.append(error)
+        return 1_000
+
+    def live(self, seconds: float, lag: float = 0.0) -> None:
+        for _ in range(round(seconds * 10)):
+            self.now += 0.1
+            self.guard.observe(lag)
+
+
+def test_a_slow_loop_turns_away_who_can_be_shed() -> None:
+    machine = Machine()
+    machine.live(3.0, lag=0.08)
+    guard = machine.guard
+    assert guard.refusal(POOL, Criticality.CRITICAL) is None
+    error = guard.refusal(POOL, Criticality.SHEDDABLE_PLUS)
+    assert error is not None
+    assert error.reason is ErrorReason.OVERLOADED
+    assert error.retry_after == 1.0
+    assert error.message == (
+        "This server is too busy to take more calls: its timers are 80 ms late, where 50 ms are allowed. "
+        "Retry after 1 s; another server may answer."
+    )
+    assert error.metadata == {
+        "pool": "dashboard",
+        "stage": "door",
+        "limiting_factor": "loop_lag",
+        "measured": "0.080",
+        "limit": "0.05",
+    }
+    machine.live(5.0)
+    assert guard.refusal(POOL, Criticality.SHEDDABLE) is None
+
+
+async def test_a_stuck_loop_fails_the_health_checks() -> None:
+    machine = Machine()
+    await machine.guard.check()
+    machine.live(5.0, lag=0.4)
+    with pytest.raises(BrokerError, match="400 ms late"):
+        await machine.guard.check()
+    assert machine.guard.refusal(POOL, Criticality.CRITICAL) is not None
+    assert machine.guard.refusal(POOL, Criticality.CRITICAL_PLUS) is None
+    machine.live(5.0)
+    await machine.guard.check()
+
+
+def test_short_memory_ends_one_large_stream_at_a_time() -> None:
+    machine = Machine()
+    machine.live(1.0)
+    assert not machine.guard.posture.degrade
+    machine.share = 0.97
+    machine.live(3.0)
+    assert 2 <= len(machine.cuts) <= 3, "once for each reading, not for each sample of the lag"
+    assert machine.cuts[0].reason is ErrorReason.OVERLOADED
+    assert machine.cuts[0].metadata["limiting_factor"] == "memory"
+    error = machine.guard.refusal(POOL, Criticality.CRITICAL)
+    assert error is not None
+    assert "97% is in use, where 90% is allowed" in error.message
+
+
+def test_steps_are_told_as_metrics() -> None:
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    machine = Machine(Telemetry(NoOpTracerProvider(), meters))
+    seen = []
+    for share, lag in ((0.2, 0.0), (0.2, 0.1), (0.92, 0.0), (0.96, 0.0)):
+        machine.share = share
+        machine.live(5.0, lag)
+        values = read(reader)
+        seen.append((values["querybroker.guard.step"][()], values["querybroker.memory.share"][()]))
+    assert seen == [(0, 0.2), (1, 0.2), (2, 0.92), (3, 0.96)]
+    machine.guard.close()
+    assert "querybroker.guard.step" not in read(reader)
+    meters.shutdown()
+
+
+def test_the_door_asks_the_guard_first_and_then_the_quota() -> None:
+    async def main() -> None:
+        reader = InMemoryMetricReader()
+        meters = MeterProvider([reader], shutdown_on_exit=False)
+        telemetry = Telemetry(NoOpTracerProvider(), meters)
+        core = Scheduler({POOL: PoolLimits(5, 5, 1, 1)}, 1, (), {"a": TenantLimits(in_flight=1)})
+        admission = shell(core, telemetry)
+        machine = Machine()
+        door = Door(machine.guard, admission)
+        assert door.refusal(POOL, ALICE) is None
+        async with admission.permit(ask("1")):
+            error = door.refusal(POOL, ALICE)
+            assert error is not None
+            assert error.reason is ErrorReason.TENANT_QUOTA
+            assert error.metadata["tenant_share"] == "1.000"
+            machine.share = 0.95
+            machine.live(1.0)
+            error = door.refusal(POOL, ALICE)
+            assert error is not None
+            assert error.metadata["limiting_factor"] == "memory"
+            assert Door(None, admission).refusal(POOL, Principal("bob", "b")) is None
+        assert door.refusal(POOL, BOSS) is None
+        assert read(reader)["querybroker.admission.refusals"] == {
+            ("tenant_in_flight", "dashboard", "TENANT_QUOTA", "door"): 1,
+            ("memory", "dashboard", "OVERLOADED", "door"): 1,
+        }
+        admission.close()
+        meters.shutdown()
+
+    run(main())
