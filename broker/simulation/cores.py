@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from broker.domain.pool import BackendLimits, LimitMode
-from broker.policy.admission.backend import BackendSpec
+from broker.domain.pool import BackendLimits
+from broker.policy.admission.assemble import core_of
 from broker.policy.admission.events import Configuration, RecordedBackend
-from broker.policy.admission.limit import LimitPolicy, StaticLimit
-from broker.policy.admission.scheduler import Scheduler
-from broker.policy.admission.stretch import StretchLimit
 from broker.policy.admission.values import AdmissionCore
 from broker.simulation.rivals.truth import Truth
 from broker.simulation.scenario import Scenario
@@ -34,23 +31,6 @@ def configuration_of(scenario: Scenario, seed: int) -> Configuration:
     return Configuration(scenario.pools, seed, backends, scenario.tenants)
 
 
-def own_core(
-    configuration: Configuration,
-    truth: Truth | None = None,  # noqa: ARG001 - a broker does not know it
-    limit: Callable[[RecordedBackend], LimitPolicy] | None = None,
-) -> Scheduler:
-    """The core of the broker; ``limit`` makes limit policies in place of those that the modes ask for."""
-    specs = [
-        BackendSpec(backend.name, backend.pools, backend.limits, (limit or limit_policy)(backend))
-        for backend in configuration.backends
-    ]
-    return Scheduler(
-        configuration.pools, configuration.seed, specs, configuration.tenants, configuration.default_tenant
-    )
-
-
-def limit_policy(backend: RecordedBackend) -> LimitPolicy:
-    """The policy that a mode stands for."""
-    if backend.limits.mode is LimitMode.STATIC:
-        return StaticLimit(backend.limits.seats)
-    return StretchLimit(backend.limits)
+def own_core(configuration: Configuration, truth: Truth | None = None) -> AdmissionCore:  # noqa: ARG001 - a broker does not know it
+    """The core of the broker, built as a broker builds it."""
+    return core_of(configuration)

@@ -136,6 +136,10 @@ class Checked:
         """This process may use so many seats."""
         return self._after(self.core.lease(backend, seats, now), now)
 
+    def charge(self, pool: PoolName, tenant: str, seconds: float, now: float) -> None:
+        """Books work that others did for a tenant."""
+        self.core.charge(pool, tenant, seconds, now)
+
     def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:
         """Whether everything of a tenant would be refused."""
         return self.core.refusal(pool, tenant, now)

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.progress import Progress
 
-from broker.simulation.gates.catalog import OWN, STUDIES, Outcome, Task, measure_all, outcomes, rivals_of
+from broker.simulation.batch import OWN
+from broker.simulation.gates.catalog import STUDIES, Outcome, Task, measure_all, outcomes, rivals_of
 from broker.simulation.gates.values import Study
 from tests.bench import harness
 

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
-from broker.simulation.cores import CoreFactory, own_core
+from broker.simulation.batch import factory
 from broker.simulation.gates.adaptive import PREDICTIONS, STEPS
 from broker.simulation.gates.demand import CRITICAL, LEAVING, PANELS, RECOVERY
 from broker.simulation.gates.fairness import BACKLOGGED, CLASSES, NOISY
@@ -20,7 +20,6 @@ STUDIES: tuple[Study, ...] = (
     OVERLOAD, UNDERLOAD, NOISY, BACKLOGGED, STEPS, PREDICTIONS, RECOVERY, CRITICAL, CLASSES, LEAVING, PANELS, HASHES,
     SPEED,
 )  # fmt: skip
-OWN = "broker"
 LIMITS = ("oracle", "vegas_core", "gradient2_core", "aimd_core")
 """Rivals beneath the broker's own queue: those that differ in the limit only."""
 
@@ -59,11 +58,6 @@ class Outcome:
 
     def _ordered(self) -> list[float]:
         return sorted(self.values, reverse=self.figure.relation == ">=")
-
-
-def factory(core: str) -> CoreFactory:
-    """A core by name: the broker's own, or a rival."""
-    return own_core if core == OWN else RIVALS[core]
 
 
 def measure(task: Task) -> Mapping[str, float]:

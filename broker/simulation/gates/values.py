@@ -34,7 +34,7 @@ class Run:
     @property
     def warmup(self) -> float:
         """Seconds before anything is measured: queues have filled and limits have settled by then."""
-        return 20.0 if self.scale >= 1 else 8.0
+        return 20.0 if self.scale >= 1 else 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,159 @@
+"""``broker simulate``: the admission core on a virtual clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from broker.cli.exits import EndedError, Exit, fail
+
+if TYPE_CHECKING:
+    from broker.simulation.result import Result
+    from broker.simulation.scenario import Scenario
+
+DEFAULT_SEEDS = 20
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command()
+@click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
+@click.option(
+    "--seeds", type=click.IntRange(1), default=DEFAULT_SEEDS, show_default=True, help="Runs of each scenario."
+)
+@click.option(
+    "--rival",
+    "rivals",
+    multiple=True,
+    metavar="NAME",
+    help="Run another scheme beside the broker's; `all` for all.",
+)
+@click.option(
+    "--check", is_flag=True, help="Check the invariants of the admission core at every event; slower."
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Draw limit, goodput, waits and shed share over time, of the first seed.",
+)
+@click.option(
+    "--processes", type=click.IntRange(1), help="Processes to run on.  [default: one for each processor]"
+)
+@click.option("--replay", "log", type=FILE, metavar="LOG", help="Decide a recorded log again and compare.")
+@click.option(
+    "--double", type=FILE, metavar="LOG", help="Tell what breaks first when the load of a log doubles."
+)
+@click.option(
+    "--config", type=FILE, help="With --double, the configuration to try.  [default: that of the log]"
+)
+def simulate(  # noqa: PLR0917 - click passes them by name
+    scenarios: tuple[str, ...],
+    seeds: int,
+    rivals: tuple[str, ...],
+    check: bool,
+    plot: Path | None,
+    processes: int | None,
+    log: Path | None,
+    double: Path | None,
+    config: Path | None,
+) -> None:
+    """Run scenarios of load, failing databases and clients through the broker's own admission control.
+
+    A SCENARIO is the name of one that comes with the broker, or a YAML file; without any, they are listed. Every run
+    takes seconds, needs no database, and gives the same figures with the same seed. Ends with 1 when a figure is not
+    in the range that its scenario expects.
+    """
+    if log is not None or double is not None:
+        if scenarios or (log is not None and double is not None):
+            fail("Give either scenarios, or --replay LOG, or --double LOG.", Exit.USAGE)
+        _recorded(log, double, config)
+        return
+    if not scenarios:
+        _list()
+        return
+    loaded = [_load(name) for name in scenarios]
+    _run(loaded, seeds, _rivals(rivals), check=check, plot=plot, processes=processes)
+
+
+def _recorded(log: Path | None, double: Path | None, config: Path | None) -> None:
+    from broker.cli.recorded import double_log, replay_log
+
+    if log is not None:
+        replay_log(log)
+    elif double is not None:
+        double_log(double, config)
+
+
+def _list() -> None:
+    from broker.simulation.scenario_file import builtin, load
+
+    width = max(map(len, builtin()))
+    for name in builtin():
+        click.echo(f"{name.ljust(width)}  {load(name).about}")
+
+
+def _load(name: str) -> Scenario:
+    from broker.simulation.scenario_file import ScenarioError, load
+
+    try:
+        return load(name)
+    except ScenarioError as error:
+        fail(str(error), Exit.USAGE)
+
+
+def _rivals(names: Sequence[str]) -> list[str]:
+    from broker.simulation.rivals.catalog import RIVALS
+
+    unknown = [name for name in names if name not in RIVALS and name != "all"]
+    if unknown:
+        fail(f"There is no rival {unknown[0]!r}; there are {', '.join(RIVALS)}.", Exit.USAGE)
+    return list(RIVALS) if "all" in names else list(dict.fromkeys(names))
+
+
+def _run(
+    scenarios: Sequence[Scenario],
+    seeds: int,
+    rivals: Sequence[str],
+    *,
+    check: bool,
+    plot: Path | None,
+    processes: int | None,
+) -> None:
+    from broker.cli.render.console import console
+    from broker.cli.render.simulated import scenario_table
+    from broker.simulation.batch import OWN, Job, run_all
+    from broker.simulation.invariants import InvariantError
+
+    screen, missed = console(), 0
+    cores = [OWN, *rivals]
+    for scenario in scenarios:
+        jobs = [
+            Job(scenario, core, seed, check and core == OWN) for core in cores for seed in range(1, seeds + 1)
+        ]
+        try:
+            found = run_all(jobs, processes)
+        except InvariantError as error:
+            fail(f"{scenario.name}: {error}")
+        by_core = {core: [result for job, result in found if job.core == core] for core in cores}
+        table, wrong = scenario_table(scenario, by_core)
+        screen.print(table)
+        missed += wrong
+        if plot is not None:
+            _draw({core: results[0] for core, results in by_core.items()}, plot)
+    if missed:
+        click.echo(f"{missed} of the figures are not in the range that is expected.", err=True)
+        raise EndedError(Exit.FAILED)
+
+
+def _draw(results: Mapping[str, Result], folder: Path) -> None:
+    from broker.simulation.plots import PlotsError, draw
+
+    try:
+        click.echo(f"{draw(results, folder)}")
+    except PlotsError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"Cannot write to {folder}: {error.strerror}.", Exit.USAGE)
