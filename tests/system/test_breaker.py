@@ -56,7 +56,7 @@ async def test_an_outage_is_told_at_once_with_its_cause_and_is_over_by_itself(ow
     retry = detail(status(error), error_details_pb2.RetryInfo)
     assert retry is not None
     hint = retry.retry_delay.ToTimedelta().total_seconds()
-    assert 0 < hint <= 12
+    assert 0 < hint <= 6
     assert int(str(trailers(error)["grpc-retry-pushback-ms"])) == round(hint * 1000)
 
     async def shown() -> bool:

@@ -100,11 +100,11 @@ async def test_a_database_that_is_away_is_left_alone_and_the_error_says_why(
     errors = await place.ask(200)
     attempts = place.proxy.attempts - before
     assert all(e is not None and e.reason is ErrorReason.STORE_UNAVAILABLE for e in errors)
-    assert all(e is not None and e.retry_after is not None and 0 < e.retry_after <= 10 for e in errors)
-    # Five failures open it; after that there are single trials, which are fewer and fewer.
-    assert 5 <= attempts <= 20
+    assert all(e is not None and e.retry_after is not None and 0 < e.retry_after <= 5 for e in errors)
+    # Five failures open it; after that there are single trials, fewer and fewer.
+    assert 5 <= attempts <= 40
     refused = [e for e in errors if e is not None and e.metadata.get("breaker") == "open"]
-    assert len(refused) >= 180
+    assert len(refused) >= 160
     assert "'primary' cannot answer" in refused[-1].message
     assert "connection" in refused[-1].message
     assert refused[-1].metadata["backend"] == "primary"
