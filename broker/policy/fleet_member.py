@@ -12,7 +12,7 @@ from dataclasses import replace
 from broker.domain.fleet import Beat, Leased, Reading, Report, Usage
 from broker.domain.pool import PoolName
 from broker.policy.fleet_limit import extra, propose, wants_probe
-from broker.policy.leases import TTL, Holding, allocate, decayed
+from broker.policy.leases import TTL, Holding, allocate, decayed, equal_part
 
 
 class Membership:
@@ -94,9 +94,10 @@ class Membership:
         known = self._reading.members if self._reading is not None else reading.members[:1]
         self._changed = present != {leased.report.member for leased in known}
         self._reading = reading
-        members = len(reading.members) + len(self._missing)
-        whole = members == 1 and reading.seats >= math.floor(reading.limit)
-        self._holding = None if whole else Holding(reading.seats, reading.limit, members, asked_at)
+        names = [leased.report.member for leased in self.members]
+        whole = len(names) == 1 and reading.seats >= math.floor(reading.limit)
+        part = equal_part(reading.limit, names, names[0])
+        self._holding = None if whole else Holding(reading.seats, part, asked_at)
 
     def lose(self) -> None:
         """The store has not answered."""

@@ -139,12 +139,12 @@ class Holding:
     """The lease of one member at one backend, and what becomes of it when the store is silent.
 
     ``since`` is the instant at which the lease was asked for, on the member's monotonic clock: earlier than the
-    store's own, so that the member stops counting on it before others are given it. ``members`` share ``limit`` seats.
+    store's own, so that the member stops counting on it before others are given it. ``part`` is what it falls back to,
+    see :func:`equal_part`.
     """
 
     seats: int
-    limit: float
-    members: int
+    part: int
     since: float
 
     def at(self, now: float) -> int:
@@ -156,12 +156,17 @@ class Holding:
         if not self.lapsed(now):
             return self.seats
         gone = min(1.0, (now - self.since) / TTL - 1.0)
-        part = self.limit / self.members
-        return max(1, math.floor(self.seats + (part - self.seats) * gone + 1e-9))
+        return max(1, math.floor(self.seats + (self.part - self.seats) * gone + 1e-9))
 
     def lapsed(self, now: float) -> bool:
         """Whether the lease is over."""
         return now - self.since >= TTL
+
+
+def equal_part(limit: float, members: Sequence[str], own: str) -> int:
+    """A member's equal part of the seats, the same in every member's reckoning: the first by name have one more."""
+    seats, names = math.floor(limit), sorted(members)
+    return max(1, seats // len(names) + (names.index(own) < seats % len(names)))
 
 
 def decayed(before: float, demand: int, seconds: float) -> float:

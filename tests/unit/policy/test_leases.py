@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.domain.fleet import Report
-from broker.policy.leases import TTL, Holding, Want, allocate, decayed, divide
+from broker.policy.leases import TTL, Holding, Want, allocate, decayed, divide, equal_part
 from tests.support.fleet import member, worker
 
 LIMITS = st.integers(1, 400)
@@ -138,18 +138,21 @@ def test_the_division_is_max_min_fair(amount: float, given: list[tuple[float, fl
 def test_members_that_lose_the_store_keep_their_sum(limit: int, count: int, turn: int, later: float) -> None:
     fleet = [member(f"b{i}", 40 * i, wished=400) for i in range(count)]
     leases = allocate(limit, fleet, turn)
-    held = [Holding(seats, limit, count, since=100.0) for seats in leases.values()]
+    parts = {name: equal_part(limit, list(leases), name) for name in leases}
+    assert sum(parts.values()) == max(limit, count)
+    held = [Holding(seats, parts[name], since=100.0) for name, seats in leases.items()]
     assert sum(holding.at(100.0 + later) for holding in held) <= max(limit, count)
 
 
 def test_a_lease_is_kept_for_its_time_and_then_becomes_an_equal_part() -> None:
-    holding = Holding(seats=24, limit=32.0, members=4, since=10.0)
+    holding = Holding(seats=24, part=8, since=10.0)
     assert [holding.at(10 + seconds) for seconds in (0, TTL, 1.5 * TTL, 2 * TTL, 100)] == [24, 24, 16, 8, 8]
     assert [holding.lapsed(10 + seconds) for seconds in (0, TTL - 0.1, TTL)] == [False, False, True]
-    small = Holding(seats=2, limit=32.0, members=4, since=10.0)
+    small = Holding(seats=2, part=8, since=10.0)
     assert [small.at(10 + seconds) for seconds in (TTL, 1.5 * TTL, 2 * TTL)] == [2, 5, 8]
-    none = Holding(seats=0, limit=1.0, members=4, since=0.0)
+    none = Holding(seats=0, part=1, since=0.0)
     assert [none.at(0.0), none.at(100.0)] == [0, 1]
+    assert [equal_part(34.9, ["d", "b", "c", "a"], name) for name in "abcd"] == [9, 9, 8, 8]
 
 
 def test_demand_rises_at_once_and_falls_slowly() -> None:
