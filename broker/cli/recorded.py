@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,14 +28,17 @@ def replay_log(log: Path) -> None:
         raise EndedError(Exit.FAILED)
 
 
-def double_log(log: Path, config: Path | None = None, settings: tuple[str, ...] = (), seed: int = 0) -> None:
-    """Tells what breaks first when the load of a log grows, with the configuration of the log or of a file."""
+def double_log(
+    logs: Sequence[Path], config: Path | None = None, settings: tuple[str, ...] = (), seed: int = 0
+) -> None:
+    """Tells what breaks first when the load of logs grows, with the configuration of the first log or of a file."""
     from broker.cli.render.console import console
     from broker.cli.render.outlook import outlook_tables
     from broker.simulation.double import run
 
-    with _readable(log):
-        outlook = run(log, None if config is None else _configuration(log, config, settings), seed=seed)
+    with _readable(*logs):
+        configuration = None if config is None else _configuration(logs[0], config, settings)
+        outlook = run(logs, configuration, seed=seed)
     screen = console()
     for table in outlook_tables(outlook):
         screen.print(table)
@@ -53,12 +56,12 @@ def _configuration(log: Path, config: Path, settings: tuple[str, ...]) -> Config
 
 
 @contextmanager
-def _readable(log: Path) -> Iterator[None]:
+def _readable(*logs: Path) -> Iterator[None]:
     from broker.policy.admission.record import LogError
 
     try:
         yield
     except LogError as error:
-        fail(f"{log}: {error}", Exit.USAGE)
+        fail(f"{', '.join(map(str, logs))}: {error}", Exit.USAGE)
     except OSError as error:
-        fail(f"Cannot read {log}: {error.strerror}.", Exit.USAGE)
+        fail(f"Cannot read {error.filename}: {error.strerror}.", Exit.USAGE)

@@ -75,7 +75,7 @@ class Outlook:
 
 
 def run(
-    path: Path,
+    logs: Path | Sequence[Path],
     configuration: Configuration | None = None,
     *,
     loads: Sequence[float] = LOADS,
@@ -84,11 +84,13 @@ def run(
 ) -> Outlook:
     """Offers the load of a decision log several times over to the core of ``configuration``, or to that of the log.
 
+    Logs of several processes are taken together, as if one broker had served all.
+
     Raises:
         LogError: the file is no decision log, or holds no request.
         OSError: it cannot be read.
     """
-    trace = load_of(path)
+    trace = load_of(logs)
     fitted = fit(trace, seed)
     rows: list[Row] = []
     uses: list[Use] = []

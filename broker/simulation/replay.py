@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from broker.policy.admission.values import AdmissionCore, Decision
 from broker.simulation.cores import CoreFactory
 from broker.simulation.fit import fit
 from broker.simulation.result import Result
-from broker.simulation.trace import Trace, gather
+from broker.simulation.trace import Trace, gather, merged
 from broker.simulation.traced import broker_core, play
 
 
@@ -86,22 +86,27 @@ def _compare(core: AdmissionCore, entry: Entry, line: int) -> Difference | None:
     return None if decided == entry.decisions else Difference(line, entry, decided)
 
 
-def load(path: Path) -> Trace:
-    """The load in a log.
+def load(logs: Path | Sequence[Path]) -> Trace:
+    """The load in a log, or in the logs of several processes before the same databases.
 
     Raises:
-        LogError: the file is no decision log, or holds no request.
-        OSError: it cannot be read.
+        LogError: a file is no decision log, or none holds a request.
+        OSError: a file cannot be read.
     """
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        configuration, entries = read(lines)
-        trace = gather(configuration, entries)
+    traces = []
+    for path in [logs] if isinstance(logs, Path) else logs:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            configuration, entries = read(lines)
+            traces.append(gather(configuration, entries))
+    trace = merged(traces)
     if not trace.arrivals:
         raise LogError("The decision log holds no request. Record while the broker is used.")
     return trace
 
 
-def again(path: Path, *, speed: float = 1.0, seed: int = 0, make: CoreFactory = broker_core) -> Result:
+def again(
+    logs: Path | Sequence[Path], *, speed: float = 1.0, seed: int = 0, make: CoreFactory = broker_core
+) -> Result:
     """Offers the recorded requests to a core in the simulator, ``speed`` times as fast as they came.
 
     Other than in :func:`run`, what happens follows from what this core decides: queries run in a model that is fitted
@@ -111,5 +116,5 @@ def again(path: Path, *, speed: float = 1.0, seed: int = 0, make: CoreFactory = 
         LogError: the file is no decision log, or holds no request.
         OSError: it cannot be read.
     """
-    trace = load(path)
+    trace = load(logs)
     return play(trace, fit(trace, seed), speed=speed, seed=seed, make=make)[0]

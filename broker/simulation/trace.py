@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from broker.domain.pool import PoolName
@@ -86,6 +86,35 @@ def gather(configuration: Configuration, entries: Iterable[Entry]) -> Trace:
                 done.append(open_.pop(decision.id))
     done += [_cut(arrival, at) for arrival in open_.values()]
     return Trace(configuration, tuple(sorted(done, key=lambda arrival: (arrival.at, arrival.request.id))))
+
+
+def merged(traces: Sequence[Trace]) -> Trace:
+    """The load of several brokers before the same databases, on the clock of calendars; the first one's configuration.
+
+    Each process of a fleet writes a log of its own, and monotonic clocks of several machines have nothing in common.
+    """
+    if len(traces) == 1:
+        return traces[0]
+    arrivals = [
+        _shifted(arrival, trace.configuration.unix - trace.configuration.monotonic)
+        for trace in traces
+        for arrival in trace.arrivals
+    ]
+    return Trace(
+        traces[0].configuration,
+        tuple(sorted(arrivals, key=lambda arrival: (arrival.at, arrival.request.id))),
+    )
+
+
+def _shifted(arrival: Arrival, by: float) -> Arrival:
+    return replace(
+        arrival,
+        at=arrival.at + by,
+        request=replace(arrival.request, deadline_at=arrival.request.deadline_at + by),
+        started=None if arrival.started is None else arrival.started + by,
+        ended=None if arrival.ended is None else arrival.ended + by,
+        left=arrival.left + by,
+    )
 
 
 def _ended(arrival: Arrival, at: float, seconds: float, outcome: Outcome) -> Arrival:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_log_that_was_changed_ends_with_its_first_difference(
 
 
 def test_what_breaks_first_is_a_table_and_a_sentence(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    double_log(log)
+    double_log([log])
 
     lines = capsys.readouterr().out.splitlines()
     head = next(line.split() for line in lines if line.split()[:1] == ["pool"])
@@ -82,14 +83,13 @@ def test_another_configuration_is_tried_on_the_same_load(
 ) -> None:
     (tmp_path / "querybroker.yaml").write_text(CONFIG)
 
-    double_log(log, tmp_path / "querybroker.yaml", ("pools.exploration.wait_fraction=0.1",))
+    double_log([log], tmp_path / "querybroker.yaml", ("pools.exploration.wait_fraction=0.1",))
 
     assert "Already at the recorded traffic the pool 'exploration' breaks first" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("act", [replay_log, double_log])
-def test_a_file_that_is_no_log_or_not_there_is_named(tmp_path: Path, act: object) -> None:
-    assert callable(act)
+@pytest.mark.parametrize("act", [replay_log, lambda log: double_log([log])], ids=["replay", "double"])
+def test_a_file_that_is_no_log_or_not_there_is_named(tmp_path: Path, act: Callable[[Path], None]) -> None:
     foreign = tmp_path / "foreign"
     foreign.write_text("a,b\n")
 

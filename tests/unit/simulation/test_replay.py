@@ -37,7 +37,7 @@ from broker.policy.admission.values import (
 from broker.simulation import replay
 from broker.simulation.fit import fit
 from broker.simulation.scenario import Database, Population, Predictor, Retry, Scenario, Work
-from broker.simulation.trace import gather
+from broker.simulation.trace import gather, merged
 from broker.simulation.traced import multiplied, play
 from tests.support.recordings import record
 
@@ -221,6 +221,21 @@ def test_a_load_played_in_the_model_comes_out_as_it_was(tmp_path: Path) -> None:
 
     for name in ("goodput", "refused", "latency_p50", "latency_p99", "wait_mean"):
         assert played.figures[name] == pytest.approx(recorded.figures[name], rel=0.05, abs=0.01), name
+
+
+def test_logs_of_several_processes_are_one_load_by_the_time_of_day() -> None:
+    """One process started after the other; their monotonic clocks have nothing in common."""
+    early = gather(Configuration({}, 1, monotonic=50.0, unix=1000.0), [asked("a", 60.0), asked("c", 61.0)])
+    late = gather(Configuration({}, 2, monotonic=7.0, unix=1002.5), [asked("b", 15.0, *admitted("b"))])
+
+    both = merged([early, late])
+
+    assert [(each.request.id, each.at) for each in both.arrivals] == [
+        ("a", 1010.0), ("b", 1010.5), ("c", 1011.0),
+    ]  # fmt: skip
+    assert [each.request.deadline_at - each.at for each in both.arrivals] == [5.0, 5.0, 5.0]
+    assert (both.arrivals[1].started, both.arrivals[0].started) == (1010.5, None)
+    assert both.configuration.seed == 1
 
 
 def test_a_load_played_faster_is_denser(tmp_path: Path) -> None:
