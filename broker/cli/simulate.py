@@ -57,7 +57,7 @@ def simulate(  # noqa: PLR0917 - click passes them by name
     plot: Path | None,
     processes: int | None,
     log: Path | None,
-    double: Path | None,
+    double: tuple[Path, ...],
     config: Path | None,
 ) -> None:
     """Run scenarios of load, failing databases and clients through the broker's own admission control.
@@ -66,8 +66,8 @@ def simulate(  # noqa: PLR0917 - click passes them by name
     takes seconds, needs no database, and gives the same figures with the same seed. Ends with 1 when a figure is not
     in the range that its scenario expects.
     """
-    if log is not None or double is not None:
-        if scenarios or (log is not None and double is not None):
+    if log is not None or double:
+        if scenarios or (log is not None and double):
             fail("Give either scenarios, or --replay LOG, or --double LOG.", Exit.USAGE)
         _recorded(log, double, config)
         return
@@ -78,12 +78,12 @@ def simulate(  # noqa: PLR0917 - click passes them by name
     _run(loaded, seeds, _rivals(rivals), check=check, plot=plot, processes=processes)
 
 
-def _recorded(log: Path | None, double: Path | None, config: Path | None) -> None:
+def _recorded(log: Path | None, double: Sequence[Path], config: Path | None) -> None:
     from broker.cli.recorded import double_log, replay_log
 
     if log is not None:
         replay_log(log)
-    elif double is not None:
+    else:
         double_log(double, config)
 
 
