@@ -44,7 +44,11 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.option("--replay", "log", type=FILE, metavar="LOG", help="Decide a recorded log again and compare.")
 @click.option(
-    "--double", type=FILE, metavar="LOG", help="Tell what breaks first when the load of a log doubles."
+    "--double",
+    type=FILE,
+    multiple=True,
+    metavar="LOG",
+    help="Tell what breaks first when the load of logs doubles.",
 )
 @click.option(
     "--config", type=FILE, help="With --double, the configuration to try.  [default: that of the log]"
