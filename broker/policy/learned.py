@@ -84,7 +84,7 @@ def absorb(classifier: Classifier, data: bytes, age: float, now: float) -> None:
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, zlib.error) as error:
         raise CorruptStateError(f"not a learned state: {type(error).__name__}") from error
     for name, history in histories.items():
-        classifier.histories.open(name, now).merge(history)
+        classifier.histories.open(name, history.at).merge(history)
     for kind, sketch in classes.items():
         classifier.classes[kind].merge(sketch)
     for basis, calibration in calibrations.items():
