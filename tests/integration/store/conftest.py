@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TypeAlias
 
 import asyncpg
 import polars as pl
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.trace import NoOpTracerProvider
 
 from broker.adapters.pg_connection import Settings
 from broker.adapters.pg_pool import PgPools
@@ -25,6 +28,7 @@ from broker.domain.query import Condition, Operator, Query
 from broker.domain.values import Column, DataType, Scalar
 from broker.policy.resolve import resolve_query
 from broker.runtime.clock import SystemClock
+from broker.telemetry.instruments import Telemetry
 
 NOW = datetime(2013, 12, 31, tzinfo=UTC)
 PRINCIPAL = Principal("ada", "acme")
@@ -160,3 +164,17 @@ async def store(flights_dsn: str, make_store: MakeStore) -> PgStore:
 async def copying(flights_dsn: str, make_store: MakeStore) -> PgStore:
     """A store that reads everything by COPY."""
     return await make_store(flights_dsn, limits=ReadLimits(rows=-1))
+
+
+@pytest.fixture
+def reader() -> InMemoryMetricReader:
+    """Reads the metrics that were recorded."""
+    return InMemoryMetricReader()
+
+
+@pytest.fixture
+def telemetry(reader: InMemoryMetricReader) -> Iterator[Telemetry]:
+    """Telemetry whose metrics the test reads."""
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    yield Telemetry(NoOpTracerProvider(), meters)
+    meters.shutdown()

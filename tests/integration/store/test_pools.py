@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
 
 import asyncpg
@@ -14,43 +13,13 @@ from broker.adapters.pg_pool import PgPools
 from broker.adapters.pg_store import PgStore
 from broker.demo.embedded import EmbeddedPostgres
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.model import Dataset, Dimension, Measure, MeasureKind
 from broker.domain.pool import PoolLimits, PoolName
-from broker.domain.query import Query
-from broker.domain.values import DataType
 from tests.integration.store.conftest import CLOCK, MakeStore, Watcher, in_time, plan_of, read
+from tests.integration.store.types_dataset import CATALOG, COUNT, SLEEP
 from tests.support.eventually import eventually
 from tests.support.pg import run_sync
 
 MakePools = Callable[..., Awaitable[PgPools]]
-# A dataset over a table that every database has, as slow as one likes.
-CATALOG = Dataset(
-    "types",
-    "pg_catalog.pg_type",
-    {"name": Dimension("name", "types.typname", DataType.STRING, ("types",))},
-    {
-        "count": Measure("count", MeasureKind.COUNT),
-        "sleep": Measure("sleep", MeasureKind.MAX, "length(pg_sleep(30)::text)", tables=("types",)),
-    },
-)
-COUNT = Query("types", measures=("count",))
-SLEEP = Query("types", measures=("sleep",))
-
-
-async def unavailable(store: PgStore) -> None:
-    """A read finds no database, and says when to come back."""
-    with pytest.raises(BrokerError) as caught:
-        await read(store, COUNT, CATALOG)
-    assert caught.value.reason is ErrorReason.STORE_UNAVAILABLE
-    assert caught.value.retry_after is not None
-
-
-async def available(store: PgStore) -> bool:
-    """Whether a read finds the database."""
-    try:
-        return bool(await read(store, COUNT, CATALOG))
-    except BrokerError:
-        return False
 
 
 async def test_sessions_are_read_only_and_set_up(make_pools: MakePools, flights_dsn: str) -> None:
@@ -189,56 +158,6 @@ async def test_somebody_else_cancels_the_statement(
         await task
     assert caught.value.reason is ErrorReason.STORE_UNAVAILABLE
     assert caught.value.metadata["sqlstate"] == "57014"
-
-
-@pytest.mark.parametrize("kill", [False, True])
-async def test_a_restart_of_the_server_needs_none_of_the_broker(
-    own_postgres: EmbeddedPostgres, make_store: MakeStore, kill: bool
-) -> None:
-    store = await make_store(own_postgres.dsn())
-    expected = await read(store, COUNT, CATALOG)
-    at_work = asyncio.create_task(read(store, SLEEP, CATALOG))
-    admin = await asyncpg.connect(own_postgres.dsn(), server_settings={"application_name": "watcher"})
-    await eventually(Watcher(admin).something_sleeps, "the statement runs")
-    if kill:
-        await asyncio.to_thread(own_postgres.kill9)
-    else:
-        await asyncio.to_thread(own_postgres.stop)
-    with pytest.raises(BrokerError) as caught:
-        await at_work
-    assert caught.value.reason is ErrorReason.STORE_UNAVAILABLE
-    for _ in range(3):
-        await unavailable(store)
-    await asyncio.to_thread(own_postgres.start)
-    await eventually(lambda: available(store), "the breaker closes")
-    assert await read(store, COUNT, CATALOG) == expected
-    assert await store.ping()
-    admin.terminate()
-
-
-async def test_the_broker_may_start_before_the_database(make_store: MakeStore) -> None:
-    with socket.socket() as taken:  # bound but not listening: nobody else gets the port
-        taken.bind(("127.0.0.1", 0))
-        store = await make_store(f"postgresql://postgres@127.0.0.1:{taken.getsockname()[1]}/x")
-        await unavailable(store)
-        for call in (store.ping(), store._pools.check()):
-            with pytest.raises(BrokerError) as caught:
-                await call
-            assert caught.value.reason is ErrorReason.STORE_UNAVAILABLE
-            assert caught.value.retry_after is not None
-
-
-async def test_wrong_credentials_are_told_without_showing_them(
-    flights_dsn: str, make_store: MakeStore
-) -> None:
-    head, _, tail = flights_dsn.rpartition("@")
-    store = await make_store(f"{head}wrong@{tail}")
-    with pytest.raises(BrokerError) as caught:
-        await store.ping()
-    assert caught.value.reason is ErrorReason.STORE_UNAVAILABLE
-    assert caught.value.metadata["condition"] == "invalid_password"
-    assert "DSN" in caught.value.message
-    assert head.rpartition(":")[2] not in str(vars(caught.value))
 
 
 async def test_capacity_counts_every_pool_of_a_server(
