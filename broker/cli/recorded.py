@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from broker.cli.exits import EndedError, Exit, fail
 
 if TYPE_CHECKING:
     from broker.policy.admission.events import Configuration
+    from broker.simulation.result import Result
 
 
 def replay_log(log: Path) -> None:
@@ -44,6 +45,29 @@ def double_log(
     for table in outlook_tables(outlook):
         screen.print(table)
     click.echo(outlook.sentence)
+
+
+def play_log(logs: Sequence[Path], speed: float, rivals: Sequence[str]) -> Mapping[str, Result]:
+    """Offers the load of logs, ``speed`` times as fast, to the broker's core and to rivals; shows and returns figures.
+
+    Other than in a replay, what happens follows from what each of them decides.
+    """
+    from broker.cli.render.console import console
+    from broker.cli.render.simulated import scenario_table
+    from broker.simulation.batch import OWN
+    from broker.simulation.fit import fit
+    from broker.simulation.replay import load
+    from broker.simulation.rivals.catalog import RIVALS
+    from broker.simulation.traced import broker_core, play
+
+    with _readable(*logs):
+        trace = load(logs)
+    fitted = fit(trace)
+    cores = {OWN: broker_core} | {name: RIVALS[name] for name in rivals}
+    results = {name: play(trace, fitted, speed=speed, make=make)[0] for name, make in cores.items()}
+    table, _ = scenario_table(results[OWN].scenario, {name: [result] for name, result in results.items()})
+    console().print(table)
+    return results
 
 
 def _configuration(log: Path, config: Path, settings: tuple[str, ...]) -> Configuration:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from broker.simulation.scenario import Scenario
 
 DEFAULT_SEEDS = 20
+SPEED = click.FloatRange(min=0.0, min_open=True)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -51,7 +52,24 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     help="Tell what breaks first when the load of logs doubles.",
 )
 @click.option(
+    "--play",
+    type=FILE,
+    multiple=True,
+    metavar="LOG",
+    help="Offer the load of logs to the broker's core, and to rivals.",
+)
+@click.option(
+    "--speed", type=SPEED, default=1.0, show_default=True, help="With --play, so many times as fast."
+)
+@click.option(
     "--config", type=FILE, help="With --double, the configuration to try.  [default: that of the log]"
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="With --config, override one value. Repeatable.",
 )
 def simulate(  # noqa: PLR0917 - click passes them by name
     scenarios: tuple[str, ...],
@@ -62,7 +80,10 @@ def simulate(  # noqa: PLR0917 - click passes them by name
     processes: int | None,
     log: Path | None,
     double: tuple[Path, ...],
+    play: tuple[Path, ...],
+    speed: float,
     config: Path | None,
+    settings: tuple[str, ...],
 ) -> None:
     """Run scenarios of load, failing databases and clients through the broker's own admission control.
 
@@ -70,10 +91,15 @@ def simulate(  # noqa: PLR0917 - click passes them by name
     takes seconds, needs no database, and gives the same figures with the same seed. Ends with 1 when a figure is not
     in the range that its scenario expects.
     """
+    if sum(map(bool, (scenarios, log, double, play))) > 1:
+        fail("Give either scenarios, or --replay LOG, or --double LOG, or --play LOG.", Exit.USAGE)
+    if settings and config is None:
+        fail("--set changes values of a configuration: name it with --config.", Exit.USAGE)
     if log is not None or double:
-        if scenarios or (log is not None and double):
-            fail("Give either scenarios, or --replay LOG, or --double LOG.", Exit.USAGE)
-        _recorded(log, double, config)
+        _recorded(log, double, config, settings)
+        return
+    if play:
+        _play(play, speed, _rivals(rivals), plot)
         return
     if not scenarios:
         _list()
@@ -82,13 +108,23 @@ def simulate(  # noqa: PLR0917 - click passes them by name
     _run(loaded, seeds, _rivals(rivals), check=check, plot=plot, processes=processes)
 
 
-def _recorded(log: Path | None, double: Sequence[Path], config: Path | None) -> None:
+def _recorded(
+    log: Path | None, double: Sequence[Path], config: Path | None, settings: tuple[str, ...]
+) -> None:
     from broker.cli.recorded import double_log, replay_log
 
     if log is not None:
         replay_log(log)
     else:
-        double_log(double, config)
+        double_log(double, config, settings)
+
+
+def _play(logs: Sequence[Path], speed: float, rivals: Sequence[str], plot: Path | None) -> None:
+    from broker.cli.recorded import play_log
+
+    results = play_log(logs, speed, rivals)
+    if plot is not None:
+        _draw(results, plot)
 
 
 def _list() -> None:

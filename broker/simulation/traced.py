@@ -167,5 +167,11 @@ def _scenario(
         ]
     )
     return Scenario(
-        "recorded", populations, seconds=seconds, warmup=0.0, databases=databases, pools=configuration.pools
+        "recorded",
+        populations,
+        seconds=seconds,
+        warmup=0.0,
+        about="the load of a decision log",
+        databases=databases,
+        pools=configuration.pools,
     )

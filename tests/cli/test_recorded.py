@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from broker.cli.exits import CommandError, EndedError, Exit
-from broker.cli.recorded import double_log, replay_log
+from broker.cli.program import run
+from broker.cli.recorded import double_log, play_log, replay_log
 from broker.domain.pool import PoolLimits, PoolName
 from broker.simulation.scenario import Database, Population, Scenario, Work
 from tests.support.recordings import record
@@ -88,6 +89,17 @@ def test_another_configuration_is_tried_on_the_same_load(
     assert "Already at the recorded traffic the pool 'exploration' breaks first" in capsys.readouterr().out
 
 
+def test_a_recorded_load_is_played_beside_a_rival(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = play_log([log], 3.0, ["fifo"])
+
+    assert list(results) == ["broker", "fifo"]
+    assert results["broker"].scenario.seconds == pytest.approx(11.0, rel=0.05)
+    rows = {row[0]: row for row in map(str.split, capsys.readouterr().out.splitlines()) if row}
+    assert rows["figure"] == ["figure", "expected", "median", "worst", "fifo"]
+    assert float(rows["refused"][1]) > 0.2
+    assert rows["recorded:"] == ["recorded:", "the", "load", "of", "a", "decision", "log"]
+
+
 @pytest.mark.parametrize("act", [replay_log, lambda log: double_log([log])], ids=["replay", "double"])
 def test_a_file_that_is_no_log_or_not_there_is_named(tmp_path: Path, act: Callable[[Path], None]) -> None:
     foreign = tmp_path / "foreign"
@@ -98,3 +110,27 @@ def test_a_file_that_is_no_log_or_not_there_is_named(tmp_path: Path, act: Callab
             act(path)
         assert failed.value.code is Exit.USAGE
         assert str(path) in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--replay", "LOG"], "All decisions are the same"),
+        (["--double", "LOG", "--double", "LOG"], "breaks first"),
+        (["--play", "LOG", "--speed", "2", "--rival", "codel", "--plot", "DIR"], "recorded.svg"),
+    ],
+)
+def test_the_command_takes_logs(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    places = {"LOG": str(log), "DIR": str(tmp_path / "plots")}
+
+    assert run(["simulate", *(places.get(each, each) for each in arguments)]) == Exit.OK
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--replay", "LOG", "--play", "LOG"], ["--double", "LOG", "--set", "server.port=1"]]
+)
+def test_options_that_do_not_go_together_are_wrong_usage(log: Path, arguments: list[str]) -> None:
+    assert run(["simulate", *(str(log) if each == "LOG" else each for each in arguments)]) == Exit.USAGE
