@@ -65,12 +65,12 @@ def build_query_service(
 
 
 def loads_of(admission: Admission) -> Loads:
-    """How busy the seats of a pool are, beside those of the one who asks."""
+    """How busy the database of a pool is, beside the one who asks: all pools that read from it count."""
 
     def load(pool: PoolName) -> Load:
-        for each in admission.loads():
-            if each.pool is pool:
-                return Load((each.seats_used - 1) / max(1, each.seat_limit))
+        for backend in admission.backends():
+            if any(pool is each for each, _ in backend.demand):
+                return Load(max(0, backend.seats_used - 1) / max(1, backend.limit), backend.progress)
         return Load()
 
     return load
