@@ -11,6 +11,7 @@ from broker.domain.answer import Answer, AnswerStatus, Batch
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.request import DashboardOutcome, ExploreHeader, PanelOutcome
 from broker.transport.call import RESPONSE_LIMIT
+from broker.transport.encode_explain import encode_classification
 from broker.transport.encode_status import (
     encode_columns,
     encode_cost,
@@ -102,6 +103,9 @@ def encode_header(header: ExploreHeader, request_id: str) -> bytes:
         predicted_cost=encode_cost(header.predicted),
         plan=[encode_part(part) for part in header.plan],
         as_of=timestamp(header.as_of),
+        classification=encode_classification(header.classification)
+        if header.classification is not None
+        else None,
     )
     return query_service_pb2.ExploreResponse(header=message).SerializeToString()
 

@@ -20,7 +20,7 @@ def encode_explanation(explanation: Explanation) -> query_service_pb2.ExplainRes
     """How a query would be answered."""
     return query_service_pb2.ExplainResponse(
         schema=encode_columns(explanation.columns),
-        classification=_classification(explanation.classification),
+        classification=encode_classification(explanation.classification),
         predicted_cost=encode_cost(explanation.predicted),
         plan=[encode_part(part) for part in explanation.plan],
         candidates=[encode_step(step) for step in explanation.candidates],
@@ -34,7 +34,8 @@ def encode_explanation(explanation: Explanation) -> query_service_pb2.ExplainRes
     )
 
 
-def _classification(classification: Classification) -> query_service_pb2.Classification:
+def encode_classification(classification: Classification) -> query_service_pb2.Classification:
+    """The class, what it rests on, and every factor."""
     return query_service_pb2.Classification(
         cost_class=COST_CLASS.proto(classification.cost_class),
         pool=classification.pool.value,

@@ -363,6 +363,7 @@ class ExploreHeader(_message.Message):
     PREDICTED_COST_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
+    CLASSIFICATION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies the request in logs and traces."""
     cost_class: _answer_pb2.CostClass.ValueType
@@ -383,6 +384,10 @@ class ExploreHeader(_message.Message):
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Instant of the snapshot."""
 
+    @_builtins.property
+    def classification(self) -> Global___Classification:
+        """What the class rests on, and every factor that was weighed."""
+
     def __init__(
         self,
         *,
@@ -392,10 +397,11 @@ class ExploreHeader(_message.Message):
         predicted_cost: _answer_pb2.Cost | None = ...,
         plan: _abc.Iterable[_answer_pb2.AnswerPart] | None = ...,
         as_of: _timestamp_pb2.Timestamp | None = ...,
+        classification: Global___Classification | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "predicted_cost", b"predicted_cost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "classification", b"classification", "predicted_cost", b"predicted_cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "cost_class", b"cost_class", "plan", b"plan", "predicted_cost", b"predicted_cost", "request_id", b"request_id", "schema", b"schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "classification", b"classification", "cost_class", b"cost_class", "plan", b"plan", "predicted_cost", b"predicted_cost", "request_id", b"request_id", "schema", b"schema"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
