@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from random import Random
 
 import asyncpg
@@ -19,7 +20,7 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.state import Breaker
 from broker.telemetry.instruments import Telemetry
-from tests.integration.store.conftest import CLOCK, in_time, read
+from tests.integration.store.conftest import CLOCK, in_time, plan_of, read
 from tests.integration.store.types_dataset import CATALOG, COUNT, SLEEP
 from tests.support.eventually import eventually
 from tests.support.metrics import read as read_metrics
@@ -247,3 +248,32 @@ async def test_the_check_closes_the_breaker_without_any_caller(place: Place) -> 
     await eventually(closed, "a check finds the database")
     (state,) = backends.states(())
     assert (state.breaker, state.last_error) == (Breaker.CLOSED, "")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_random_faults_deadlines_and_cancels_leave_nothing_behind(place: Place, seed: int) -> None:
+    random = Random(seed)
+    running: list[asyncio.Task[None]] = []
+
+    async def work() -> None:
+        with suppress(BrokerError):
+            seconds = random.choice([0.001, 0.05, 10.0])
+            async with place.store.snapshot(PoolName.DASHBOARD, in_time(seconds)) as snapshot:
+                await snapshot.read(plan_of(COUNT, CATALOG))
+
+    for _ in range(400):
+        place.proxy.way = random.choice([Way.THROUGH, Way.THROUGH, Way.THROUGH, Way.RESET, Way.SILENCE])
+        if random.random() < 0.05:
+            place.proxy.cut()
+        running.append(asyncio.create_task(work()))
+        if random.random() < 0.2:
+            random.choice(running).cancel()
+        await asyncio.sleep(random.choice([0.0, 0.001]))
+    place.proxy.way = Way.THROUGH
+    place.proxy.cut()  # ends the silence
+    await asyncio.wait(running)
+    await eventually(place.answers, "the breaker closes: no trial is left under way")
+    leases = [await place.pools.lease(PoolName.DASHBOARD, 10.0) for _ in range(8)]  # none is lost
+    for lease in leases:
+        await place.pools.end(lease)
+    assert all(task.cancelled() or task.exception() is None for task in running)

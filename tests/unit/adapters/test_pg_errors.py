@@ -3,7 +3,17 @@
 import asyncpg
 import pytest
 
-from broker.adapters.pg_errors import condition, lost, translate, translated
+from broker.adapters.pg_errors import (
+    NotConnectedError,
+    answered,
+    away,
+    cause_of,
+    condition,
+    conflict,
+    lost,
+    translate,
+    translated,
+)
 from broker.domain.errors import BrokerError, ErrorReason
 
 SECRET = 'duplicate key value ("ssn")=(078-05-1120) in table "patients"'
@@ -99,6 +109,57 @@ def test_what_loses_a_connection() -> None:
     assert not lost(from_server("22003"))
     assert not lost(from_server("57014"))
     assert not lost(ValueError())
+    assert not lost(TimeoutError())  # the caller's deadline, though it is a kind of OSError
+
+
+@pytest.mark.parametrize("state", ["08006", "57P01", "57P02", "57P03", "53300"])
+def test_a_server_that_is_away(state: str) -> None:
+    assert away(from_server(state))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionRefusedError(),
+        ConnectionResetError(),
+        OSError(113, "no route"),
+        NotConnectedError(),
+        EOFError(),
+    ],
+)
+def test_a_network_that_does_not_reach_it(error: Exception) -> None:
+    assert away(error)
+    assert not answered(error)
+    assert translate(error, expired=True).reason is ErrorReason.STORE_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError(), ValueError(), from_server("22012"), from_server("28P01"), from_server("57014")]
+)
+def test_what_says_nothing_of_the_server(error: Exception) -> None:
+    assert not away(error)
+
+
+def test_a_read_that_lost_to_another_transaction() -> None:
+    assert conflict(from_server("40001"))
+    assert conflict(from_server("40P01"))
+    assert not conflict(from_server("40003"))
+    assert not conflict(from_server("22012"))
+    assert not conflict(ConnectionResetError())
+
+
+def test_who_refuses_is_there() -> None:
+    assert answered(from_server("22012"))
+    assert not answered(asyncpg.DataError("found before it was sent"))
+
+
+def test_causes_are_conditions_without_any_text() -> None:
+    assert cause_of(ConnectionRefusedError(SECRET)) == "connection_refused"
+    assert cause_of(from_server("57P03")) == "cannot_connect_now (57P03)"
+    assert cause_of(OSError(113, SECRET)) == "network (EHOSTUNREACH)"
+    assert cause_of(OSError(SECRET)) == "network (unknown)"
+    assert "cannot connect now" in translate(from_server("57P03")).message
+    assert "connection refused" in translate(ConnectionRefusedError(SECRET)).message
 
 
 def test_own_errors_pass() -> None:
