@@ -183,7 +183,7 @@ class Recorder:
         samples.used.append(sum(model.active for model in models))
         samples.queued.append(sum(pool.queue_length for core in cores for pool in core.loads()))
         samples.progress.append(min((load.progress for load in loads), default=1.0))
-        samples.done.append(sum(model.done for model in models))
+        samples.done.append(sum(model.done_by(now) for model in models))
         samples.offered.append(self._offered)
         samples.refused.append(self._refused)
         samples.admitted.append(self.admitted)

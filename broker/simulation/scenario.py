@@ -201,8 +201,10 @@ class Scenario:
 
     @property
     def ends(self) -> float:
-        """When the run stops: what was offered before ``seconds`` has ended by then, if it has a deadline."""
-        waits = [p.timeout for p in self.populations if p.timeout < math.inf]
+        """When the run stops: what was offered before ``seconds`` has ended by then, if it has a short deadline."""
+        waits = [
+            p.timeout * (4 if p.retry is Retry.NAIVE else 1) for p in self.populations if p.timeout < math.inf
+        ]
         return self.seconds + min(30.0, max(waits, default=30.0))
 
     def database_of(self, pool: PoolName) -> Database:

@@ -27,7 +27,11 @@ class Backend(Protocol):
 
     @property
     def done(self) -> float:
-        """Work done so far, in seat-seconds."""
+        """Work done until the last event, in seat-seconds."""
+        ...
+
+    def done_by(self, now: float) -> float:
+        """Work done until now, in seat-seconds."""
         ...
 
     def full_speed(self) -> float:

@@ -23,8 +23,12 @@ class Replicas:
 
     @property
     def done(self) -> float:
-        """Work done by all nodes, in seat-seconds."""
+        """Work done until the last event, in seat-seconds."""
         return sum(node.done for node in self.nodes)
+
+    def done_by(self, now: float) -> float:
+        """Work done by all nodes until now, in seat-seconds."""
+        return sum(node.done_by(now) for node in self.nodes)
 
     def full_speed(self) -> float:
         """Seats that run at full speed, on nodes that do not stand still."""

@@ -73,6 +73,10 @@ class Sharing:
         """What the database tells when it is asked."""
         return Pressure(active=self.active)
 
+    def done_by(self, now: float) -> float:
+        """Work done until now, in seat-seconds."""
+        return self.done + max(0.0, now - self._at) * self._rate * self.active
+
     def full_speed(self) -> float:
         """Seats that run at full speed."""
         return self.slots
