@@ -36,7 +36,7 @@ class Member:
         self.broker = broker
         self.terms = terms
         self.backend = backend
-        self.membership = Membership(backend)
+        self.membership = Membership(backend, terms.expected)
         self.meter = Meter()
         self.charges = Charges()
 
@@ -66,7 +66,9 @@ class FleetEngine(Engine):
         self._fleet = [
             Member(
                 broker,
-                Terms(f"broker-{broker:03}", MemberKind.BROKER, "host", limits, scenario.pools),
+                Terms(
+                    f"broker-{broker:03}", MemberKind.BROKER, "host", limits, scenario.pools, scenario.brokers
+                ),
                 backend.name,
             )
             for broker in range(scenario.brokers)
@@ -76,8 +78,8 @@ class FleetEngine(Engine):
     def _prepare(self) -> None:
         super()._prepare()
         for member in self._fleet:
-            # One after the other, with the second one a whole interval later, as processes that start one by one do.
-            self._renew(member, INTERVAL * member.broker / len(self.cores))
+            self._beat(member, 0.0)  # brokers join before they serve
+            self._renew(member, INTERVAL * (1 + member.broker / len(self.cores)))
         if self._outage is not None and self._outage.forgets:
             self.plan(self._outage.end, CALLBACK, lambda _: self._ledger.forget())
 

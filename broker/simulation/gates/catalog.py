@@ -12,13 +12,14 @@ from broker.simulation.gates.adaptive import PREDICTIONS, STEPS
 from broker.simulation.gates.demand import CRITICAL, LEAVING, PANELS, RECOVERY
 from broker.simulation.gates.fairness import BACKLOGGED, CLASSES, NOISY
 from broker.simulation.gates.overload import OVERLOAD, UNDERLOAD
+from broker.simulation.gates.replicas import REPLICAS
 from broker.simulation.gates.speed import HASHES, SPEED
 from broker.simulation.gates.values import Figure, Run, Study
 from broker.simulation.rivals.catalog import RIVALS
 
 STUDIES: tuple[Study, ...] = (
     OVERLOAD, UNDERLOAD, NOISY, BACKLOGGED, STEPS, PREDICTIONS, RECOVERY, CRITICAL, CLASSES, LEAVING, PANELS, HASHES,
-    SPEED,
+    SPEED, REPLICAS,
 )  # fmt: skip
 LIMITS = ("oracle", "vegas_core", "gradient2_core", "aimd_core")
 """Rivals beneath the broker's own queue: those that differ in the limit only."""
