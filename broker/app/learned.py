@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from broker.adapters.pg_learned import PgLearned, scope_of
 from broker.app.process import Process
@@ -15,6 +15,9 @@ from broker.policy.classify import Classifier
 from broker.policy.learned import VERSION, CorruptStateError, absorb, pieces
 from broker.ports.clock import Clock
 from broker.ports.learned import LearnedStore
+from broker.telemetry import catalog
+from broker.telemetry import names as n
+from broker.telemetry.meters import Reading
 
 SAVE_SECONDS = 60.0
 LAST_SECONDS = 5.0
@@ -91,7 +94,17 @@ async def kept(keeper: Keeper, every: float = SAVE_SECONDS) -> AsyncIterator[Non
             )
 
 
-def learned(classifier: Classifier, settings: Settings, own: Process) -> AbstractAsyncContextManager[None]:
-    """Keeps the classifier of a process in the job database; it may be away, or lack the table."""
+@asynccontextmanager
+async def learned(classifier: Classifier, settings: Settings, own: Process) -> AsyncIterator[None]:
+    """Keeps the classifier of a process in the job database, which may be away, and tells how well it predicts."""
+
+    def read() -> list[Reading]:
+        return [(error, {n.BASIS: basis.value}) for basis, error in classifier.calibration_errors]
+
+    forget = own.telemetry.observe(catalog.CALIBRATION_ERROR, read)
     store = PgLearned(settings.jobs.dsn, scope_of(settings.database.dsn))
-    return kept(Keeper(classifier, store, own.clock, own.identity.instance_id))
+    try:
+        async with kept(Keeper(classifier, store, own.clock, own.identity.instance_id)):
+            yield
+    finally:
+        forget()

@@ -81,7 +81,11 @@ class QueryService:
         self, context: CallContext, kind: RequestKind, plans: Sequence[Plan]
     ) -> list[Classified]:
         with self.telemetry.span(SpanName.CLASSIFY):
-            return await self.classifying.classify(context, kind, plans)
+            found = await self.classifying.classify(context, kind, plans)
+        for each in found:
+            decided = each.classification
+            self.telemetry.classified(decided.cost_class.value, decided.basis.value)
+        return found
 
     async def explore(self, context: CallContext, ask: ExploreAsk) -> AsyncGenerator[ExploreEvent, None]:
         """The header, batches, the status."""

@@ -106,6 +106,18 @@ FLEET_MEMBERS = _gauge(
     "Processes that share the seats of a database, this one among them.",
     n.BACKEND,
 )
+CLASSIFIED = _counter(
+    "querybroker.classification.requests",
+    "{question}",
+    "Questions classified, by class and by what the prediction rests on.",
+    n.COST_CLASS, n.BASIS,
+)  # fmt: skip
+CALIBRATION_ERROR = _gauge(
+    "querybroker.classification.calibration_error",
+    "{share}",
+    "Mean distance between the share of runs below a predicted quantile (p10, p50, p90) and its level.",
+    n.BASIS,
+)
 ADMISSION = _counter(
     "querybroker.admission.requests",
     "{request}",
@@ -235,7 +247,7 @@ MEMORY = _gauge("process.memory.usage", "By", "Resident memory of the process.")
 METRICS: tuple[Metric, ...] = (
     RPC_DURATION, DB_DURATION, DB_WAIT, DB_CONNECTIONS, DB_CONNECTION_LIMIT,
     BREAKER_STATE, BREAKER_CHANGES, BREAKER_REJECTIONS, STORE_RETRIES, FLEET_MEMBERS,
-    ADMISSION, REFUSALS, QUEUE_DURATION, WAIT_RATIO, QUEUE_LENGTH,
+    CLASSIFIED, CALIBRATION_ERROR, ADMISSION, REFUSALS, QUEUE_DURATION, WAIT_RATIO, QUEUE_LENGTH,
     SEAT_USAGE, SEAT_LIMIT, SEATS_LENT, SEATS_WASTED, SEAT_DURATION, FAIRNESS, DEADLINE_REMAINING,
     BACKEND_SEATS, BACKEND_LIMIT, BACKEND_WISHED, BACKEND_PROGRESS,
     ANSWERS, ANSWER_AGE, CACHE_LOOKUPS, FLIGHT_FOLLOWERS, FALLBACK,

@@ -106,6 +106,10 @@ class Meters:
         """A failed call was ``retried``, or given up for want of ``attempts``, ``deadline`` or ``budget``."""
         self._counters[c.STORE_RETRIES.name].add(1, {n.BACKEND: backend, n.OUTCOME: outcome})
 
+    def classified(self, cost_class: str, basis: str) -> None:
+        """A question was classified: ``basis`` is what its prediction rests on."""
+        self._counters[c.CLASSIFIED.name].add(1, {n.COST_CLASS: cost_class, n.BASIS: basis})
+
     def admission(self, pool: str, criticality: str, verdict: str, reason: str = "") -> None:
         """A decision about a request: verdict ``admitted``, ``refused`` or ``cancelled``, and the refusal's reason."""
         attributes = {n.POOL: pool, n.CRITICALITY: criticality, n.VERDICT: verdict, n.REASON: reason}

@@ -19,6 +19,7 @@ def record_everything(telemetry: Telemetry) -> None:
     telemetry.breaker_change("primary", "open", "failures_in_a_row")
     telemetry.breaker_rejection("primary", "refused")
     telemetry.store_retry("primary", "retried")
+    telemetry.classified("exploration", "history")
     telemetry.admission("dashboard", "critical", "refused", "OVERLOADED")
     telemetry.refusal("dashboard", "OVERLOADED", "arrival", "wait_budget")
     telemetry.queue_wait("dashboard", "refused", 0.02)
