@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from broker.domain.answer import AnswerKind, AnswerStatus
 from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.pool import PoolName
 from broker.domain.request import CallContext
 
 RESPONSE_LIMIT = "querybroker-max-response-bytes"
@@ -69,11 +70,15 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Unary(Generic[M]):
-    """A method with one response; ``handle`` gives it encoded. ``while_draining`` is for operators."""
+    """A method with one response; ``handle`` gives it encoded. ``while_draining`` is for operators.
+
+    ``pool`` is where calls of the method usually ask for seats; without one they are always read.
+    """
 
     request: type[M]
     handle: Callable[[Call, M], Awaitable[bytes]]
     while_draining: bool = False
+    pool: PoolName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,14 @@ class Streaming(Generic[M]):
     """A method with a stream of encoded responses.
 
     ``watch`` names a stream without an end of its own, such as ``job``: it is counted, and it ends when the server
-    drains, so that the watcher goes on elsewhere.
+    drains, so that the watcher goes on elsewhere. A stream of a ``pool`` holds a seat while its reader is slow.
     """
 
     request: type[M]
     handle: Callable[[Call, M], AsyncGenerator[bytes, None]]
     watch: str = ""
     while_draining: bool = False
+    pool: PoolName | None = None
 
 
 Endpoint = Unary[Any] | Streaming[Any]
@@ -95,10 +101,14 @@ Endpoint = Unary[Any] | Streaming[Any]
 
 
 def unary(
-    request: type[M], handle: Callable[[Call, M], Awaitable[bytes]], *, while_draining: bool = False
+    request: type[M],
+    handle: Callable[[Call, M], Awaitable[bytes]],
+    *,
+    while_draining: bool = False,
+    pool: PoolName | None = None,
 ) -> Endpoint:
     """A method with one response."""
-    return Unary(request, handle, while_draining)
+    return Unary(request, handle, while_draining, pool)
 
 
 def streaming(
@@ -107,9 +117,10 @@ def streaming(
     *,
     watch: str = "",
     while_draining: bool = False,
+    pool: PoolName | None = None,
 ) -> Endpoint:
     """A method with a stream of responses."""
-    return Streaming(request, handle, watch, while_draining)
+    return Streaming(request, handle, watch, while_draining, pool)
 
 
 @dataclass(frozen=True, slots=True)

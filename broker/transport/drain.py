@@ -1,4 +1,4 @@
-"""The gate that closes when the server drains, and the end of all calls when its time is over."""
+"""The gate that closes when the server drains, and the ends of calls that the server brings about itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from broker.domain.errors import BrokerError, ErrorReason
+
+
+class Running:
+    """A call inside: its time limit, whether it has no end of its own, the bytes that it sent, and why it was ended."""
+
+    __slots__ = ("ended", "limit", "sent", "watch")
+
+    def __init__(self, limit: asyncio.Timeout, watch: bool) -> None:
+        self.limit = limit
+        self.watch = watch
+        self.sent = 0
+        self.ended: BrokerError | None = None
 
 
 class Gate:
@@ -18,37 +30,43 @@ class Gate:
 
     def __init__(self) -> None:
         self.closed = False
-        self._calls: dict[asyncio.Timeout, bool] = {}
-        self._ended: set[asyncio.Timeout] = set()
+        self._calls: set[Running] = set()
 
     def close(self) -> None:
         """Refuses from now on, and ends the watches."""
         self.closed = True
-        self._end([limit for limit, watch in self._calls.items() if watch])
+        self._end([call for call in self._calls if call.watch], self.refusal())
 
     def end(self) -> None:
         """Ends every call."""
-        self._end(self._calls)
+        self._end(self._calls, self.refusal())
 
-    def _end(self, limits: Iterable[asyncio.Timeout]) -> None:
+    def cut(self, error: BrokerError) -> int:
+        """Ends the stream that has sent most, with an error; returns the bytes that it sent, 0 when there is none."""
+        streams = [call for call in self._calls if call.sent and call.ended is None]
+        largest = max(streams, key=lambda call: call.sent, default=None)
+        if largest is None:
+            return 0
+        self._end([largest], error)
+        return largest.sent
+
+    @staticmethod
+    def _end(calls: Iterable[Running], error: BrokerError) -> None:
         now = asyncio.get_running_loop().time()
-        for limit in limits:
-            if not limit.expired():
-                self._ended.add(limit)
-                limit.reschedule(now)
-
-    def ended(self, limit: asyncio.Timeout) -> bool:
-        """Whether a time limit is over because of the gate."""
-        return limit in self._ended
+        for call in calls:
+            if not call.limit.expired():
+                call.ended = error
+                call.limit.reschedule(now)
 
     @contextmanager
-    def open(self, limit: asyncio.Timeout, *, watch: bool) -> Iterator[None]:
+    def open(self, limit: asyncio.Timeout, *, watch: bool) -> Iterator[Running]:
         """A call with its time limit, which may be brought forward; a ``watch`` has no end of its own."""
-        self._calls[limit] = watch
+        call = Running(limit, watch)
+        self._calls.add(call)
         try:
-            yield
+            yield call
         finally:
-            del self._calls[limit]
+            self._calls.remove(call)
 
     @staticmethod
     def refusal() -> BrokerError:

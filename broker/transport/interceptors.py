@@ -1,70 +1,59 @@
 """The one path of every call: identity, time, trace, errors, trailers, log.
 
 Calls are wrapped where they are registered rather than by ``grpc.aio.ServerInterceptor``, which sees no request and no
-response. From the outside in: request id, trace context and server span with its metric, access log, error boundary,
-authentication, deadline, servicer. Nothing is sent before the first response, because initial metadata that is sent
-early ends the client's chance of a retry (gRFC A6).
+response. From the outside in: the door, request id, trace context and server span with its metric, access log, error
+boundary, deadline, servicer. Nothing is sent before the first response, because initial metadata that is sent early
+ends the client's chance of a retry (gRFC A6).
+
+At the door calls that take seats are authenticated and, where the answer is no whatever they ask, refused without being
+decoded, traced or timed: refusing has to be cheaper than serving, or refusals alone bring the server down. Such a call
+is counted and logged like any other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Any, Never, cast
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
-from broker.domain.principal import Criticality, Principal
+from broker.domain.pool import PoolName
+from broker.domain.principal import Principal
 from broker.domain.request import CallContext
 from broker.ports.auth import Authenticator
 from broker.ports.clock import Clock
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.spans import ServerCall
 from broker.transport.access import log_call
+from broker.transport.arrival import PREFIX, Arrival, lowered, named, number, stalled
 from broker.transport.call import RESPONSE_LIMIT, Call, Endpoint, Streaming
 from broker.transport.decode_values import is_uuid
 from broker.transport.drain import Gate
 from broker.transport.options import ServerOptions
 from broker.transport.status import Refusal, Statuses
 
-PREFIX = "querybroker-"
-REQUEST_ID = "x-request-id"
-CRITICALITY = f"{PREFIX}criticality"
-_SAFE_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 _LOG = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Respond = Callable[[Call, Any], Awaitable[bytes | None]]
+Door = Callable[[PoolName, Principal], BrokerError | None]
+"""Why a call for seats of a pool is refused whatever it asks; None lets it in."""
 
 
-@dataclass(slots=True)
-class _Arrival:
-    """One call while it is served: what was read of it so far."""
-
-    method: str
-    endpoint: Endpoint
-    message: Message | None
-    metadata: Mapping[str, str]
-    request_id: str
-    started: float
-    deadline: Deadline | None = None
-    principal: Principal | None = None
-    call: Call | None = None
-
-    def notes(self) -> dict[str, str]:
-        return self.call.notes() if self.call is not None else {}
+def open_door(_pool: PoolName, _principal: Principal) -> None:
+    """Lets everybody in."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallPath:
-    """Serves calls. ``ids`` makes request ids for callers that bring none."""
+    """Serves calls. ``ids`` makes request ids for callers that bring none; ``door`` is asked before a call is read."""
 
     authenticator: Authenticator
     telemetry: Telemetry
@@ -73,6 +62,7 @@ class CallPath:
     statuses: Statuses
     gate: Gate
     options: ServerOptions
+    door: Door = open_door
 
     def handler(self, service: str, name: str, endpoint: Endpoint) -> grpc.RpcMethodHandler[Any, Any]:
         """The endpoint as gRPC wants it: bytes in, bytes out."""
@@ -81,36 +71,68 @@ class CallPath:
             watched = endpoint
 
             async def stream(raw: bytes, context: Context) -> None:
+                arrival = self._arrive(method, watched, context)
+
                 async def respond(call: Call, message: Any) -> None:
                     async with aclosing(watched.handle(call, message)) as responses:
                         async for response in responses:
-                            await context.write(response)
+                            await self._send(response, arrival, context)
 
-                await self._serve(self._arrive(method, watched, raw, context), context, respond)
+                await self._serve(arrival, raw, context, respond)
 
             return grpc.unary_stream_rpc_method_handler(stream)
         answered = endpoint
 
         async def unary(raw: bytes, context: Context) -> bytes | None:
-            return await self._serve(self._arrive(method, answered, raw, context), context, answered.handle)
+            return await self._serve(self._arrive(method, answered, context), raw, context, answered.handle)
 
         return grpc.unary_unary_rpc_method_handler(unary)
 
-    def _arrive(self, method: str, endpoint: Endpoint, raw: bytes, context: Context) -> _Arrival:
+    def _arrive(self, method: str, endpoint: Endpoint, context: Context) -> Arrival:
         metadata = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
-        try:
-            message = endpoint.request.FromString(raw)
-        except DecodeError:
-            message = None
-        request_id = str(getattr(message, "request_id", ""))
-        if not is_uuid(request_id):
-            request_id = metadata.get(REQUEST_ID, "")
-            if not _SAFE_ID.fullmatch(request_id):
-                request_id = self.ids()
-        return _Arrival(method, endpoint, message, metadata, request_id, self.clock.monotonic())
+        return Arrival(method, endpoint, metadata, self.clock.monotonic())
 
-    async def _serve(self, arrival: _Arrival, context: Context, respond: Respond) -> bytes | None:
-        """Runs the call inside its span, and turns what it raises into a status."""
+    async def _refused_unread(self, arrival: Arrival, context: Context) -> BrokerError | None:
+        """What the door says. Who cannot be identified is let in, to be told so like every other error."""
+        assert arrival.endpoint.pool is not None
+        if self.gate.closed and not arrival.endpoint.while_draining:
+            return self.gate.refusal()
+        try:
+            principal = await self.authenticator.authenticate(arrival.metadata, context.peer())
+            arrival.principal = lowered(principal, arrival.metadata)
+        except asyncio.CancelledError:
+            self._turned_away(arrival, "CANCELLED")
+            raise
+        except Exception as error:  # noqa: BLE001 - raised again inside the boundary
+            arrival.unknown = error
+            return None
+        return self.door(arrival.endpoint.pool, arrival.principal)
+
+    def _turned_away(self, arrival: Arrival, code: str, reason: str = "") -> None:
+        seconds = self.clock.monotonic() - arrival.started
+        self.telemetry.call(arrival.method, code, seconds, reason or code)
+        log_call(arrival.method, code, seconds, arrival.request_id, arrival.principal, {}, reason)
+
+    def _named(self, arrival: Arrival) -> str:
+        return named(arrival.metadata) or self.ids()
+
+    def _read(self, arrival: Arrival, raw: bytes) -> None:
+        arrival.size = len(raw)
+        with suppress(DecodeError):
+            arrival.message = arrival.endpoint.request.FromString(raw)
+        request_id = str(getattr(arrival.message, "request_id", ""))
+        arrival.request_id = request_id if is_uuid(request_id) else self._named(arrival)
+
+    async def _serve(self, arrival: Arrival, raw: bytes, context: Context, respond: Respond) -> bytes | None:
+        """Asks at the door, then runs the call inside its span, and turns what it raises into a status."""
+        if arrival.endpoint.pool is not None:
+            unread = await self._refused_unread(arrival, context)
+            if unread is not None:
+                arrival.request_id = self._named(arrival)
+                refusal = self.statuses.refusal(unread, arrival.request_id)
+                self._turned_away(arrival, refusal.code.name, refusal.reason.value)
+                return await _abort(context, refusal, self._trailers(arrival))
+        self._read(arrival, raw)
         with self.telemetry.server_span(
             arrival.method, arrival.metadata, request_id=arrival.request_id
         ) as span:
@@ -133,7 +155,7 @@ class CallPath:
             self._finished(arrival, span, refusal.code.name, refusal.reason.value)
             return await _abort(context, refusal, self._trailers(arrival))
 
-    async def _timed(self, arrival: _Arrival, context: Context, respond: Respond) -> bytes | None:
+    async def _timed(self, arrival: Arrival, context: Context, respond: Respond) -> bytes | None:
         """Runs the call inside its time limit."""
         limits = self.options.limits_of(arrival.method)
         remaining = cast("float | None", context.time_remaining())  # None without a deadline
@@ -143,22 +165,22 @@ class CallPath:
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                with self.gate.open(limit, watch=bool(watch)):
+                with self.gate.open(limit, watch=bool(watch)) as arrival.running:
                     if watch:
                         return await self._watched(watch, arrival, context, respond)
                     return await self._admitted(arrival, context, respond)
         except TimeoutError:
             if not limit.expired():
                 raise
-            if self.gate.ended(limit):
-                raise self.gate.refusal() from None
+            if arrival.running is not None and arrival.running.ended is not None:
+                raise arrival.running.ended from None
             text = f"The work was not done within {seconds:.3f} s and was stopped. Allow more time, or narrow it."
             raise BrokerError(
                 ErrorReason.DEADLINE_EXCEEDED, text, metadata={"deadline_seconds": f"{seconds:.3f}"}
             ) from None
 
     async def _watched(
-        self, watch: str, arrival: _Arrival, context: Context, respond: Respond
+        self, watch: str, arrival: Arrival, context: Context, respond: Respond
     ) -> bytes | None:
         self.telemetry.watch_streams(watch, 1)
         try:
@@ -166,12 +188,15 @@ class CallPath:
         finally:
             self.telemetry.watch_streams(watch, -1)
 
-    async def _admitted(self, arrival: _Arrival, context: Context, respond: Respond) -> bytes | None:
+    async def _admitted(self, arrival: Arrival, context: Context, respond: Respond) -> bytes | None:
         """Authenticates, then hands over to the servicer."""
         if self.gate.closed and not arrival.endpoint.while_draining:
             raise self.gate.refusal()
-        principal = await self.authenticator.authenticate(arrival.metadata, context.peer())
-        arrival.principal = _lowered(principal, arrival.metadata)
+        if arrival.unknown is not None:
+            raise arrival.unknown
+        if arrival.principal is None:
+            principal = await self.authenticator.authenticate(arrival.metadata, context.peer())
+            arrival.principal = lowered(principal, arrival.metadata)
         if arrival.message is None:
             name = arrival.endpoint.request.DESCRIPTOR.full_name
             raise invalid([Violation("request", f"cannot be read as {name}", "MALFORMED")])
@@ -183,21 +208,36 @@ class CallPath:
                 deadline=arrival.deadline,
                 received=self.clock.now(),
                 method=arrival.method,
-                attempt=_number(arrival.metadata.get("grpc-previous-rpc-attempts", ""), 0),
+                attempt=number(arrival.metadata.get("grpc-previous-rpc-attempts", ""), 0),
                 trace=self.telemetry.inject(),
+                payload=arrival.size,
             ),
             min(
                 self.options.max_send_bytes,
-                _number(arrival.metadata.get(RESPONSE_LIMIT, ""), self.options.assumed_receive_bytes),
+                number(arrival.metadata.get(RESPONSE_LIMIT, ""), self.options.assumed_receive_bytes),
             ),
         )
         return await respond(arrival.call, arrival.message)
 
-    def _trailers(self, arrival: _Arrival) -> tuple[tuple[str, str], ...]:
+    async def _send(self, response: bytes, arrival: Arrival, context: Context) -> None:
+        """Writes a response of a stream; flow control makes it wait for the reader, but not for ever."""
+        stall = self.options.stall_limit if arrival.endpoint.pool is not None else 0.0
+        limit = asyncio.timeout(stall or None)
+        try:
+            async with limit:
+                await context.write(response)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise stalled(stall) from None
+        if arrival.running is not None:
+            arrival.running.sent += len(response)
+
+    def _trailers(self, arrival: Arrival) -> tuple[tuple[str, str], ...]:
         notes = {"request-id": arrival.request_id, **arrival.notes()}
         return tuple((f"{PREFIX}{name}", value) for name, value in notes.items())
 
-    def _cancelled(self, arrival: _Arrival, span: ServerCall) -> None:
+    def _cancelled(self, arrival: Arrival, span: ServerCall) -> None:
         """A deadline of the caller arrives as a cancellation too; the clock tells them apart.
 
         The wire rounds long timeouts up by as much as a hundredth, so the caller's own may pass that much earlier.
@@ -208,7 +248,7 @@ class CallPath:
             late = arrival.deadline.remaining(self.clock.monotonic()) < max(0.005, given * 0.015)
         self._finished(arrival, span, "DEADLINE_EXCEEDED" if late else "CANCELLED")
 
-    def _finished(self, arrival: _Arrival, span: ServerCall, code: str, reason: str = "") -> None:
+    def _finished(self, arrival: Arrival, span: ServerCall, code: str, reason: str = "") -> None:
         span.status(code, reason)
         seconds = self.clock.monotonic() - arrival.started
         notes, principal = arrival.notes(), arrival.principal
@@ -217,20 +257,3 @@ class CallPath:
 
 async def _abort(context: Context, refusal: Refusal, trailers: tuple[tuple[str, str], ...]) -> Never:
     await context.abort(refusal.code, refusal.message, (*refusal.trailers, *trailers))
-
-
-def _lowered(principal: Principal, metadata: Mapping[str, str]) -> Principal:
-    """The principal with the criticality that the caller asks for; asking for more than it has changes nothing."""
-    wanted = metadata.get(CRITICALITY)
-    if wanted is None:
-        return principal
-    name = wanted.upper()
-    if name not in Criticality.__members__:
-        names = ", ".join(c.name.lower() for c in Criticality)
-        text = f"{wanted[:64]!r} is not known; use one of {names}"
-        raise invalid([Violation(f"metadata.{CRITICALITY}", text, "UNKNOWN_ENUM")])
-    return replace(principal, criticality=min(principal.criticality, Criticality[name]))
-
-
-def _number(text: str, default: int) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else default

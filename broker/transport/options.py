@@ -48,7 +48,8 @@ class ServerOptions:
     says nothing: what gRPC's libraries allow unless told otherwise. ``reuse_port`` lets several processes share the
     port, for the deliberate multi-process mode only: with it a second server binds silently. ``connection_age`` spreads
     connections over replicas (the library adds 10 % of jitter); streams that outlive it have ``connection_grace``.
-    ``max_calls`` is a backstop far above every admission limit, for it refuses without details.
+    ``max_calls`` is a backstop far above every admission limit, for it refuses without details. ``stall_limit`` is how
+    long the reader of a stream that holds a seat may take nothing of it; 0 lets it stand as long as its deadline.
     """
 
     address: str = "127.0.0.1:50051"
@@ -67,6 +68,7 @@ class ServerOptions:
     min_ping_interval: float = 10.0
     connection_age: float = 300.0
     connection_grace: float = 120.0
+    stall_limit: float = 10.0
     drain_notice: float = 5.0
     drain_grace: float = 30.0
     check_interval: float = 2.0

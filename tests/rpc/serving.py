@@ -17,7 +17,7 @@ from broker.runtime.clock import SystemClock
 from broker.telemetry.instruments import Telemetry
 from broker.transport.drain import Gate
 from broker.transport.health import Check
-from broker.transport.interceptors import CallPath
+from broker.transport.interceptors import CallPath, Door, open_door
 from broker.transport.options import ServerOptions
 from broker.transport.server import Server
 from broker.transport.servicers.admin import AdminServicer
@@ -66,6 +66,8 @@ async def serving(
     telemetry: Telemetry | None = None,
     checks: Mapping[str, Check] | None = None,
     anonymous: Principal | None = ANONYMOUS,
+    door: Door = open_door,
+    gate: Gate | None = None,
 ) -> AsyncIterator[Serving]:
     """Starts a server on a free port, and drains it when the test is done: a call left behind would cost its grace."""
     queries, jobs, admin, clock = FakeQueries(), FakeJobs(), FakeAdmin(), SystemClock()
@@ -76,7 +78,7 @@ async def serving(
 
     statuses = Statuses(random=lambda: 0.5)
     keys = KeyAuthenticator([ApiKey(KEYED, (digest(KEY),))], anonymous)
-    path = CallPath(keys, telemetry or Telemetry.off(), clock, ids, statuses, Gate(), options)
+    path = CallPath(keys, telemetry or Telemetry.off(), clock, ids, statuses, gate or Gate(), options, door)
     job_servicer = JobServicer(jobs, statuses, AnswerPolicy(), ids)
     services = (
         QueryServicer(queries, statuses, AnswerPolicy()).service(),

@@ -10,6 +10,7 @@ from google.rpc.status_pb2 import Status
 
 from broker.domain.answer import Answer, Batch
 from broker.domain.errors import BrokerError
+from broker.domain.pool import PoolName
 from broker.domain.request import ExploreHeader
 from broker.domain.terms import AnswerPolicy
 from broker.transport.call import Call, Service, streaming, unary
@@ -35,9 +36,13 @@ class QueryServicer:
         return Service(
             query_service_pb2.DESCRIPTOR.services_by_name["QueryService"],
             {
-                "Dashboard": unary(query_service_pb2.DashboardRequest, self.dashboard),
-                "Explore": streaming(query_service_pb2.ExploreRequest, self.explore),
-                "Explain": unary(query_service_pb2.ExplainRequest, self.explain),
+                "Dashboard": unary(
+                    query_service_pb2.DashboardRequest, self.dashboard, pool=PoolName.DASHBOARD
+                ),
+                "Explore": streaming(
+                    query_service_pb2.ExploreRequest, self.explore, pool=PoolName.EXPLORATION
+                ),
+                "Explain": unary(query_service_pb2.ExplainRequest, self.explain, pool=PoolName.ADMIN),
             },
         )
 
