@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from broker.domain.pool import PoolName
@@ -69,7 +70,13 @@ class Checked:
         self._exempt: set[str] = set()
         self._until: list[tuple[float, str]] = []
         self._seats = Seats(configuration) if conserving else None
-        self._backend_of = {pool: b.name for b in configuration.backends for pool in b.pools}
+        pools = configuration.pools
+        self._backend_of = {
+            pool: backend.name
+            for backend in configuration.backends
+            for pool in backend.pools
+            if pools[pool].share
+        }
         self._now = -math.inf
         self._draining = False
         self._virtual = virtual
@@ -215,15 +222,18 @@ class Checked:
                 del self.waiting[about]
 
     def _check_seats(self, loads: Sequence[BackendLoad]) -> None:
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
+        wide: set[str] = set()
         for request in self.running.values():
             backend = self._backend_of.get(request.pool)
             if backend is not None:
-                counts[backend] = counts.get(backend, 0) + 1
+                counts[backend] += 1
+                if request.seats > 1:
+                    wide.add(backend)
         for load in loads:
-            count = counts.get(load.name, 0)
-            if load.seats_used < count or (not count and load.seats_used):
-                self._fail(f"{count} requests run on {load.name} in {load.seats_used} seats")
+            count, used = counts[load.name], load.seats_used
+            if used < count or (used > count and load.name not in wide):
+                self._fail(f"{count} requests run on {load.name} in {used} seats")
             if load.seats_used > max(load.limit, self._used.get(load.name, 0)):
                 self._fail(f"{load.seats_used} seats of {load.name} are used, its limit is {load.limit}")
         self._used = {load.name: load.seats_used for load in loads}

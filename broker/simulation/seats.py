@@ -37,6 +37,7 @@ class Seats:
             return None
         pools = Counter(request.pool for request in running.values())
         tenants = Counter((request.pool, request.tenant) for request in running.values())
+        queued = Counter(pool for pool, _ in {(request.pool, request.tenant) for request in waiting.values()})
         seen: set[tuple[PoolName, str]] = set()
         for request in candidates:
             key = request.pool, request.tenant
@@ -44,7 +45,8 @@ class Seats:
                 continue
             seen.add(key)
             load = free.get(self._backend_of[request.pool].name)
-            if load is not None and self._room(request.pool, pools[request.pool], tenants[key], load):
+            of_tenant = tenants[key] if queued[request.pool] > 1 else 0
+            if load is not None and self._room(request.pool, pools[request.pool], of_tenant, load):
                 return request
         return None
 
@@ -54,7 +56,7 @@ class Seats:
             return False
         total = sum(self._pools[each].share for each in sharing)
         owned = int(load.limit * limits.share / total)
-        if of_tenant >= max(1, int(limits.tenant_share * max(owned, used)) - 1):
+        if of_tenant >= max(1, int(limits.tenant_share * max(owned, used))):
             return False
         if len(sharing) == 1:
             return True
