@@ -103,13 +103,11 @@ def _translated() -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         state = error.sqlstate or ""
-        if state in _MISSING or state == _DENIED:
-            raise BrokerError(
-                ErrorReason.STORE_REJECTED, _advice(state), metadata={"store": "fleet", "sqlstate": state}
-            ) from error
-        if not state.startswith(_PASSING) and not isinstance(error, asyncpg.PostgresConnectionError):
-            raise
-        raise _unavailable(error) from error
+        if state.startswith(_PASSING) or isinstance(error, asyncpg.PostgresConnectionError):
+            raise _unavailable(error) from error
+        raise BrokerError(
+            ErrorReason.STORE_REJECTED, _advice(state), metadata={"store": "fleet", "sqlstate": state}
+        ) from error
     except (OSError, asyncpg.InternalClientError, asyncpg.InterfaceError) as error:  # a timeout is an OSError
         raise _unavailable(error) from error
 
@@ -117,7 +115,9 @@ def _translated() -> Iterator[None]:
 def _advice(state: str) -> str:
     if state == _DENIED:
         return "The role of `jobs.dsn` may not use the tables of the fleet. Let it own the schema `broker`."
-    return "The tables of the fleet are missing. Run `broker migrate`, or set `fleet.enabled: false`."
+    if state in _MISSING:
+        return "The tables of the fleet are missing. Run `broker migrate`, or set `fleet.enabled: false`."
+    return f"The database of `jobs.dsn` rejects the leases (SQLSTATE {state}). It must be writable, and let brokers in."
 
 
 def _unavailable(error: BaseException) -> BrokerError:
@@ -143,7 +143,9 @@ def _told(report: Report) -> dict[str, object]:
 
 
 def _reading(found: Mapping[str, Any], own: Report) -> Reading:
-    others = tuple(Leased(_report(told), seats) for seats, told in found["members"])
+    others = tuple(
+        Leased(report, seats) for seats, told in found["members"] if (report := _report(told)) is not None
+    )
     mine = Leased(own, found["seats"])
     return Reading(
         seats=found["seats"],
@@ -155,18 +157,24 @@ def _reading(found: Mapping[str, Any], own: Report) -> Reading:
     )
 
 
-def _report(told: Mapping[str, Any]) -> Report:
-    """A report that another member wrote; a pool that this version does not know is left out."""
+def _report(told: Mapping[str, Any]) -> Report | None:
+    """A report that another member wrote, None when its version says it in another way.
+
+    The store counts what such a member holds all the same. A pool that this version does not know is left out.
+    """
     known = {pool.value for pool in PoolName}
-    return Report(
-        member=told["member"],
-        kind=MemberKind(told["kind"]),
-        host=told["host"],
-        running=told["running"],
-        progress=float(told["progress"]),
-        wished=told["wished"],
-        low=told["low"],
-        high=told["high"],
-        claims=tuple(Claim(PoolName(p), seats, s, k) for p, seats, s, k in told["claims"] if p in known),
-        usage=tuple(Usage(PoolName(p), tenant, s) for p, tenant, s in told["usage"] if p in known),
-    )
+    try:
+        return Report(
+            member=told["member"],
+            kind=MemberKind(told["kind"]),
+            host=told["host"],
+            running=told["running"],
+            progress=float(told["progress"]),
+            wished=told["wished"],
+            low=told["low"],
+            high=told["high"],
+            claims=tuple(Claim(PoolName(p), seats, s, k) for p, seats, s, k in told["claims"] if p in known),
+            usage=tuple(Usage(PoolName(p), tenant, s) for p, tenant, s in told["usage"] if p in known),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -156,7 +156,12 @@ class Fleet:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(self._pause)
-            await self._round()
+            try:
+                await self._round()
+            except Exception:  # noqa: BLE001 - a bug costs what a lost store does: this task must not end
+                _LOG.exception("the leases could not be renewed")
+                self._pause = INTERVAL
+                self._apply()
 
     async def _round(self) -> None:
         asked_at = self._clock.monotonic()

@@ -19,7 +19,7 @@ from broker.domain.pool import PoolName
 from broker.policy.fleet_ledger import Ledger
 from tests.conftest import FreshDatabase
 from tests.support.fleet import member
-from tests.support.pg import Connection
+from tests.support.pg import Connection, Databases
 
 
 @pytest.fixture
@@ -158,6 +158,32 @@ async def test_a_role_without_rights_is_told_so(fleet_dsn: str, beside: Connecti
     finally:
         await store.aclose()
         await beside.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_a_database_that_takes_no_writes_is_said_to_need_them(
+    fleet_dsn: str, databases: Databases
+) -> None:
+    await databases.make_read_only(fleet_dsn)
+    store = PgLeases(fleet_dsn, "test")
+    with pytest.raises(BrokerError, match="must be writable") as caught:
+        await store.beat([beat("a", 1)])
+    assert caught.value.reason is ErrorReason.STORE_REJECTED
+    await store.aclose()
+
+
+async def test_what_another_version_tells_is_counted_even_if_it_is_not_understood(
+    store: PgLeases, beside: Connection
+) -> None:
+    await store.beat([beat("a", 20)])
+    await beside.execute("""UPDATE broker.fleet_member SET report = '{"member": "a", "kind": "oracle"}'""")
+    reading = await one(store, beat("b", 32))
+    assert (reading.seats, len(reading.members)) == (12, 1)
+    await beside.execute(
+        """UPDATE broker.fleet_member SET report = jsonb_set(report, '{claims}', '[["tomorrow", 1, 1, 0]]')
+        WHERE member = 'b'"""
+    )
+    (_, other) = (await one(store, beat("c", 1))).members
+    assert (other.report.member, other.report.claims) == ("b", ())
 
 
 async def test_a_member_that_holds_the_lock_stops_others_for_less_than_a_second_only(

@@ -227,6 +227,23 @@ async def test_what_tenants_use_elsewhere_is_charged_here() -> None:
     assert {(pool, tenant) for pool, tenant, _ in two.charged} == {(DASHBOARD, "acme")}
 
 
+def test_even_a_bug_does_not_keep_leases_from_running_out(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        store = FakeStore()
+        one, two = FakeSeats(wants=100), FakeSeats(wants=4)
+        async with fleet(store, one, terms("a")).sharing(), fleet(store, two, terms("b")).sharing():
+            await asyncio.sleep(5.0)
+            one.wants = "many"  # type: ignore[assignment] # whatever goes wrong
+            await asyncio.sleep(10.0)
+            assert one.leases[-1] == ("primary", 16)
+            one.wants = 100
+            await asyncio.sleep(3.0)
+            assert one.leases[-1] != ("primary", 16)
+
+    run(scenario())
+    assert {record.getMessage() for record in caplog.records} == {"the leases could not be renewed"}
+
+
 @virtual
 async def test_nothing_is_told_where_there_is_nothing_to_share() -> None:
     store, seats = FakeStore(), FakeSeats()
