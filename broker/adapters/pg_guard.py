@@ -84,9 +84,10 @@ class Guard:
         """Leave for a call, ``again`` when it was tried before."""
         if not again:
             self._budget.called()
+        if (leave := self._breaker.leave) is not None:
+            return leave
         entry = self._breaker.admit(self._clock())
-        if isinstance(entry, Rejected) or entry.trial:
-            self._tell()
+        self._tell()
         return entry
 
     def enter(self, *, again: bool = False) -> Ticket:

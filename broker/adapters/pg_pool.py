@@ -131,14 +131,15 @@ class PgPools:
             await asyncio.sleep(pause)
 
     def _enter(self, name: PoolName, *, elsewhere: bool, again: bool) -> tuple[Source, Ticket]:
-        own, *others = self._sources[name]
+        sources = self._sources[name]
+        own = sources[0]
         entry = own.guard.admit(again=again)
         if not isinstance(entry, Rejected):
             return own, entry
-        if not (elsewhere and others):
+        if len(sources) == 1 or not elsewhere:
             raise own.guard.refusal(entry)
         own.guard.diverted()
-        return others[0], others[0].guard.enter(again=again)
+        return sources[1], sources[1].guard.enter(again=again)
 
     async def _after(
         self,

@@ -119,6 +119,11 @@ class CircuitBreaker:
         self._news.clear()
         return found
 
+    @property
+    def leave(self) -> Ticket | None:
+        """Leave for one call while it is closed, which needs no time; else None, and :meth:`admit` decides."""
+        return self._ticket if self._state is Breaker.CLOSED else None
+
     def admit(self, now: float) -> Ticket | Rejected:
         """Leave for one call, or none."""
         if self._state is Breaker.CLOSED:
@@ -233,18 +238,20 @@ class CircuitBreaker:
 class _Window:
     """Calls and failures of the last ``seconds``, in slices that are forgotten one by one."""
 
-    __slots__ = ("_calls", "_failures", "_slice", "_width")
+    __slots__ = ("_calls", "_end", "_failures", "_place", "_slice", "_width")
 
     def __init__(self, seconds: float) -> None:
         self._width = seconds / _SLICES
         self._calls, self._failures = [0] * _SLICES, [0] * _SLICES
-        self._slice = 0
+        self._slice = self._place = 0
+        self._end = self._width
 
     def add(self, now: float, *, failed: bool) -> None:
-        self._forget(now)
-        place = self._slice % _SLICES
-        self._calls[place] += 1
-        self._failures[place] += failed
+        if now >= self._end:
+            self._forget(now)
+        self._calls[self._place] += 1
+        if failed:
+            self._failures[self._place] += 1
 
     def totals(self, now: float) -> tuple[int, int]:
         self._forget(now)
@@ -256,4 +263,5 @@ class _Window:
             return
         for passed in range(max(self._slice, current - _SLICES) + 1, current + 1):
             self._calls[passed % _SLICES] = self._failures[passed % _SLICES] = 0
-        self._slice = current
+        self._slice, self._place = current, current % _SLICES
+        self._end = (current + 1) * self._width
