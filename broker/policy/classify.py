@@ -202,7 +202,7 @@ class Classifier:
         if subject.estimate is not None and subject.estimate.total_cost > 0.0:
             planned = self.model.guess(subject.estimate, subject.shape)
         if history is not None and history.known:
-            return Basis.HISTORY, history.guess(planned, own=own)
+            return Basis.HISTORY, history.guess(planned, own=own, trust=self.model.trust)
         ceiling = math.log(history.ceiling) if history is not None else math.inf
         if planned is not None:
             return Basis.PLAN, replace(planned, centre=min(planned.centre, ceiling))

@@ -75,12 +75,13 @@ class History:
         else:
             self.ceiling = min(self.ceiling, seconds)
 
-    def guess(self, model: Guess | None, *, own: bool = False) -> Guess:
+    def guess(self, model: Guess | None, *, own: bool = False, trust: float = 1.0) -> Guess:
         """Where the next run will lie.
 
         ``model`` is what the planner's estimate says: for the very literals of this question if it is the question's
         ``own``, else for those of an earlier one. Of few runs it says more than they do. An estimate of its own tells
-        the literals of one fingerprint apart; corrected by the usual offset it counts as much as the history.
+        the literals of one fingerprint apart; corrected by the usual offset it counts as much as the history. A model
+        that has learned little counts less, by its ``trust`` from 0 to 1.
 
         The model counts for fewer runs in the middle than in the spread, so that a run that was stopped, which moves
         quantiles of the history up only, moves every quantile of the guess up only.
@@ -89,11 +90,12 @@ class History:
         low, middle, high = (math.log(self.seconds.quantile(q)) for q in (0.1, 0.5, 0.9))
         centre = middle
         if model is not None:
-            alone, said = n / (n + LEAN_CENTRE), model.centre
+            lean, said = LEAN_CENTRE * trust, model.centre
+            alone = n / (n + lean) if n else 0.0
             if own and self.offset.total > 0.0:
                 usual = math.log(self.offset.quantile(0.5))
                 said += usual * self.offset.total / (self.offset.total + LEAN_CENTRE)
-                alone *= 1.0 - OWN
+                alone *= 1.0 - OWN * trust
             centre = alone * middle + (1.0 - alone) * said
             if not self.samples:  # all that is known is that it takes longer
                 centre = max(centre, middle)
