@@ -94,7 +94,6 @@ class SharedDatabase:
         self.policy, self.load, self.random = policy, load, Random(seed)
         self.now = self.virtual = 0.0
         self.capacity = 0.0
-        self.slow = 1.0
         self.running: dict[str, Query] = {}
         self.ends: list[tuple[float, str]] = []
         self.deadlines: list[tuple[float, str]] = []
@@ -104,12 +103,12 @@ class SharedDatabase:
 
     @property
     def rate(self) -> float:
-        """Speed of each query; ``slow`` is a slowness that does not depend on how many there are."""
+        """Speed of each query."""
         n = len(self.running)
         if n <= self.capacity:
-            return 1.0 / self.slow
+            return 1.0
         thrash = max(0.1, 1.0 - THRASH * (n / self.capacity - 1.0))
-        return self.capacity / n * thrash / self.slow
+        return self.capacity / n * thrash
 
     def run(self, phases: Sequence[Phase]) -> Sequence[Phase]:
         arrival = 0.0
@@ -128,25 +127,23 @@ class SharedDatabase:
                 if at == phase.end:
                     break
                 if at == end:
-                    id = heapq.heappop(self.ends)[1]
-                    if id in self.running:
-                        query = self.running[id]
+                    query = self.running.get(heapq.heappop(self.ends)[1])
+                    if query is not None:
                         self._stop(query, Outcome.SUCCESS)
                         if at >= phase.begin + phase.skip:
-                            phase.done += query.work / self.slow if self.slow < 1.0 else query.work
+                            phase.done += query.work
                 elif at == late:
-                    id = heapq.heappop(self.deadlines)[1]
-                    if id in self.running:
-                        self._stop(self.running[id], Outcome.DROPPED)
+                    query = self.running.get(heapq.heappop(self.deadlines)[1])
+                    if query is not None:
+                        self._stop(query, Outcome.DROPPED)
                 elif at == arrival:
                     self._arrive()
                     arrival = self.now + self.random.expovariate(rate)
+                elif at == tick:
+                    self.policy.tick(bool(self.queue), at)
                 else:
-                    if at == tick:
-                        self.policy.tick(bool(self.queue), at)
-                    else:
-                        look += 0.5
-                        self._look(phase)
+                    look += 0.5
+                    self._look(phase)
                 self._dispatch()
         return phases
 

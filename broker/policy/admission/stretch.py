@@ -38,6 +38,8 @@ QUIET, LOUD = 0.6, 0.75
 HEADROOM, STEP = 1.05, 0.2
 """The limit falls to so much more than is done at full speed, by this part of the way."""
 GROWTH, GROWTH_SEATS = 0.02, 0.1
+RETURN = 0.01
+"""Growth while speed is neither, up to the nominal limit: the baseline may be a little wrong."""
 LEARNING, RAISING = 0.02, 0.002
 """Weight of new evidence in the baseline, while quiet, and when queries are faster than it at any time."""
 NOISE, MANY = 0.1, 48
@@ -66,8 +68,7 @@ class StretchLimit:
         self._contention = Contention()
         self._running: dict[str, Running] = {}
         self._used = 0
-        self._area = 0.0
-        self._area_at = 0.0
+        self._area = self._area_at = self._ticked_area = 0.0
         self._last: float | None = None
         self._ended = 0
         self._heard = 0.0
@@ -98,21 +99,20 @@ class StretchLimit:
     def started(self, id: str, predicted: float, seats: int, now: float) -> None:
         """A query begins."""
         self._count(seats, now)
-        self._running[id] = Running(now, predicted, seats)
+        self._running[id] = Running(now, predicted, seats, self._area)
         if self._used > LOUD * self._seats:
             self._loud_at = now
-        if self._last is None:
-            self._last = self._heard = now
+        self._wake(now)
 
     def ended(self, id: str, outcome: Outcome, seconds: float, now: float) -> None:
         """A query has ended. One cut short counts only if it was late by then; one that did nothing not at all."""
         query = self._running.pop(id)
-        used = self._used
         self._count(-query.seats, now)
         if query.predicted <= 0.0 or seconds <= 0.0 or outcome is Outcome.IGNORED:
             return
         done = outcome is Outcome.SUCCESS
-        self._evidence.add(Sample(now, query.predicted, seconds, float(used), done))
+        beside = (self._area - query.area) / (now - query.since) if now > query.since else float(self._used)
+        self._evidence.add(Sample(now, query.predicted, seconds, beside, done))
         self._ended += 1
 
     def next_tick(self) -> float | None:
@@ -146,8 +146,7 @@ class StretchLimit:
         """The backend has told something about itself."""
         if self._limits.mode is LimitMode.STATIC:
             return
-        if self._last is None:
-            self._last = self._heard = now
+        self._wake(now)
         if isinstance(news, Pressure):
             self._contention.hear(news, now)
         elif news is Signal.RECOVERED:
@@ -181,6 +180,8 @@ class StretchLimit:
             self._step_to(min(self._seats, HEADROOM * capacity))
         elif min(relative, predicted) > FULL_SPEED and not contended:
             self._set(self._seats * (1.0 + GROWTH) + GROWTH_SEATS)
+        elif min(relative, predicted) > SLOW and not contended:
+            self._set(max(self._seats, min(self._seats * (1.0 + RETURN), self._limits.seats)))
 
     def _step_to(self, seats: float) -> None:
         self._set(self._seats + STEP * (seats - self._seats))
@@ -218,6 +219,10 @@ class StretchLimit:
         for guard in self._guards:
             guard.clear()
 
+    def _wake(self, now: float) -> None:
+        if self._last is None:
+            self._last = self._heard = self._good_at = now
+
     def _count(self, change: int, now: float) -> None:
         self._area += self._used * (now - self._area_at)
         self._area_at = now
@@ -227,6 +232,6 @@ class StretchLimit:
         """Mean seats in use since the last decision."""
         self._count(0, now)
         last = self._last if self._last is not None else now
-        mean = self._area / (now - last) if now > last else float(self._used)
-        self._area = 0.0
+        mean = (self._area - self._ticked_area) / (now - last) if now > last else float(self._used)
+        self._ticked_area = self._area
         return mean

@@ -28,7 +28,7 @@ LONGEST_WINDOW, RUNTIMES = 300.0, 4.0
 
 
 class Sample(NamedTuple):
-    """A query that ended at ``at``, or was cut short then unless it is ``done``; ``seats`` were in use."""
+    """A query that ended at ``at``, or was cut short then unless it is ``done``; ``seats`` were in use meanwhile."""
 
     at: float
     predicted: float
@@ -43,11 +43,12 @@ class Sample(NamedTuple):
 
 
 class Running(NamedTuple):
-    """A query at work, predicted to take so many seconds on an idle backend."""
+    """A query at work, predicted to take so many seconds on an idle backend, after ``area`` seat-seconds of others."""
 
     since: float
     predicted: float
     seats: int
+    area: float
 
 
 Span = tuple[float, float, bool]
@@ -144,7 +145,7 @@ class Evidence:
 
 
 def survival_median(spans: list[Span]) -> float:
-    """The value that half of all queries exceed; the largest one seen when fewer are known to end below it."""
+    """The value that half of all queries exceed; what half of them have reached when fewer are known to have ended."""
     spans.sort()
     entries = sorted(entry for _, entry, _ in spans)
     survival, entered = 1.0, 0
@@ -155,4 +156,4 @@ def survival_median(spans: list[Span]) -> float:
             survival *= 1.0 - 1.0 / max(1, entered - left)
             if survival <= 0.5:
                 return at
-    return spans[-1][0]
+    return spans[len(spans) // 2][0]
