@@ -7,6 +7,7 @@ Nothing is ever taken out of the heap: an event that has become void finds the s
 
 from __future__ import annotations
 
+import gc
 import heapq
 import math
 from collections import deque
@@ -105,7 +106,16 @@ class Engine:
 
     def run(self) -> None:
         """Everything, from the first arrival to the end."""
-        self._prepare()
+        collects = gc.isenabled()
+        gc.disable()  # nothing here refers to itself, and looking for what does takes a fifth of the time
+        try:
+            self._prepare()
+            self._loop()
+        finally:
+            if collects:
+                gc.enable()
+
+    def _loop(self) -> None:
         heap, models, pop = self._heap, self.models, heapq.heappop
         model, several = models[0], len(models) > 1
         act: Mapping[int, Callable[..., None]] = {

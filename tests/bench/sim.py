@@ -25,8 +25,9 @@ QUICK_RIVALS = {"overload": 0.1, "noisy": 0.1, "spike": 0.1}
 QUICK_SCALE = {
     "overload": 0.25, "underload": 0.5, "noisy": 0.2, "backlogged": 0.25, "steps": 0.4, "predictions": 0.4,
     "spike": 0.1, "critical": 0.3, "classes": 0.1, "leaving": 0.3, "panels": 0.3, "hashes": 0.1, "speed": 0.01,
+    "replicas": 0.15,
 }  # fmt: skip
-LONG = ("overload", "noisy", "backlogged", "predictions", "classes", "spike")
+LONG = ("replicas", "overload", "noisy", "backlogged", "predictions", "classes", "spike")
 """Studies that have one seed in the quick mode."""
 
 

@@ -170,18 +170,17 @@ def test_a_core_that_never_gets_on_is_told_apart_from_a_slow_one() -> None:
         simulate(TEN, 1, Stuck)
 
 
-def test_brokers_take_requests_in_turn() -> None:
+def test_requests_are_spread_over_the_brokers() -> None:
     cores: list[Scripted] = []
 
     def make(configuration: Configuration, truth: Truth) -> Scripted:
         cores.append(Scripted(configuration, truth))
         return cores[-1]
 
-    simulate(replace(TEN, seconds=100.0, brokers=2), 1, make)
+    simulate(Scenario("s", (USERS,), seconds=20.0, warmup=0.0, brokers=4), 1, make)
     offers = [sum(what == "offer" for what, _ in core.told) for core in cores]
 
-    assert sum(offers) >= 10
-    assert abs(offers[0] - offers[1]) <= 1
+    assert min(offers) > 0.8 * sum(offers) / 4
 
 
 @pytest.mark.parametrize("model", list(Model))
