@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 
 from broker.adapters.pg_leases import PgLeases
+from broker.app.backends import backends_of
 from broker.app.process import Process
 from broker.config.settings import Settings
 from broker.domain.fleet import MemberKind
@@ -43,8 +44,20 @@ async def sharing(
             admission.lease(load.name, max(1, limits[load.name].seats // expected))
         yield Alone()
         return
-    terms = Terms(own.identity.instance_id, kind, socket.gethostname(), limits, pools, expected)
+    host, portions = socket.gethostname(), _portions(settings, pools)
+    terms = Terms(own.identity.instance_id, kind, host, limits, pools, expected, portions)
     async with aclosing(PgLeases(settings.jobs.dsn, settings.fleet.name)) as store:
         fleet = Fleet(store, admission, terms, own.clock, own.telemetry)
         async with fleet.sharing():
             yield fleet
+
+
+def _portions(settings: Settings, pools: Mapping[PoolName, PoolLimits]) -> dict[str, float]:
+    """How much of each database belongs to the pools of this process, by their shares among all pools there."""
+    found = {}
+    for backend in backends_of(settings.pools, settings.database.replicas):
+        shares = {name: settings.pools[name].share for name in backend.pools}
+        total = sum(shares.values())
+        if total:
+            found[backend.name] = sum(share for name, share in shares.items() if name in pools) / total
+    return found

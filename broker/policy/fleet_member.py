@@ -19,12 +19,14 @@ class Membership:
     """A member at a backend. ``expected`` is the number of processes that are started together with it.
 
     Alone it has no lease and is limited by its own policy only. As long as it has not heard of the fleet at all it
-    takes itself for one of the expected ones.
+    takes itself for one of the expected ones. Of the seats it first asks for the ``portion`` that its pools own, so
+    that brokers and workers that begin at the same moment need not wait for each other.
     """
 
-    def __init__(self, backend: str, expected: int = 1) -> None:
+    def __init__(self, backend: str, expected: int = 1, portion: float = 1.0) -> None:
         self._backend = backend
         self._expected = expected
+        self._portion = portion
         self._reading: Reading | None = None
         self._holding: Holding | None = None
         self._missing: dict[str, tuple[Leased, float]] = {}
@@ -64,7 +66,7 @@ class Membership:
         probing = reading is not None and reading.probing
         limit = propose(known, reports, probing=probing)
         if reading is None:  # those that were started together are about to ask too
-            self._target = max(1, math.floor(limit) // self._expected)
+            self._target = max(1, math.floor(limit * self._portion) // self._expected)
         else:
             self._target = allocate(limit, reports, reading.turn)[report.member]
         held = reading.seats if reading is not None else 0
@@ -91,8 +93,9 @@ class Membership:
             name: row for name, row in self._missing.items() if name not in present and row[1] > asked_at
         }
         self._out = False
+        first = self._reading is None and reading.seats < math.floor(reading.limit)
         known = self._reading.members if self._reading is not None else reading.members[:1]
-        self._changed = present != {leased.report.member for leased in known}
+        self._changed = first or present != {leased.report.member for leased in known}
         self._reading = reading
         names = [leased.report.member for leased in self.members]
         whole = len(names) == 1 and reading.seats >= math.floor(reading.limit)

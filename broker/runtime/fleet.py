@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from broker.domain.errors import BrokerError, ErrorReason
@@ -58,7 +58,7 @@ class SharedSeats(Protocol):
 class Terms:
     """Who the member is, and what it shares: ``limits`` by backend, ``pools`` of this process.
 
-    ``expected`` processes were started together.
+    ``expected`` processes were started together. ``portions`` tells how much of each backend belongs to these pools.
     """
 
     member: str
@@ -67,6 +67,7 @@ class Terms:
     limits: Mapping[str, BackendLimits]
     pools: Mapping[PoolName, PoolLimits]
     expected: int = 1
+    portions: Mapping[str, float] = field(default_factory=dict)
 
     def report(self, load: BackendLoad) -> Report:
         """What is told of a backend. A limit that is fixed, or only watched, is nobody's wish but the settings'."""
@@ -101,7 +102,9 @@ class Fleet:
         self._clock = clock
         self._telemetry = telemetry
         self._memberships = {
-            load.name: Membership(load.name, terms.expected) for load in seats.backends() if load.demand
+            load.name: Membership(load.name, terms.expected, terms.portions.get(load.name, 1.0))
+            for load in seats.backends()
+            if load.demand
         }
         self._applied: dict[str, int | None] = {}
         self._counted: dict[str, int] = {}

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -211,6 +212,19 @@ async def test_those_that_are_started_together_leave_each_other_room() -> None:
             await stack.enter_async_context(fleet(store, own, terms(f"b{i}", expected=4)).sharing())
         assert [own.leases for own in seats] == [[("primary", 8)]] * 4
         assert len(store.beats) == 4
+
+
+@virtual
+async def test_a_broker_and_a_worker_that_begin_together_need_not_wait_for_each_other() -> None:
+    store, one, two = FakeStore(), FakeSeats(), FakeSeats()
+    broker = replace(terms("b"), portions={"primary": 0.8})
+    worker = replace(terms("w"), portions={"primary": 0.2})
+    async with fleet(store, two, worker).sharing(), fleet(store, one, broker).sharing():
+        assert asyncio.get_running_loop().time() == 0.0
+        assert [own.leases for own in (one, two)] == [[("primary", 25)], [("primary", 6)]]
+    async with fleet(store, one, broker).sharing():
+        await asyncio.sleep(0.5)
+        assert one.leases[1:] == [("primary", 25), ("primary", None)]
 
 
 @virtual
