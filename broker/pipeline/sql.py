@@ -140,14 +140,14 @@ class SqlStream:
                         encoded(snapshot.stream_sql(plan), encoding, limits.window)
                     ) as batches:
                         async for batch in batches:
-                            first_row = rows
-                            rows, size = rows + batch.row_count, size + len(batch.encoded)
-                            check_size(rows, size, limits)
                             with timer.paused():
                                 if waiting:
                                     yield header
                                     waiting = False
-                                yield replace(batch, first_row=first_row)
+                            rows, size = rows + batch.row_count, size + len(batch.encoded)
+                            check_size(rows, size, limits)
+                            with timer.paused():
+                                yield replace(batch, first_row=rows - batch.row_count)
                 if waiting:
                     yield header
                 as_of, lag = snapshot.as_of, snapshot.replica_lag
