@@ -44,6 +44,7 @@ def server_options(settings: ServerSettings, *, shared: bool = False) -> ServerO
         max_send_bytes=settings.max_send_bytes,
         limits=limits,
         other_limits=TimeLimits(other.default, other.cap),
+        stall_limit=settings.stream_stall,
         drain_notice=settings.drain_notice,
         drain_grace=settings.drain_grace,
     )

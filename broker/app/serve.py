@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from broker.aggregation.executor import WorkerPools
-from broker.app.admission import build_admission
+from broker.app.admission import recorded_admission
 from broker.app.backends import Backends, backends_of, news_of
 from broker.app.database import Database, database
 from broker.app.fleet import Alone, sharing
@@ -19,13 +19,14 @@ from broker.app.learned import learned
 from broker.app.member import ALONE, Member
 from broker.app.options import authenticator, server_options
 from broker.app.process import Process, process
+from broker.app.protection import Protection, protected
 from broker.app.query import build_query_service
 from broker.app.stopping import Order, until
 from broker.app.workers import workers
 from broker.config.settings import Settings
 from broker.domain.fleet import MemberKind
 from broker.domain.model import Model
-from broker.domain.pool import PoolName
+from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.state import BrokerState
 from broker.domain.terms import AnswerPolicy
 from broker.policy.breaker import Transition
@@ -35,7 +36,6 @@ from broker.runtime.fleet import Fleet
 from broker.runtime.lifecycle import Program, Stop
 from broker.runtime.signals import handled
 from broker.runtime.state import PoolResources, Sources, StateReader
-from broker.transport.drain import Gate
 from broker.transport.interceptors import CallPath
 from broker.transport.options import ServerOptions
 from broker.transport.server import Server
@@ -147,7 +147,18 @@ class Broker:
         """Serves until told to stop, then drains."""
         own = self.process
         limits = {name: self.settings.pools[name] for name in POOLS}
-        admission = build_admission(self.settings, limits, own)
+        async with recorded_admission(self.settings, limits, own, self.member.index) as admission:
+            with protected(own, admission, self.settings.server.memory_limit) as protection:
+                await self._run(stop, admission, limits, protection)
+
+    async def _run(
+        self,
+        stop: Stop,
+        admission: Admission,
+        limits: Mapping[PoolName, PoolLimits],
+        protection: Protection,
+    ) -> None:
+        own = self.process
         self.database.pools.listen(partial(_hear, admission))
         options = server_options(self.settings.server, shared=self.member.index is not None)
         every = backends_of(limits, self.settings.database.replicas)
@@ -155,12 +166,10 @@ class Broker:
             self.database.store, self.database.pools.guard, own.clock, options.check_timeout, every
         )
         shared = sharing(self.settings, MemberKind.BROKER, limits, admission, own, self.member.count)
-        try:
-            async with shared as fleet:
-                admin = Admin(self._reader(admission, backends, fleet), self.program, self.member)
-                await self._serve(stop, admission, admin, self._server(admission, admin, backends, options))
-        finally:
-            admission.close()
+        async with shared as fleet:
+            admin = Admin(self._reader(admission, backends, fleet), self.program, self.member)
+            server = self._server(admission, admin, backends, options, protection)
+            await self._serve(stop, admission, admin, server)
 
     async def _serve(self, stop: Stop, admission: Admission, admin: Admin, server: Server) -> None:
         try:
@@ -201,11 +210,15 @@ class Broker:
         return StateReader(own.identity, own.clock, admission, own.lag, sources)
 
     def _server(
-        self, admission: Admission, admin: Admin, backends: Backends, options: ServerOptions
+        self,
+        admission: Admission,
+        admin: Admin,
+        backends: Backends,
+        options: ServerOptions,
+        protection: Protection,
     ) -> Server:
         own = self.process
         statuses = Statuses(own.random.random)
-        gate = Gate()
         query = build_query_service(
             self.settings,
             self.model,
@@ -217,7 +230,14 @@ class Broker:
             classifier=self.classifier,
         )
         path = CallPath(
-            authenticator(self.settings.auth), own.telemetry, own.clock, new_id, statuses, gate, options
+            authenticator(self.settings.auth),
+            own.telemetry,
+            own.clock,
+            new_id,
+            statuses,
+            protection.gate,
+            options,
+            protection.door.refusal,
         )
         defaults = AnswerPolicy()
         job_servicer = JobServicer(self.jobs.service(query.plan, query.sql.gate), statuses, defaults, new_id)
@@ -228,7 +248,7 @@ class Broker:
             AdminServicer(admin, job_servicer).service(),
             OperationsServicer(job_servicer.app, statuses, own.clock).service(),
         ]
-        checks = {QUERY_SERVICE: backends.check, JOB_SERVICE: self.jobs.ready}
+        checks = {QUERY_SERVICE: protection.before(backends.check), JOB_SERVICE: self.jobs.ready}
         return Server(path, services, checks, options)
 
 

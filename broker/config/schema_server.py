@@ -131,6 +131,17 @@ class ServerConfig(Section):
     """Explorations in SQL."""
     classes: ClassesConfig = ClassesConfig()
     """Where classes of requests end."""
+    memory_limit: Size = 0
+    """Memory that the process of the server may use: near it, new calls are refused and the largest streams ended. 0:
+    what its container may use, or the machine."""
+    stream_stall: Duration = 10
+    """Time that the reader of an exploration may take nothing of it before the stream is ended and its seat given to
+    others; 0 for as long as its deadline."""
+    decision_log: str = ""
+    """File for every event and decision of the admission, one JSON text on a line, to be played again with
+    `broker simulate`. Relative to the configuration file. Empty: none."""
+    decision_log_bytes: Annotated[Size, Field(ge=MIB)] = 256 * MIB
+    """Largest size of that file; a full one is kept beside the next with the ending `.1`."""
     reflection: bool = True
     """Whether clients may ask for the contract, as grpcurl does."""
     drain: DrainConfig = DrainConfig()

@@ -65,7 +65,10 @@ class AnswerLimits:
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The gRPC server. ``sql_functions`` are allowed in SQL beside the built-in list."""
+    """The gRPC server. ``sql_functions`` are allowed in SQL beside the built-in list.
+
+    ``memory_limit`` is 0 for that of the container or machine, ``decision_log`` None for no log.
+    """
 
     host: str
     port: int
@@ -83,6 +86,10 @@ class ServerSettings:
     reflection: bool
     drain_notice: float
     drain_grace: float
+    memory_limit: int = 0
+    stream_stall: float = 10.0
+    decision_log: Path | None = None
+    decision_log_bytes: int = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import uvloop
@@ -43,6 +43,12 @@ class LagMonitor:
         self._samples: deque[float] = deque(maxlen=max(1, round(window / interval)))
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._listeners: list[Callable[[float], None]] = []
+
+    def listen(self, listener: Callable[[float], None]) -> Callable[[], None]:
+        """Tells a listener of every sample, in seconds, until the returned function is called."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def start(self) -> None:
         """Begins on the running loop."""
@@ -60,6 +66,8 @@ class LagMonitor:
         self._samples.append(lag)
         self._telemetry.loop_lag(lag)
         self.start()
+        for listener in self._listeners:
+            listener(lag)
 
     def percentile(self, percent: float) -> float:
         """The lag in seconds that ``percent`` of the samples do not exceed; 0 without samples."""
