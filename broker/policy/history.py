@@ -17,7 +17,7 @@ LEAN_CENTRE, LEAN_SPREAD = 0.5, 2.0
 SPREAD = 0.2
 """Spread of the logarithm of seconds between runs of one fingerprint, where too few have been seen."""
 LEAST_SPREAD = 0.03
-OWN = 0.5
+OWN = 0.7
 """What an estimate for the very literals counts beside the history of the fingerprint."""
 
 
@@ -80,7 +80,7 @@ class History:
 
         ``model`` is what the planner's estimate says: for the very literals of this question if it is the question's
         ``own``, else for those of an earlier one. Of few runs it says more than they do. An estimate of its own tells
-        the literals of one fingerprint apart; corrected by the usual offset it counts as much as the history. A model
+        the literals of one fingerprint apart; corrected by the usual offset it counts more than the history. A model
         that has learned little counts less, by its ``trust`` from 0 to 1.
 
         The model counts for fewer runs in the middle than in the spread, so that a run that was stopped, which moves

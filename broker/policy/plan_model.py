@@ -27,7 +27,7 @@ UNTAUGHT_SPREAD = math.log(10.0) / NORMAL
 """Spread of an estimate that nothing has taught: a factor of ten to either side covers 80 %."""
 TAUGHT = 40.0
 """Runs after which the model is trusted half."""
-PENALTY = 1.0
+PENALTY = 0.3
 RATE, DAMPING = 0.05, 0.02
 ERROR_SHARE = 1.0 / 256.0
 CLIP = 3.0
