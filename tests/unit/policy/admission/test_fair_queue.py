@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 
-from broker.policy.admission.entry import Flow
 from broker.policy.admission.fair_queue import FORGET_ABOVE, FairQueue
 from tests.support.flows import backlog, entry, serve
 
@@ -238,7 +237,7 @@ def test_the_oldest_is_found_in_whatever_flow_it_waits() -> None:
 
 
 def test_a_flow_whose_predictions_are_wrong_is_charged_with_pessimism() -> None:
-    flow = Flow("a", 1.0, 0.0)
+    flow = FairQueue(60.0).flow("a", 1.0)
     seen = [flow.pessimistic]
     for actual, times in ((10.0, 10), (1.0, 30), (0.1, 20)):
         for _ in range(times):

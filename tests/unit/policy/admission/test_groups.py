@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from broker.policy.admission.entry import Entry, Flow
+from broker.policy.admission.entry import Entry
+from broker.policy.admission.fair_queue import FairQueue
 from broker.policy.admission.groups import CAPACITY, LIFETIME, LoadGroups
-from broker.policy.admission.scheduler import Scheduler
+from broker.policy.admission.scheduler import GRACE, Scheduler
 from broker.policy.admission.values import (
     Admitted,
     Decision,
@@ -49,7 +50,7 @@ def test_those_of_a_group_that_was_let_in_wait_as_long_as_it_takes() -> None:
     first, second = panels(core, 2)
     assert isinstance(first, Queued)
     assert isinstance(second, Queued)
-    assert (first.until, second.until) == (8.0, 40.0)
+    assert (first.until, second.until) == (GRACE * 4.0, 40.0)
 
 
 def test_all_are_refused_with_the_first_and_told_the_same() -> None:
@@ -85,11 +86,11 @@ def test_a_member_whose_wait_ends_takes_the_waiting_ones_along() -> None:
     panels(core, 3, deadline=17.0)
     other = core.offer(ask("other", "u", FAR, takes(1.0)), 0.0)
     assert isinstance(only(other), Queued)
-    decisions = core.tick(8.0)
+    decisions = core.tick(GRACE * 4.0)
     assert sorted(d.id for d in decisions) == ["g/0", "g/1", "g/2"]
     assert {d.reason for d in decisions if isinstance(d, Refused)} == {RefusalReason.QUEUE_TIMEOUT}
     assert {d.stage for d in decisions if isinstance(d, Refused)} == {Stage.QUEUE}
-    assert core.state(8.0)[0].refused_count == 3
+    assert core.state(GRACE * 4.0)[0].refused_count == 3
     assert core.loads()[0].queue_length == 1
 
 
@@ -202,7 +203,7 @@ def test_groups_are_forgotten_in_the_order_in_which_they_came() -> None:
 def test_what_waits_of_a_group_is_known_exactly() -> None:
     groups = LoadGroups()
     group, _ = groups.join(ask("1", "t", FAR, group="g"), 0.0)
-    flow = Flow("t", 1.0, 0.0)
+    flow = FairQueue(60.0).flow("t", 1.0)
     entries = [Entry(ask(str(n), "t", FAR, group="g"), flow, (0, 0.0, n), 0.0) for n in range(3)]
     group.waiting = {entry.request.id: entry for entry in entries}
     groups.left(entries[0])

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from broker.policy.admission.scheduler import GRACE
 from broker.policy.admission.values import (
     Admitted,
     Outcome,
@@ -42,17 +43,17 @@ def test_a_taken_seat_makes_the_next_wait_a_fraction_of_its_slack() -> None:
     core = scheduler(wait=0.25)
     core.offer(ask("1"), 0.0)
     decision = only(core.offer(ask("2", deadline=12.0, predicted=takes(2.0)), 0.0))
-    # Its budget is a quarter of ten seconds; twice that is waited before the promise is given up.
-    assert decision == Queued("2", DASHBOARD, 2.0, 5.0, 1)
+    # Its budget is a quarter of ten seconds; a multiple of it is waited before the promise is given up.
+    assert decision == Queued("2", DASHBOARD, 2.0, GRACE * 2.5, 1)
     assert core.next_wakeup() == Tuning().hopeless_every
 
 
 def test_slack_is_what_is_left_beside_the_third_quartile_of_the_work() -> None:
-    core = scheduler(wait=0.5)
+    core = scheduler(wait=0.2)
     core.offer(ask("1"), 0.0)
     decision = only(core.offer(ask("2", deadline=24.0, predicted=Quantiles(1.0, 2.0, 8.0)), 0.0))
     assert isinstance(decision, Queued)
-    assert decision.until == 20.0  # twice half of 24 − √(2 × 8)
+    assert decision.until == GRACE * 4.0  # a fifth of 24 − √(2 × 8)
     assert decision.expected_wait == pytest.approx(0.3 * 1 + 0.4 * 2 + 0.3 * 8)  # the mean, by Swanson's rule
 
 
@@ -77,10 +78,11 @@ def test_a_wait_budget_that_is_used_up_ends_the_wait() -> None:
     core = scheduler()
     core.offer(ask("1"), 0.0)
     core.offer(ask("2"), 0.0)
-    assert core.tick(4.99) == ()
-    decision = refused(core.tick(5.0))
+    end = GRACE * 2.5
+    assert core.tick(end - 0.01) == ()
+    decision = refused(core.tick(end))
     assert (decision.reason, decision.stage) == (RefusalReason.QUEUE_TIMEOUT, Stage.QUEUE)
-    assert (decision.limiting_factor, decision.wait, decision.allowed_wait) == ("wait_budget", 5.0, 5.0)
+    assert (decision.limiting_factor, decision.wait, decision.allowed_wait) == ("wait_budget", end, end)
     assert (decision.limit, decision.expected_wait) == (1, 0.0)
     assert decision.pushback is not None
     assert core.finish("1", Outcome.SUCCESS, 3.0, 3.0) == ()
@@ -91,7 +93,7 @@ def test_a_seat_is_not_given_to_somebody_whose_budget_has_ended_before_the_timer
     core.offer(ask("1", deadline=math.inf), 0.0)
     core.offer(ask("2"), 0.0)
     core.offer(ask("3", deadline=math.inf), 0.0)
-    late, given = core.finish("1", Outcome.SUCCESS, 1.0, 5.0)
+    late, given = core.finish("1", Outcome.SUCCESS, 1.0, GRACE * 2.5)
     assert isinstance(late, Refused)
     assert (late.id, late.reason, late.stage) == ("2", RefusalReason.QUEUE_TIMEOUT, Stage.DISPATCH)
     assert isinstance(given, Admitted)
@@ -222,7 +224,7 @@ def test_an_id_that_waits_again_is_not_ended_by_its_earlier_budget() -> None:
     core.offer(ask("2"), 0.0)
     core.cancel("2", 1.0)
     core.offer(ask("2", deadline=math.inf), 2.0)
-    assert core.tick(5.0) == ()
+    assert core.tick(GRACE * 2.5) == ()
     assert core.loads()[0].queue_length == 1
 
 

@@ -122,15 +122,6 @@ def test_a_wait_that_nobody_could_foretell_teaches_nothing() -> None:
     assert decision.expected_wait == 1.0
 
 
-@pytest.mark.parametrize(("waited", "factor"), [(1.0, 1.0), (1.5, 1.5), (9.0, 2.0), (0.7, 0.7), (0.1, 0.5)])
-def test_promises_learn_from_how_long_requests_really_waited(waited: float, factor: float) -> None:
-    core = busy(Adjustable(1), 1)
-    core.finish("0", Outcome.SUCCESS, 1.0, waited)
-    decision = only(core.offer(ask("next", "n", math.inf, takes(1.0)), waited))
-    assert isinstance(decision, Queued)
-    assert decision.expected_wait == pytest.approx(factor)
-
-
 def test_work_done_elsewhere_counts_against_a_tenant() -> None:
     core = busy(Adjustable(1), 0)
     offer_all(core, [ask(name, name[0], FAR, takes(1.0)) for name in ("a1", "a2", "b1", "b2", "c1")])
