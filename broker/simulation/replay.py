@@ -9,10 +9,11 @@ from pathlib import Path
 
 from broker.policy.admission.assemble import core_of
 from broker.policy.admission.events import Configuration, Entry, Lost, apply
-from broker.policy.admission.record import LogError, encode, read
+from broker.policy.admission.record import LogError, encode
 from broker.policy.admission.values import AdmissionCore, Decision
 from broker.simulation.cores import CoreFactory
 from broker.simulation.fit import fit
+from broker.simulation.logfile import Line, opened
 from broker.simulation.result import Result
 from broker.simulation.trace import Trace, gather, merged
 from broker.simulation.traced import broker_core, play
@@ -20,23 +21,23 @@ from broker.simulation.traced import broker_core, play
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first event, on that ``line`` of the log, that a fresh core decides otherwise; or rejects, for the reason."""
+    """The first event, at that place of the log, that a fresh core decides otherwise; or rejects, for the reason."""
 
-    line: int
+    place: str
     recorded: Entry
     decided: tuple[Decision, ...]
     rejected: str = ""
 
     def __str__(self) -> str:
         again = self.rejected or encode(Entry(self.recorded.at, self.recorded.event, self.decided)).strip()
-        return f"line {self.line}\nrecorded  {encode(self.recorded).strip()}\ndecided   {again}"
+        return f"{self.place}\nrecorded  {encode(self.recorded).strip()}\ndecided   {again}"
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """A log played again: events until its end or the first difference, the kinds of decisions, seconds covered.
 
-    ``gap`` is the line after which events are missing from the log, 0 for none; what comes later is not compared.
+    ``gap`` is the place before which events are missing from the log, empty for none; what comes later is not compared.
     """
 
     configuration: Configuration
@@ -44,7 +45,7 @@ class Replayed:
     decisions: Counter[str]
     seconds: float
     difference: Difference | None
-    gap: int = 0
+    gap: str = ""
 
     @property
     def exact(self) -> bool:
@@ -59,31 +60,32 @@ def run(path: Path, make: Callable[[Configuration], AdmissionCore] = core_of) ->
         LogError: the file is no decision log.
         OSError: it cannot be read.
     """
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        configuration, entries = read(lines)
+    with opened(path) as (configuration, lines):
         core = make(configuration)
         decisions: Counter[str] = Counter()
         count, begin, end = 0, 0.0, 0.0
-        difference, gap = None, 0
-        for entry in entries:
+        difference, gap = None, ""
+        for line in lines:
+            entry = line.entry
             if isinstance(entry.event, Lost):
-                gap = count + 1
+                gap = line.place
                 break
             count, end = count + 1, entry.at
             begin = begin if count > 1 else entry.at
-            difference = _compare(core, entry, count + 1)
+            difference = _compare(core, line)
             if difference is not None:
                 break
             decisions.update(type(decision).__name__.lower() for decision in entry.decisions)
     return Replayed(configuration, count, decisions, end - begin, difference, gap)
 
 
-def _compare(core: AdmissionCore, entry: Entry, line: int) -> Difference | None:
+def _compare(core: AdmissionCore, line: Line) -> Difference | None:
+    entry = line.entry
     try:
         decided = apply(core, entry.event, entry.at)
     except (KeyError, ValueError) as error:
-        return Difference(line, entry, (), f"rejected: {error!r}")
-    return None if decided == entry.decisions else Difference(line, entry, decided)
+        return Difference(line.place, entry, (), f"rejected: {error!r}")
+    return None if decided == entry.decisions else Difference(line.place, entry, decided)
 
 
 def load(logs: Path | Sequence[Path]) -> Trace:
@@ -95,9 +97,8 @@ def load(logs: Path | Sequence[Path]) -> Trace:
     """
     traces = []
     for path in [logs] if isinstance(logs, Path) else logs:
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            configuration, entries = read(lines)
-            traces.append(gather(configuration, entries))
+        with opened(path) as (configuration, lines):
+            traces.append(gather(configuration, (line.entry for line in lines)))
     trace = merged(traces)
     if not trace.arrivals:
         raise LogError("The decision log holds no request. Record while the broker is used.")

@@ -60,7 +60,7 @@ def test_a_log_that_was_changed_ends_with_its_first_difference(
 
     assert ended.value.code is Exit.FAILED
     first, recorded, decided = capsys.readouterr().out.splitlines()
-    assert first.endswith(" s, first at line 2")
+    assert first.endswith(" s, first at decisions.log:2")
     assert recorded.replace("17", "16").removeprefix("recorded") == decided.removeprefix("decided ")
 
 

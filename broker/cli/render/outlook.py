@@ -86,8 +86,9 @@ def replay_text(replayed: Replayed) -> str:
     decisions = ", ".join(f"{count:,} {kind}" for kind, count in sorted(replayed.decisions.items()))
     span = f"{replayed.events:,} events in {replayed.seconds:,.1f} s"
     if replayed.difference is None:
+        missing = f"Events are missing before {replayed.gap}: what follows cannot be decided again."
+        if replayed.gap and not replayed.events:
+            return missing
         said = f"All decisions are the same: {span}; {decisions or 'nothing was decided'}."
-        if replayed.gap:
-            said += f" Events are missing after line {replayed.gap}: what follows cannot be decided again."
-        return said
+        return f"{said} {missing}" if replayed.gap else said
     return f"The decisions differ after {span}, first at {replayed.difference}"
