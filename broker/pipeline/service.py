@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from broker.domain.answer import Answer, AnswerStatus
 from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
 from broker.domain.plan import Plan
+from broker.domain.pool import PoolName
 from broker.domain.query import SqlQuery
 from broker.domain.request import (
     CallContext,
@@ -22,12 +24,13 @@ from broker.domain.request import (
     PanelOutcome,
     RequestKind,
 )
+from broker.domain.terms import Consistency
 from broker.pipeline.classified import Classifying
 from broker.pipeline.explain import Explainer
 from broker.pipeline.planner import Planner
 from broker.pipeline.recipes import Recipes
 from broker.pipeline.sql import SqlStream
-from broker.pipeline.stage import Group, Outcome, Question
+from broker.pipeline.stage import Group, Handler, Outcome, Question
 from broker.policy.classify import Classified
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import SpanName
@@ -58,7 +61,7 @@ class QueryService:
         )
         load_group = f"{ask.dashboard_id}:{context.request_id}"
         group = Group(context, RequestKind.DASHBOARD, questions, ask.consistency, load_group=load_group)
-        answered = iter(await self.recipes.dashboard(group))
+        answered = iter(await by_pool(self.recipes.dashboard, group))
         outcomes = [next(answered) if isinstance(p, Plan) else p for p in planned]
         if not any(isinstance(outcome, Answer) for outcome in outcomes):
             raise _joint(outcomes)
@@ -120,6 +123,33 @@ class QueryService:
     def _count(self, context: CallContext, status: AnswerStatus) -> None:
         reason = status.reasons[0].value if status.reasons else ""
         self.telemetry.answer(context.method, status.kind.value, reason, status.staleness)
+
+
+async def by_pool(handler: Handler, group: Group) -> Sequence[Outcome]:
+    """Answers a group, each panel in the seats of its own class where the panels need not agree with each other.
+
+    Otherwise they share a snapshot, and with it the seats of the heaviest. A refusal of one part is the error of its
+    panels.
+    """
+    pools = sorted({question.classified.classification.pool for question in group.questions})
+    if group.consistency is not Consistency.ANY or len(pools) == 1:
+        return await handler(group)
+
+    async def part(pool: PoolName) -> dict[int, Outcome]:
+        places = [i for i, q in enumerate(group.questions) if q.classified.classification.pool is pool]
+        load_group = f"{group.load_group}/{pool.value}"  # one may be refused without the other
+        own = replace(group, questions=tuple(group.questions[i] for i in places), load_group=load_group)
+        try:
+            return dict(zip(places, await handler(own), strict=True))
+        except BrokerError as error:
+            return dict.fromkeys(places, error)
+
+    found: dict[int, Outcome] = {}
+    async with asyncio.TaskGroup() as tasks:
+        parts = [tasks.create_task(part(pool)) for pool in pools]
+    for each in parts:
+        found |= each.result()
+    return [found[i] for i in range(len(group.questions))]
 
 
 def _panel_outcome(panel: PanelAsk, outcome: Outcome, context: CallContext) -> PanelOutcome:

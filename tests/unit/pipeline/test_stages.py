@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -14,21 +15,27 @@ from broker.domain.answer import (
     AnswerKind,
     AnswerPart,
     AnswerStatus,
+    Cost,
+    CostClass,
     Exactness,
     PartSource,
     Table,
 )
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
 from broker.domain.query import Query
-from broker.domain.request import CallContext, RequestKind
-from broker.domain.terms import AnswerPolicy, CacheMode
+from broker.domain.request import Basis, CallContext, Classification, RequestKind
+from broker.domain.terms import AnswerPolicy, CacheMode, Consistency
 from broker.domain.values import ResultFormat
+from broker.pipeline.execute import pool_of
 from broker.pipeline.routed import routed, too_stale
+from broker.pipeline.service import by_pool
 from broker.pipeline.sized import sized
 from broker.pipeline.stage import Group, Handler, Outcome, Question
-from broker.policy.classify import Classifier, Subject
+from broker.policy.admission.values import Quantiles
+from broker.policy.classify import Classified, Classifier, Subject
 from broker.policy.resolve import resolve_query
 from tests.support.datasets import flights
 
@@ -36,6 +43,11 @@ NOW = datetime(2024, 1, 1, tzinfo=UTC)
 CONTEXT = CallContext("r", Principal("ada", "acme"), Deadline(10.0), NOW)
 DATASET = replace(flights(), max_staleness=2.0)
 PLAN = resolve_query(Query("flights", measures=("flights",)), DATASET, CONTEXT.principal, NOW)
+HEAVY = Classified(
+    Classification(CostClass.EXPLORATION, PoolName.EXPLORATION, Basis.HISTORY),
+    Cost(20.0),
+    Quantiles(9, 20, 30),
+)
 CLASSIFIED = Classifier().classify(Subject(RequestKind.DASHBOARD, PLAN.fingerprint), 0.0)
 
 
@@ -108,6 +120,33 @@ def test_a_replica_may_lag_as_far_as_the_caller_or_else_the_dataset_allows(
 
 def test_without_a_limit_any_lag_will_do() -> None:
     assert too_stale(AnswerPolicy(), None, 1e6) is None
+
+
+def test_panels_that_need_not_agree_run_in_the_seats_of_their_own_class() -> None:
+    asked: list[list[str]] = []
+
+    async def handler(part: Group) -> Sequence[Outcome]:
+        asked.append([question.id for question in part.questions])
+        if part.questions[0].classified is HEAVY:
+            raise BrokerError(ErrorReason.OVERLOADED, "full")
+        return [answer(int(question.id) + 1) for question in part.questions]
+
+    panels = group(*[AnswerPolicy()] * 3)
+    heavy = replace(panels.questions[1], classified=HEAVY)
+    mixed = replace(panels, questions=(panels.questions[0], heavy, panels.questions[2]))
+    outcomes = asyncio.run(_run(partial(by_pool, handler), replace(mixed, consistency=Consistency.ANY)))
+    assert sorted(asked) == [["0", "2"], ["1"]]
+    assert reasons(outcomes) == ["", "OVERLOADED", ""]
+    assert [o.table.row_count for o in outcomes if isinstance(o, Answer)] == [1, 3]
+
+
+def test_panels_of_one_snapshot_share_the_seats_of_the_heaviest() -> None:
+    source = Source(answer(1), answer(2))
+    panels = group(AnswerPolicy(), AnswerPolicy())
+    mixed = replace(panels, questions=(panels.questions[0], replace(panels.questions[1], classified=HEAVY)))
+    asyncio.run(_run(partial(by_pool, source), mixed))
+    assert source.asked == ["0", "1"]
+    assert pool_of(mixed) is PoolName.EXPLORATION
 
 
 async def _run(handler: Handler, asked: Group) -> Sequence[Outcome]:
