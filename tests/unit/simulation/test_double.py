@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +34,14 @@ def scenario(*populations: Population, slots: float = 16.0, memory: int = 0, **p
     return Scenario("recorded", populations, seconds=60.0, warmup=0.0, databases=(database,), pools=named)
 
 
-def outlook(path: Path, recorded: Scenario, configuration: Configuration | None = None) -> Outlook:
+def outlook(
+    path: Path,
+    recorded: Scenario,
+    configuration: Configuration | None = None,
+    loads: Sequence[float] = LOADS,
+) -> Outlook:
     record(path, recorded, seed=1)
-    return double.run(path, configuration, loads=LOADS)
+    return double.run(path, configuration, loads=loads)
 
 
 def people(load: float, pool: PoolName = EXPLORATION, **more: object) -> Population:
@@ -44,14 +50,15 @@ def people(load: float, pool: PoolName = EXPLORATION, **more: object) -> Populat
 
 
 def test_seats_give_out_when_the_database_is_full(tmp_path: Path) -> None:
-    answer = outlook(tmp_path / "log", scenario(people(0.6, tenants=2), exploration=limits()))
+    recorded = scenario(people(0.45, tenants=2), exploration=limits())
+    answer = outlook(tmp_path / "log", recorded, loads=(1.0, 1.5, 3.0))
 
     assert answer.first is not None
-    assert (answer.first.load, answer.first.pool, answer.first.part) == (2.0, EXPLORATION, Part.SEATS)
-    assert answer.sentence.startswith("At 2 times the traffic the pool 'exploration' breaks first: ")
+    assert (answer.first.load, answer.first.pool, answer.first.part) == (3.0, EXPLORATION, Part.SEATS)
+    assert answer.sentence.startswith("At 3 times the traffic the pool 'exploration' breaks first: ")
     assert "for want of seats" in answer.sentence
     assert "hit hardest is the tenant 'exploration-" in answer.sentence
-    assert [use.busy for use in answer.uses] == pytest.approx([0.6, 0.9, 1.0, 1.0], abs=0.08)
+    assert [use.busy for use in answer.uses] == pytest.approx([0.45, 0.675, 1.0], abs=0.08)
 
 
 def test_nothing_breaks_where_there_is_room(tmp_path: Path) -> None:
