@@ -39,8 +39,6 @@ SEED_STEP = 1_000_003
 SPINS = 10_000
 """Wake-ups without progress after which a core is stuck."""
 
-_Event = tuple[float, int, int, object]
-
 
 class Engine:
     """One run, and the truth that some rivals ask for.
@@ -78,7 +76,7 @@ class Engine:
         ]
         self._wakes: list[float] = [math.inf] * scenario.brokers
         self._wake = math.inf
-        self._heap: list[_Event] = []
+        self._heap: list[tuple[float, int, int, object]] = []
         self._order = count()
         self._spins = 0
         self._log = log
@@ -94,15 +92,6 @@ class Engine:
     def plan(self, at: float, kind: int, item: object) -> None:
         """Something will happen."""
         heapq.heappush(self._heap, (at, next(self._order), kind, item))
-
-    def every(self, period: float, action: Callable[[float], None]) -> None:
-        """Calls ``action`` with the time once every period, from now on."""
-
-        def again(now: float) -> None:
-            action(now)
-            self.plan(now + period, CALLBACK, again)
-
-        self.plan(self.now + period, CALLBACK, again)
 
     def run(self) -> None:
         """Everything, from the first arrival to the end."""
@@ -157,10 +146,7 @@ class Engine:
         following = source.following(now)
         if following < math.inf:
             self.plan(following, ARRIVE, source)
-        if source.plain:
-            self._offer(source.single(now), now)
-            return
-        for call in source.arrive(now):
+        for call in (source.single(now),) if source.plain else source.arrive(now):
             self._offer(call, now)
 
     def _offer(self, call: Call, now: float) -> None:
@@ -240,9 +226,9 @@ class Engine:
         again = self.sources[call.source].retry(call, pushback, now, timed_out=timed_out)
         if again is None:
             self.recorder.given_up(call, timed_out=timed_out)
-        else:
-            at, deadline = again
-            self.plan(at, RETRY, call.again(next(self._numbers), at, deadline))
+            return
+        at, deadline = again
+        self.plan(at, RETRY, call.again(next(self._numbers), at, deadline))
 
     def _due(self, due: deque[Call], now: float) -> None:
         """The first client in line for leaving may have to; most have their answer long before."""
@@ -268,11 +254,9 @@ class Engine:
         call.left = now
         if call.state == RUNNING:
             call.state = ORPHAN
-        if not kills:
-            return
-        if call.state == ORPHAN and self.scenario.kill_lag:
+        if kills and call.state == ORPHAN and self.scenario.kill_lag:
             self.plan(now + self.scenario.kill_lag, KILL, call)
-        else:
+        elif kills:
             self._kill(call, now)
 
     def _kill(self, call: Call, now: float) -> None:
@@ -290,10 +274,7 @@ class Engine:
     def _tick(self, now: float) -> None:
         broker = self._wakes.index(self._wake)
         self._perform(self.cores[broker].tick(now), broker, now)
-        if self._wakes[broker] > now:
-            self._spins = 0
-            return
-        self._spins += 1
+        self._spins = self._spins + 1 if self._wakes[broker] <= now else 0
         if self._spins > SPINS:
             raise RuntimeError(
                 f"the core asks again and again to be woken at {self._wakes[broker]}, it is {now}"
