@@ -90,7 +90,8 @@ class Lease:
         self.replica = replica
 
     def failed(self, error: BaseException) -> None:
-        """A statement failed; when the server was lost, its breaker is told."""
+        """A statement failed; when the server was lost, its breaker is told, and what it lacks to those who listen."""
+        self._guard.noticed(error)
         if self.ticket is not None and lost(error):
             self._guard.failed(self.ticket, error)
 

@@ -16,6 +16,7 @@ import asyncpg
 from broker.adapters.pg_errors import NotConnectedError, cause_of, in_words
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.state import Breaker
+from broker.policy.admission.values import Signal
 from broker.policy.breaker import BreakerSettings, CircuitBreaker, Rejected, Ticket, Transition
 from broker.policy.retries import RetryBudget, RetrySettings, Stop
 from broker.telemetry import names as n
@@ -32,6 +33,9 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"  # generic for type
 Setup: TypeAlias = Callable[[Connection], Awaitable[None]]
 Listener: TypeAlias = Callable[[str, Transition], None]
 """Is told the name of a backend and how its breaker changed."""
+Strained: TypeAlias = Callable[[str, Signal], None]
+"""Is told the name of a backend and what it lacks."""
+_STRAIN = {"53200": Signal.OUT_OF_MEMORY, "53300": Signal.CONNECTION_REFUSED}
 Connect: TypeAlias = Callable[..., Coroutine[Any, Any, Connection]]
 
 
@@ -60,6 +64,7 @@ class Guard:
         self._budget = RetryBudget(retries or RetrySettings(), random, clock())
         self._forget = telemetry.observe(BREAKER_STATE, self._level)
         self._listeners: list[Listener] = []
+        self._strained: list[Strained] = []
 
     @property
     def state(self) -> Breaker:
@@ -71,14 +76,17 @@ class Guard:
         """Why the breaker is not closed; empty when it is."""
         return in_words(self._breaker.cause)
 
-    def listen(self, listener: Listener) -> None:
-        """Calls the listener with every change from now on."""
+    def listen(self, listener: Listener, strained: Strained | None = None) -> None:
+        """Calls the listeners from now on: with every change, and when the server lacks connections or memory."""
         self._listeners.append(listener)
+        if strained is not None:
+            self._strained.append(strained)
 
     def close(self) -> None:
         """Ends what it tells."""
         self._forget()
         self._listeners.clear()
+        self._strained.clear()
 
     def admit(self, *, again: bool = False) -> Ticket | Rejected:
         """Leave for a call, ``again`` when it was tried before."""
@@ -139,6 +147,12 @@ class Guard:
         self._breaker.failed(ticket, cause_of(error), self._clock())
         self._tell()
 
+    def noticed(self, error: BaseException) -> None:
+        """Something failed at the server; when it lacks connections or memory, those who listen are told."""
+        if (news := _STRAIN.get(str(getattr(error, "sqlstate", None) or ""))) is not None:
+            for strained in tuple(self._strained):
+                strained(self.backend, news)
+
     def released(self, ticket: Ticket) -> None:
         """The call ended and told nothing of the server."""
         self._breaker.released(ticket, self._clock())
@@ -180,6 +194,7 @@ class Guard:
                 self._unreachable("not_connected", began)
                 raise NotConnectedError("no connection in time") from error
             except Exception as error:
+                self.noticed(error)
                 self._unreachable(cause_of(error), began)
                 raise
             self._breaker.reached(began)

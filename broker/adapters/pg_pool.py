@@ -17,7 +17,7 @@ import asyncpg
 from broker.adapters.pg_capacity import CAPACITY, Capacity
 from broker.adapters.pg_connection import Lease, Settings
 from broker.adapters.pg_errors import answered, away, conflict, lost, translated
-from broker.adapters.pg_guard import Guard, Listener
+from broker.adapters.pg_guard import Guard, Listener, Strained
 from broker.adapters.pg_sources import Source, open_sources
 from broker.domain.pool import PoolLimits, PoolName
 from broker.policy.breaker import Rejected, Ticket
@@ -82,10 +82,10 @@ class PgPools:
         """What stands before the server that the pool reads from."""
         return self._sources[name][0].guard
 
-    def listen(self, listener: Listener) -> None:
-        """Calls the listener with every change of a breaker from now on."""
+    def listen(self, listener: Listener, strained: Strained | None = None) -> None:
+        """Calls the listeners from now on: with every change of a breaker, and when a server lacks something."""
         for guard in self._guards.values():
-            guard.listen(listener)
+            guard.listen(listener, strained)
 
     async def lease(self, name: PoolName, seconds: float) -> Lease:
         """A connection of the pool. Raises what asyncpg raises, TimeoutError when none becomes free in time."""

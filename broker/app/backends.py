@@ -12,7 +12,7 @@ from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError
 from broker.domain.pool import PRIMARY, PoolLimits, PoolName
 from broker.domain.state import BackendState, Breaker
-from broker.policy.admission.values import PoolLoad, Signal
+from broker.policy.admission.values import BackendLoad, Signal
 from broker.policy.breaker import Transition
 from broker.ports.clock import Clock
 
@@ -76,14 +76,16 @@ class Backends:
         async with self.store.snapshot(backend.checked_by, deadline, elsewhere=False) as snapshot:
             backend.server_version, backend.replica_lag = snapshot.server_version, snapshot.replica_lag
 
-    def states(self, loads: Sequence[PoolLoad]) -> tuple[BackendState, ...]:
-        """Every server with the seats of the pools that read from it."""
+    def states(self, loads: Sequence[BackendLoad]) -> tuple[BackendState, ...]:
+        """Every server with its seats."""
+        known = {load.name: load for load in loads}
         return tuple(
             BackendState(
                 backend.name,
                 breaker=self.guards(backend.checked_by).state,
-                limit=float(sum(load.seat_limit for load in loads if load.pool in backend.pools)),
-                seats_used=float(sum(load.seats_used for load in loads if load.pool in backend.pools)),
+                limit=float(known[backend.name].limit) if backend.name in known else 0.0,
+                relative_speed=known[backend.name].progress if backend.name in known else 1.0,
+                seats_used=float(known[backend.name].seats_used) if backend.name in known else 0.0,
                 replica_lag=backend.replica_lag,
                 server_version=backend.server_version,
                 last_error=backend.error,

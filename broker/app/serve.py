@@ -11,13 +11,14 @@ from functools import partial
 
 from broker.aggregation.executor import WorkerPools
 from broker.app.admission import recorded_admission
-from broker.app.backends import Backends, backends_of, news_of
+from broker.app.backends import Backends, backends_of
 from broker.app.database import Database, database
 from broker.app.fleet import Alone, sharing
 from broker.app.jobs import Jobs, jobs
 from broker.app.learned import learned
 from broker.app.member import ALONE, Member
 from broker.app.options import authenticator, server_options
+from broker.app.pressure import heard
 from broker.app.process import Process, process
 from broker.app.protection import Protection, protected
 from broker.app.query import build_query_service
@@ -29,7 +30,6 @@ from broker.domain.model import Model
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.state import BrokerState
 from broker.domain.terms import AnswerPolicy
-from broker.policy.breaker import Transition
 from broker.policy.classify import Classifier
 from broker.runtime.admission import Admission
 from broker.runtime.fleet import Fleet
@@ -159,14 +159,14 @@ class Broker:
         protection: Protection,
     ) -> None:
         own = self.process
-        self.database.pools.listen(partial(_hear, admission))
         options = server_options(self.settings.server, shared=self.member.index is not None)
         every = backends_of(limits, self.settings.database.replicas)
         backends = Backends(
             self.database.store, self.database.pools.guard, own.clock, options.check_timeout, every
         )
         shared = sharing(self.settings, MemberKind.BROKER, limits, admission, own, self.member.count)
-        async with shared as fleet:
+        listening = heard(self.settings, limits, self.database.pools, admission, own)
+        async with listening, shared as fleet:
             admin = Admin(self._reader(admission, backends, fleet), self.program, self.member)
             server = self._server(admission, admin, backends, options, protection)
             await self._serve(stop, admission, admin, server)
@@ -202,7 +202,7 @@ class Broker:
 
         sources = Sources(
             resources,
-            backends=lambda: backends.states(admission.loads()),
+            backends=lambda: backends.states(admission.backends()),
             jobs=self.jobs.queue_state,
             draining=lambda: self.program.stopping,
             fleet=fleet.state,
@@ -250,11 +250,6 @@ class Broker:
         ]
         checks = {QUERY_SERVICE: protection.before(backends.check), JOB_SERVICE: self.jobs.ready}
         return Server(path, services, checks, options)
-
-
-def _hear(admission: Admission, backend: str, change: Transition) -> None:
-    if (news := news_of(change)) is not None:
-        admission.signal(backend, news)
 
 
 def new_id() -> str:

@@ -54,6 +54,7 @@ class Told:
             (catalog.FAIRNESS, lambda: [(f.index, {n.POOL: p.value}) for p, f in self._fairness.items()]),
             (catalog.BACKEND_SEATS, lambda: self._backends(lambda load: load.seats_used)),
             (catalog.BACKEND_LIMIT, lambda: self._backends(lambda load: load.limit)),
+            (catalog.BACKEND_NOMINAL, lambda: self._backends(lambda load: load.nominal)),
             (catalog.BACKEND_WISHED, lambda: self._backends(lambda load: load.wished)),
             (catalog.BACKEND_PROGRESS, lambda: self._backends(lambda load: load.progress)),
         )

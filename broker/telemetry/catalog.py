@@ -161,6 +161,9 @@ BACKEND_SEATS = _gauge("querybroker.backend.seat.usage", "{seat}", "Seats of a d
 BACKEND_LIMIT = _gauge(
     "querybroker.backend.seat.limit", "{seat}", "Seats of a database that may be used now.", n.BACKEND
 )
+BACKEND_NOMINAL = _gauge(
+    "querybroker.backend.seat.nominal", "{seat}", "Seats of a database as they are set or derived.", n.BACKEND
+)
 BACKEND_WISHED = _gauge(
     "querybroker.backend.seat.wished",
     "{seat}",
@@ -170,6 +173,19 @@ BACKEND_WISHED = _gauge(
 BACKEND_PROGRESS = _gauge(
     "querybroker.backend.progress", "{ratio}", "Speed of queries, relative to an idle database.", n.BACKEND
 )
+BACKEND_SESSIONS = _gauge(
+    "querybroker.backend.sessions",
+    "{session}",
+    "Sessions of a database that execute, and those of them that wait for a lock or the disk, as far as the broker's "
+    "role sees them; asked where the limit is not static.",
+    n.BACKEND, n.STATE,
+)  # fmt: skip
+BACKEND_SIGNALS = _counter(
+    "querybroker.backend.signals",
+    "{signal}",
+    "News of a database that its limit heard: what it refused for, that it was lost, that it is back.",
+    n.BACKEND, n.REASON,
+)  # fmt: skip
 SEAT_DURATION = _histogram(
     "querybroker.pool.seat.duration", "Time that a request held its seat.", _QUERY, n.POOL, n.OUTCOME
 )
@@ -249,7 +265,7 @@ METRICS: tuple[Metric, ...] = (
     BREAKER_STATE, BREAKER_CHANGES, BREAKER_REJECTIONS, STORE_RETRIES, FLEET_MEMBERS,
     CLASSIFIED, CALIBRATION_ERROR, ADMISSION, REFUSALS, QUEUE_DURATION, WAIT_RATIO, QUEUE_LENGTH,
     SEAT_USAGE, SEAT_LIMIT, SEATS_LENT, SEATS_WASTED, SEAT_DURATION, FAIRNESS, DEADLINE_REMAINING,
-    BACKEND_SEATS, BACKEND_LIMIT, BACKEND_WISHED, BACKEND_PROGRESS,
+    BACKEND_SEATS, BACKEND_LIMIT, BACKEND_NOMINAL, BACKEND_WISHED, BACKEND_PROGRESS, BACKEND_SESSIONS, BACKEND_SIGNALS,
     ANSWERS, ANSWER_AGE, CACHE_LOOKUPS, FLIGHT_FOLLOWERS, FALLBACK,
     AGGREGATION_DURATION, WORKER_USAGE, WORKER_LIMIT, WORKER_RESTARTS,
     LOOP_LAG, JOBS, JOB_QUEUE_AGE, JOB_DURATION, WATCH_STREAMS, GUARD_STEP, DECISIONS_LOST, MEMORY_SHARE, MEMORY,

@@ -98,6 +98,10 @@ class Meters:
         """A circuit breaker changed to a state."""
         self._counters[c.BREAKER_CHANGES.name].add(1, {n.BACKEND: backend, n.STATE: state, n.REASON: reason})
 
+    def backend_signal(self, backend: str, signal: str) -> None:
+        """News of a database that its limit heard."""
+        self._counters[c.BACKEND_SIGNALS.name].add(1, {n.BACKEND: backend, n.REASON: signal})
+
     def breaker_rejection(self, backend: str, outcome: str) -> None:
         """An open breaker kept a call back: ``refused``, or ``diverted`` to the primary."""
         self._counters[c.BREAKER_REJECTIONS.name].add(1, {n.BACKEND: backend, n.OUTCOME: outcome})

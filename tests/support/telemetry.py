@@ -18,6 +18,7 @@ def record_everything(telemetry: Telemetry) -> None:
     telemetry.connection_wait("dashboard", 0.01)
     telemetry.breaker_change("primary", "open", "failures_in_a_row")
     telemetry.breaker_rejection("primary", "refused")
+    telemetry.backend_signal("primary", "recovered")
     telemetry.store_retry("primary", "retried")
     telemetry.classified("exploration", "history")
     telemetry.admission("dashboard", "critical", "refused", "OVERLOADED")
