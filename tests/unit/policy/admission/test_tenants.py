@@ -123,7 +123,7 @@ def test_without_limits_nothing_is_counted() -> None:
         tenants.enter("t", 0.0)
     assert tenants.excess("t", 0.0) is None
     tenants.leave("t")
-    assert not tenants._usage  # noqa: SLF001 - that nothing is kept is the point
+    assert not tenants._usage
 
 
 def test_those_whose_bucket_is_full_are_forgotten_when_there_are_many() -> None:
@@ -132,7 +132,7 @@ def test_those_whose_bucket_is_full_are_forgotten_when_there_are_many() -> None:
         tenants.enter(f"t{number}", 0.0)
         tenants.leave(f"t{number}")
     tenants.enter("runs", 0.0)
-    usage = tenants._usage  # noqa: SLF001 - what is kept is the point
+    usage = tenants._usage
     assert len(usage) == 4097
     tenants.excess("early", 0.5)
     assert len(usage) == 4098

@@ -1,0 +1,116 @@
+"""Runs the core's unit tests against every mutant of a module and lists those that no test notices.
+
+Every mutant is tested in a process of its own, forked from one that has imported everything but the core; the mutated
+module takes the place of the real one when it is imported. Quick tests come first and the first failure ends a run.
+Property tests play fewer examples than usual, always the same ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import hypothesis
+import pytest
+
+from broker.domain import errors, pool, principal, state  # noqa: F401 - so that they are imported once
+from tests.mutation.mutants import Mutant, mutants
+
+PACKAGE = "broker.policy.admission"
+MODULES = (
+    "scheduler", "fair_queue", "levels", "backend", "dispatch", "book", "pool", "entry", "groups", "tenants",
+    "verdicts", "hopeless", "shard", "work_ledger", "reading",
+)  # fmt: skip
+FOLDER = Path("tests/unit/policy/admission")
+LAST = ("test_metamorphic.py", "test_scheduler_properties.py")
+NOT_CORE = ("test_long_run.py", "test_record.py", "test_stretch.py", "test_stretch_loop.py")
+CPU_SECONDS = 60
+
+
+class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one module from a syntax tree."""
+
+    def __init__(self, name: str, tree: ast.Module) -> None:
+        self._name, self._tree = name, tree
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return importlib.util.spec_from_loader(fullname, self) if fullname == self._name else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self._tree, f"<{self._name} with a mistake>", "exec"), module.__dict__)
+
+
+def tests() -> list[str]:
+    """The files of the core's tests, quick ones first."""
+    found = sorted(path.name for path in FOLDER.glob("test_*.py"))
+    quick = [name for name in found if name not in {*LAST, *NOT_CORE}]
+    return [str(FOLDER / name) for name in (*quick, *LAST)]
+
+
+def survives(module: str, tree: ast.Module | None) -> bool:
+    """Whether all tests pass with a module replaced; one that runs for too long does not."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] == 0
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    hypothesis.settings.register_profile("mutation", derandomize=True, database=None)
+    hypothesis.settings.load_profile("mutation")
+    if tree is not None:
+        sys.meta_path.insert(0, Replaced(f"{PACKAGE}.{module}", tree))
+    status = 1
+    try:
+        status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests()])
+    finally:
+        os._exit(int(status))
+
+
+def examine(module: str) -> list[Mutant]:
+    """The mutants of a module that no test notices; tells of each as it is found."""
+    source = Path(*PACKAGE.split("."), f"{module}.py").read_text()
+    began, survivors, count = time.monotonic(), [], 0
+    for mutant in mutants(source):
+        count += 1
+        if survives(module, mutant.tree):
+            survivors.append(mutant)
+            _tell(f"{module}.py:{mutant.line}: {_line(mutant.before)}  →  {_line(mutant.after)}")
+    took = time.monotonic() - began
+    _tell(f"{module}: {count - len(survivors)} of {count} mutants noticed, {took:.0f} s")
+    return survivors
+
+
+def _line(code: str) -> str:
+    return " ".join(code.split("\n", 1)[0].split())[:110]
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Examines the modules named, all of the core without any."""
+    parser = argparse.ArgumentParser(prog="scripts/mutate", description=__doc__)
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(MODULES)}")
+    modules = parser.parse_args(arguments).modules or MODULES
+    if unknown := set(modules) - set(MODULES):
+        parser.error(f"no module of the core is called {', '.join(sorted(unknown))}")
+    if not survives("", None):
+        _tell("scripts/mutate: the tests fail without any mistake; run them first")
+        return 2
+    survivors = [mutant for module in modules for mutant in examine(module)]
+    return 1 if survivors else 0
