@@ -24,7 +24,7 @@ QUICK_RIVALS = {"overload": 0.1, "noisy": 0.1, "spike": 0.1}
 """Studies that have rivals beside them in the quick mode, and how much shorter they are then."""
 QUICK_SCALE = {
     "overload": 0.25, "underload": 0.5, "noisy": 0.2, "backlogged": 0.25, "steps": 0.4, "predictions": 0.4,
-    "spike": 0.1, "critical": 0.3, "classes": 0.1, "leaving": 0.3, "panels": 0.3, "hashes": 0.1, "speed": 0.01,
+    "spike": 0.1, "critical": 0.2, "classes": 0.1, "leaving": 0.3, "panels": 0.3, "hashes": 0.05, "speed": 0.01,
     "replicas": 0.15,
 }  # fmt: skip
 LONG = ("replicas", "overload", "noisy", "backlogged", "predictions", "classes", "spike")

@@ -62,8 +62,8 @@ def _backlogged(run: Run) -> Mapping[str, float]:
 
 
 def _classes(run: Run) -> Mapping[str, float]:
-    """Dashboards and explorations at five times the capacity each, and more jobs than can be done."""
-    people = Population("dashboards", Work(0.1, 0.6), PoolName.DASHBOARD, load=5.0, tenants=10)
+    """Dashboards and explorations at three times the capacity each, and more jobs than can be done."""
+    people = Population("dashboards", Work(0.1, 0.6), PoolName.DASHBOARD, load=3.0, tenants=10)
     explorers = replace(
         people, name="explorers", work=Work(0.5, 0.6), pool=PoolName.EXPLORATION, timeout=30.0
     )
@@ -112,7 +112,7 @@ BACKLOGGED = Study(
 )
 CLASSES = Study(
     "classes",
-    "dashboards and explorations at five times the capacity each, jobs without end: least share of any 60 s",
+    "dashboards and explorations at three times the capacity each, jobs without end: least share of any 60 s",
     (Figure("job_share", "G10", ">=", 0.05), Figure("exploration_share", "G10", ">=", 0.25)),
     _classes,
     rivals="none",

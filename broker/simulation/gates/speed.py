@@ -17,7 +17,7 @@ HOUR = 3600.0
 
 def _hashes(run: Run) -> Mapping[str, float]:
     """A short spike with retries, over and over: the share of runs with the hash of the first."""
-    runs = max(10, round(100 * run.scale))
+    runs = max(5, round(100 * run.scale))
     scenario = Scenario(
         "again",
         (replace(USERS, load=0.8, retry=Retry.NAIVE),),
