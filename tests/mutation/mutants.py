@@ -31,7 +31,7 @@ class Mutant:
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """Every mutant of a module, from top to bottom; annotations, docstrings and texts stay as they are."""
+    """Every mutant of a module, from top to bottom; annotations, docstrings, texts and settings stay as they are."""
     tree = ast.parse(source)
     for index, node in enumerate(_places(tree)):
         for variant in range(len(_variants(node))):
@@ -53,7 +53,7 @@ def _places(tree: ast.Module) -> list[ast.AST]:
         for name, value in ast.iter_fields(node):
             if name in {"annotation", "returns", "decorator_list", "bases"}:
                 continue
-            if isinstance(node, ast.Assign) and name == "value" and _is_slots(node):
+            if isinstance(node, ast.Assign) and name == "value" and _is_setting(node):
                 continue
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST) and not _is_text(child):
@@ -63,8 +63,10 @@ def _places(tree: ast.Module) -> list[ast.AST]:
     return found
 
 
-def _is_slots(node: ast.Assign) -> bool:
-    return any(isinstance(target, ast.Name) and target.id == "__slots__" for target in node.targets)
+def _is_setting(node: ast.Assign) -> bool:
+    """Whether it is ``__slots__``, or a NAME in capitals: tests know those by name, the simulator tunes them."""
+    names = [target.id for target in ast.walk(node) if isinstance(target, ast.Name)]
+    return bool(names) and (names[0] == "__slots__" or names[0].isupper())
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -87,7 +89,9 @@ def _variants(node: ast.AST) -> list[Change]:
         case ast.BoolOp(op=op):
             return [partial(setattr, node, "op", ast.Or() if isinstance(op, ast.And) else ast.And())]
         case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
-            if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.Is | ast.IsNot | ast.Eq | ast.In):
+            if isinstance(test, ast.Compare) and isinstance(
+                test.ops[0], ast.Is | ast.IsNot | ast.Eq | ast.In
+            ):
                 return []  # turning the comparison does the same
             return [partial(setattr, node, "test", ast.UnaryOp(ast.Not(), test))]
         case ast.UnaryOp(op=ast.Not(), operand=operand):

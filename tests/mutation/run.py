@@ -74,7 +74,7 @@ def survives(module: str, tree: ast.Module | None) -> bool:
         sys.meta_path.insert(0, Replaced(f"{PACKAGE}.{module}", tree))
     status = 1
     try:
-        status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests()])
+        status = pytest.main(["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", *tests()])
     finally:
         os._exit(int(status))
 
@@ -85,6 +85,8 @@ def examine(module: str) -> list[Mutant]:
     began, survivors, count = time.monotonic(), [], 0
     for mutant in mutants(source):
         count += 1
+        if sys.stderr.isatty():
+            sys.stderr.write(f"{module} {count}\r")
         if survives(module, mutant.tree):
             survivors.append(mutant)
             _tell(f"{module}.py:{mutant.line}: {_line(mutant.before)}  →  {_line(mutant.after)}")
