@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from broker.app.process import Process
+from broker.domain.pool import PoolLimits, PoolName
 from broker.runtime.admission import Admission
 from broker.runtime.guard import Door, Guard
 from broker.runtime.memory import memory_share
@@ -33,13 +34,15 @@ class Protection:
 
 
 @contextmanager
-def protected(own: Process, admission: Admission, memory_limit: int) -> Iterator[Protection]:
+def protected(
+    own: Process, admission: Admission, limits: Mapping[PoolName, PoolLimits], memory_limit: int
+) -> Iterator[Protection]:
     """Watches the process; ``memory_limit`` is in bytes, 0 for that of its container or machine."""
     gate = Gate()
     guard = Guard(own.clock, own.telemetry, memory_share(memory_limit), gate.cut)
     forget = own.lag.listen(guard.observe)
     try:
-        yield Protection(guard, gate, Door(guard, admission))
+        yield Protection(guard, gate, Door(guard, admission, limits))
     finally:
         forget()
         guard.close()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 
 from broker.domain.errors import BrokerError
 from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
 from broker.domain.state import PoolState
+from broker.policy.admission.echo import Echo
 from broker.policy.admission.refusals import refusal_error
 from broker.policy.admission.values import (
     AdmissionCore,
@@ -53,6 +55,7 @@ class Admission:
         self._timer_at: float | None = None
         self._draining = False
         self._told = Told(core, telemetry)
+        self._echo = Echo()
 
     def permit(self, request: AdmissionRequest) -> Permission:
         """The seats for a request, as an async context; entering it waits.
@@ -74,6 +77,7 @@ class Admission:
                 if isinstance(decision, Refused):
                     verdict, reason = "refused", decision.reason.value
                     self._told.refused(request, decision, span, self._clock.monotonic())
+                    self._echo.refused(request, decision, self._clock.monotonic())
                     raise refusal_error(decision, self._told.standing(request.pool, request.tenant))
                 verdict = "admitted"
                 self._told.admitted(request, decision, span, self._clock.monotonic())
@@ -100,6 +104,7 @@ class Admission:
             self._perform(others)
             decision: Admitted | Refused = await future
         except asyncio.CancelledError:
+            self._echo.changed()
             # The decision may have been made already and not been seen: the core knows whether seats are to be freed.
             self._perform(self._core.cancel(request.id, self._clock.monotonic()))
             raise
@@ -110,6 +115,7 @@ class Admission:
     def _finish(self, permit: Permit, outcome: Outcome, seconds: float | None) -> None:
         now = self._clock.monotonic()
         held = now - permit.since
+        self._echo.changed()
         del self._held[permit.decision.id]
         if not self._held:
             self._idle.set()
@@ -148,19 +154,26 @@ class Admission:
 
     def _tick(self) -> None:
         self._timer = self._timer_at = None
+        self._echo.changed()
         self._perform(self._core.tick(self._clock.monotonic()))
 
     def refusal(self, pool: PoolName, tenant: str) -> Refused | None:
         """Why every request of the tenant would be refused now, whatever it asks; None if it may ask."""
         return self._core.refusal(pool, tenant, self._clock.monotonic())
 
-    def turn_away(self, pool: PoolName, principal: Principal) -> BrokerError | None:
-        """The same as an error for a caller whose request has not been read, and counted as one."""
-        refused = self.refusal(pool, principal.tenant)
+    def turn_away(self, pool: PoolName, principal: Principal, allowed_wait: float) -> BrokerError | None:
+        """The error for a caller whose request has not been read and would be refused, counted as a refusal.
+
+        ``allowed_wait`` is what the request may wait at the very most, in seconds.
+        """
+        tenant, level = principal.tenant, principal.criticality
+        refused = self.refusal(pool, tenant)
+        if refused is None:
+            refused = self._echo.again(pool, tenant, level, allowed_wait, self._clock.monotonic())
         if refused is None:
             return None
         self.turned_away(pool, principal, refused.reason.value, refused.limiting_factor)
-        return refusal_error(refused, self._told.standing(pool, principal.tenant))
+        return refusal_error(refused, self._told.standing(pool, tenant))
 
     def turned_away(self, pool: PoolName, principal: Principal, reason: str, factor: str) -> None:
         """A request was refused by somebody else before it was read."""
@@ -172,6 +185,7 @@ class Admission:
         Raises:
             KeyError: There is no such backend.
         """
+        self._echo.changed()
         self._perform(self._core.signal(backend, news, self._clock.monotonic()))
 
     def lease(self, backend: str, seats: int | None) -> None:
@@ -180,6 +194,7 @@ class Admission:
         Raises:
             KeyError: There is no such backend.
         """
+        self._echo.changed()
         self._perform(self._core.lease(backend, seats, self._clock.monotonic()))
 
     def charge(self, pool: PoolName, tenant: str, seconds: float) -> None:
@@ -201,8 +216,11 @@ class Admission:
         await self._idle.wait()
 
     def state(self) -> tuple[PoolState, ...]:
-        """Every pool with its tenants."""
-        return self._core.state(self._clock.monotonic())
+        """Every pool with its tenants; refusals at the door are counted too."""
+        return tuple(
+            replace(pool, refused_count=pool.refused_count + self._told.unread_count[pool.name])
+            for pool in self._core.state(self._clock.monotonic())
+        )
 
     def loads(self) -> tuple[PoolLoad, ...]:
         """Every pool in three numbers."""

@@ -7,10 +7,10 @@ turned away at the door was neither decoded nor planned: that is what makes refu
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.pool import PoolName
+from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.principal import Criticality, Principal
 from broker.policy.guard import Factor, Posture, SelfDefence
 from broker.ports.clock import Clock
@@ -133,17 +133,23 @@ class Guard:
 
 
 class Door:
-    """Decides whether a call is worth reading at all, from who asks and for which pool."""
+    """Decides whether a call is worth reading at all, from who asks, for which pool and how long they wait."""
 
-    def __init__(self, guard: Guard | None, admission: Admission) -> None:
+    def __init__(
+        self, guard: Guard | None, admission: Admission, limits: Mapping[PoolName, PoolLimits]
+    ) -> None:
         self._guard, self._admission = guard, admission
+        self._fractions = {name: pool.wait_fraction for name, pool in limits.items()}
 
-    def refusal(self, pool: PoolName, principal: Principal) -> BrokerError | None:
-        """The error for a call that would be refused whatever it asks, None when it is to be read."""
+    def refusal(self, pool: PoolName, principal: Principal, left: float) -> BrokerError | None:
+        """The error for a call that would be refused whatever it asks, None when it is to be read.
+
+        ``left`` is the time in seconds until its deadline.
+        """
         if self._guard is not None:
             error = self._guard.refusal(pool, principal.criticality)
             if error is not None:
                 factor = error.metadata["limiting_factor"]
                 self._admission.turned_away(pool, principal, error.reason.value, factor)
                 return error
-        return self._admission.turn_away(pool, principal)
+        return self._admission.turn_away(pool, principal, self._fractions[pool] * left)

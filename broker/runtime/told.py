@@ -46,6 +46,8 @@ class Told:
         self._fairness = {load.pool: Fairness() for load in core.loads()}
         self._held: dict[tuple[PoolName, str], int] = {}
         self._seats: dict[PoolName, int] = dict.fromkeys(self._fairness, 0)
+        self.unread_count: dict[PoolName, int] = dict.fromkeys(self._fairness, 0)
+        """Refusals at the door, which the core does not hear of."""
         sources: Sequence[tuple[Metric, Callable[[], Iterable[Reading]]]] = (
             (catalog.SEAT_USAGE, lambda: self._pools(lambda load: load.seats_used)),
             (catalog.SEAT_LIMIT, lambda: self._pools(lambda load: load.seat_limit)),
@@ -105,6 +107,7 @@ class Told:
 
     def unread(self, pool: PoolName, level: str, reason: str, factor: str, seconds: float = 0.0) -> None:
         """A call was turned away at the door; of those there may be many, so they are only counted."""
+        self.unread_count[pool] += 1
         self._telemetry.admission(pool.value, level, "refused", reason)
         self._telemetry.refusal(pool.value, reason, DOOR, factor)
         self._telemetry.queue_wait(pool.value, "refused", seconds)

@@ -43,11 +43,11 @@ _LOG = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Respond = Callable[[Call, Any], Awaitable[bytes | None]]
-Door = Callable[[PoolName, Principal], BrokerError | None]
-"""Why a call for seats of a pool is refused whatever it asks; None lets it in."""
+Door = Callable[[PoolName, Principal, float], BrokerError | None]
+"""Why a call for seats of a pool, with so many seconds left, is refused whatever it asks; None lets it in."""
 
 
-def open_door(_pool: PoolName, _principal: Principal) -> None:
+def open_door(_pool: PoolName, _principal: Principal, _left: float) -> None:
     """Lets everybody in."""
 
 
@@ -106,7 +106,13 @@ class CallPath:
         except Exception as error:  # noqa: BLE001 - raised again inside the boundary
             arrival.unknown = error
             return None
-        return self.door(arrival.endpoint.pool, arrival.principal)
+        return self.door(arrival.endpoint.pool, arrival.principal, self._allowed(arrival, context))
+
+    def _allowed(self, arrival: Arrival, context: Context) -> float:
+        """Seconds that the call may take: its deadline or the default of its method, within the cap."""
+        limits = self.options.limits_of(arrival.method)
+        remaining = cast("float | None", context.time_remaining())  # None without a deadline
+        return min(limits.default if remaining is None else remaining, limits.cap)
 
     def _turned_away(self, arrival: Arrival, code: str, reason: str = "") -> None:
         seconds = self.clock.monotonic() - arrival.started
@@ -129,7 +135,8 @@ class CallPath:
             unread = await self._refused_unread(arrival, context)
             if unread is not None:
                 arrival.request_id = self._named(arrival)
-                refusal = self.statuses.refusal(unread, arrival.request_id)
+                remaining = cast("float | None", context.time_remaining())
+                refusal = self.statuses.refusal(unread, arrival.request_id, remaining)
                 self._turned_away(arrival, refusal.code.name, refusal.reason.value)
                 return await _abort(context, refusal, self._trailers(arrival))
         self._read(arrival, raw)
@@ -157,9 +164,7 @@ class CallPath:
 
     async def _timed(self, arrival: Arrival, context: Context, respond: Respond) -> bytes | None:
         """Runs the call inside its time limit."""
-        limits = self.options.limits_of(arrival.method)
-        remaining = cast("float | None", context.time_remaining())  # None without a deadline
-        seconds = min(limits.default if remaining is None else remaining, limits.cap)
+        seconds = self._allowed(arrival, context)
         arrival.deadline = Deadline.after(seconds, arrival.started)
         watch = arrival.endpoint.watch if isinstance(arrival.endpoint, Streaming) else ""
         limit = asyncio.timeout(seconds)

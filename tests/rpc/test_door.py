@@ -42,8 +42,10 @@ class Closed:
 
     def __init__(self) -> None:
         self.came: list[tuple[PoolName, str, Criticality]] = []
+        self.left: list[float] = []
 
-    def __call__(self, pool: PoolName, principal: Principal) -> BrokerError:
+    def __call__(self, pool: PoolName, principal: Principal, left: float) -> BrokerError:
+        self.left.append(left)
         self.came.append((pool, principal.tenant, principal.criticality))
         return BrokerError(
             ErrorReason.OVERLOADED,
@@ -84,8 +86,9 @@ async def test_the_door_knows_who_asks_and_how_urgently() -> None:
         stub = QueryServiceStub(broker.channel)
         metadata = (*KEYED, ("querybroker-criticality", "sheddable"), ("x-request-id", "mine"))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Dashboard(DASHBOARD, metadata=metadata)
+            await stub.Dashboard(DASHBOARD, metadata=metadata, timeout=7)
     assert door.came == [(PoolName.DASHBOARD, "acme", Criticality.SHEDDABLE)]
+    assert 0 < door.left[0] <= 7.1
     assert trailers(caught.value)["querybroker-request-id"] == "mine"
 
 

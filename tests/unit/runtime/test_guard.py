@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -11,13 +14,15 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.pool import PoolLimits, TenantLimits
 from broker.domain.principal import Criticality, Principal
 from broker.policy.admission.scheduler import Scheduler
+from broker.policy.admission.values import Quantiles
 from broker.runtime.guard import Door, Guard
 from broker.telemetry.instruments import Telemetry
 from tests.support.metrics import read
-from tests.support.seats import POOL, ask, shell
+from tests.support.seats import POOL, ask, hold, shell
 from tests.support.virtual_time import run
 
 ALICE = Principal("alice", "a")
+BOB = Principal("bob", "b")
 BOSS = Principal("boss", "a", criticality=Criticality.CRITICAL_PLUS)
 
 
@@ -114,28 +119,56 @@ def test_the_door_asks_the_guard_first_and_then_the_quota() -> None:
         reader = InMemoryMetricReader()
         meters = MeterProvider([reader], shutdown_on_exit=False)
         telemetry = Telemetry(NoOpTracerProvider(), meters)
-        core = Scheduler({POOL: PoolLimits(5, 5, 1, 1)}, 1, (), {"a": TenantLimits(in_flight=1)})
+        limits = {POOL: PoolLimits(5, 5, 1, 1)}
+        core = Scheduler(limits, 1, (), {"a": TenantLimits(in_flight=1)})
         admission = shell(core, telemetry)
         machine = Machine()
-        door = Door(machine.guard, admission)
-        assert door.refusal(POOL, ALICE) is None
+        door = Door(machine.guard, admission, limits)
+        assert door.refusal(POOL, ALICE, 10.0) is None
         async with admission.permit(ask("1")):
-            error = door.refusal(POOL, ALICE)
+            error = door.refusal(POOL, ALICE, 10.0)
             assert error is not None
             assert error.reason is ErrorReason.TENANT_QUOTA
             assert error.metadata["tenant_share"] == "1.000"
             machine.share = 0.95
             machine.live(1.0)
-            error = door.refusal(POOL, ALICE)
+            error = door.refusal(POOL, ALICE, 10.0)
             assert error is not None
             assert error.metadata["limiting_factor"] == "memory"
-            assert Door(None, admission).refusal(POOL, Principal("bob", "b")) is None
-        assert door.refusal(POOL, BOSS) is None
+            assert Door(None, admission, limits).refusal(POOL, BOB, 10.0) is None
+        assert door.refusal(POOL, BOSS, 10.0) is None
         assert read(reader)["querybroker.admission.refusals"] == {
             ("tenant_in_flight", "dashboard", "TENANT_QUOTA", "door"): 1,
             ("memory", "dashboard", "OVERLOADED", "door"): 1,
         }
         admission.close()
         meters.shutdown()
+
+    run(main())
+
+
+def test_between_two_that_end_the_like_of_a_refused_request_is_not_read() -> None:
+    async def main() -> None:
+        limits = {POOL: PoolLimits(1, 5, 1, 1, wait_fraction=0.25)}
+        admission = shell(Scheduler(limits, 1))
+        door = Door(None, admission, limits)
+        known = Quantiles(1.0, 2.0, 3.0)
+        async with admission.permit(replace(ask("1", 100.0), predicted=known)):
+            with pytest.raises(BrokerError) as first:
+                await hold(admission, replace(ask("2", 5.0), predicted=known), 1.0)
+            error = door.refusal(POOL, ALICE, 5.0)
+            assert error is not None
+            assert (error.reason, error.message) == (first.value.reason, first.value.message)
+            assert error.metadata["limiting_factor"] == "wait_budget"
+            assert door.refusal(POOL, ALICE, 50.0) is None, "it may wait longer"
+            assert door.refusal(POOL, BOSS, 5.0) is None, "it is more important"
+            assert door.refusal(POOL, BOB, 5.0) is None, "another tenant has another queue"
+            assert admission.state()[0].refused_count == 2
+            await asyncio.sleep(0.2)
+            assert door.refusal(POOL, ALICE, 5.0) is None, "it is long ago"
+            with pytest.raises(BrokerError):
+                await hold(admission, replace(ask("3", 5.0), predicted=known), 1.0)
+            assert door.refusal(POOL, ALICE, 5.0) is not None
+        assert door.refusal(POOL, ALICE, 5.0) is None, "a seat is free"
 
     run(main())
