@@ -86,28 +86,37 @@ def _variants(node: ast.AST) -> list[Change]:
             return [partial(ops.__setitem__, at, COMPARISONS[type(op)]()) for at, op in enumerate(ops)]
         case ast.BinOp(op=op) | ast.AugAssign(op=op) if type(op) in OPERATORS:
             return [partial(setattr, node, "op", OPERATORS[type(op)]())]
+        case ast.If() | ast.IfExp() | ast.While() | ast.BoolOp() | ast.UnaryOp():
+            return _logic(node)
+        case ast.Constant(value=bool() | int() | float() as value):
+            other = not value if isinstance(value, bool) else value + 1
+            return [partial(setattr, node, "value", other)]
+        case ast.Name(id=name) if name in NAMES:
+            return [partial(setattr, node, "id", NAMES[name])]
+        case ast.Break() | ast.Continue():
+            return [
+                partial(
+                    setattr, node, "__class__", ast.Continue if isinstance(node, ast.Break) else ast.Break
+                )
+            ]
+        case ast.Expr(value=ast.Call()):
+            return [partial(setattr, node, "value", ast.Constant(None))]
+        case _:
+            return []
+
+
+def _logic(node: ast.If | ast.IfExp | ast.While | ast.BoolOp | ast.UnaryOp) -> list[Change]:
+    """The same for conditions and what they are made of."""
+    match node:
         case ast.BoolOp(op=op):
             return [partial(setattr, node, "op", ast.Or() if isinstance(op, ast.And) else ast.And())]
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return [partial(setattr, node, "operand", ast.UnaryOp(ast.Not(), operand))]
+        case ast.UnaryOp(op=op):
+            return [partial(setattr, node, "op", ast.UAdd())] if isinstance(op, ast.USub) else []
         case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
             if isinstance(test, ast.Compare) and isinstance(
                 test.ops[0], ast.Is | ast.IsNot | ast.Eq | ast.In
             ):
                 return []  # turning the comparison does the same
             return [partial(setattr, node, "test", ast.UnaryOp(ast.Not(), test))]
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return [partial(setattr, node, "operand", ast.UnaryOp(ast.Not(), operand))]
-        case ast.UnaryOp(op=ast.USub()):
-            return [partial(setattr, node, "op", ast.UAdd())]
-        case ast.Constant(value=bool() as value):
-            return [partial(setattr, node, "value", not value)]
-        case ast.Constant(value=int() | float() as value):
-            return [partial(setattr, node, "value", value + 1)]
-        case ast.Name(id=name) if name in NAMES:
-            return [partial(setattr, node, "id", NAMES[name])]
-        case ast.Break() | ast.Continue():
-            other = ast.Continue if isinstance(node, ast.Break) else ast.Break
-            return [partial(setattr, node, "__class__", other)]
-        case ast.Expr(value=ast.Call()):
-            return [partial(setattr, node, "value", ast.Constant(None))]
-        case _:
-            return []
