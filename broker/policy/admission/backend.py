@@ -207,9 +207,7 @@ class Backend:
         """
         rate = self.rate(pool)
         first = pool.mean_work or entry.work
-        return (
-            pool.delay * (pool.queue.ahead(entry.flow, entry.rank) + first) / rate if rate > 0.0 else math.inf
-        )
+        return (pool.queue.ahead(entry) + first) / rate if rate > 0.0 else math.inf
 
     def load(self) -> BackendLoad:
         """The backend in numbers."""

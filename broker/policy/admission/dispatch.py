@@ -6,6 +6,7 @@ import math
 
 from broker.policy.admission.backend import Backend
 from broker.policy.admission.entry import Entry
+from broker.policy.admission.fair_queue import FairQueue
 from broker.policy.admission.pool import Pool
 
 SCANNED_FLOWS, SCANNED_WAITERS = 16, 4
@@ -48,21 +49,21 @@ class _Search:
     def look(self, pool: Pool) -> Entry | None:
         """The next turn in a pool."""
         now, backend = self.now, self.backend
-        most = _most(pool)
-        for flow in pool.queue.first(SCANNED_FLOWS):
-            for _, entry in flow.waiters[:SCANNED_WAITERS]:
-                if now >= entry.until:
-                    return entry
-                if flow.seats_used and flow.seats_used + entry.seats > most:
-                    break
-                fit = backend.fit(pool, entry)
-                if fit == "yes":
-                    if self.blocked is None or now + entry.p90 <= self._horizon:
+        for queue in pool.queue.waiting():
+            most = _most(pool, queue)
+            for flow in queue.first(SCANNED_FLOWS):
+                for _, entry in flow.waiters[:SCANNED_WAITERS]:
+                    if now >= entry.until:
                         return entry
-                elif fit == "too_wide":
-                    self._block(entry)
-                elif fit != "not_lent":
-                    return None
+                    if flow.seats_used and flow.seats_used + entry.seats > most:
+                        break
+                    fit = backend.fit(pool, entry)
+                    if fit in ("pool_full", "no_seat"):
+                        return None
+                    if fit == "yes" and (self.blocked is None or now + entry.p90 <= self._horizon):
+                        return entry
+                    if fit == "too_wide":
+                        self._block(entry)
         return None
 
     def _block(self, entry: Entry) -> None:
@@ -80,17 +81,17 @@ class _Search:
 
 def _ordinary(pool: Pool, backend: Backend, now: float) -> Entry | None:
     """The head of the queue where it takes no search to see that it is next."""
-    head = pool.queue.head()
-    if head.flow.seats_used + head.seats <= _most(pool) and (
+    queue, head = pool.queue.head()
+    if head.flow.seats_used + head.seats <= _most(pool, queue) and (
         now >= head.until or backend.fit(pool, head) == "yes"
     ):
         return head
     return None
 
 
-def _most(pool: Pool) -> float:
-    """Seats of the pool that one tenant may use: a part of them while others wait."""
-    if pool.queue.waiting_flows < 2:
+def _most(pool: Pool, queue: FairQueue) -> float:
+    """Seats of the pool that one tenant may use: a part of them while others of its level wait."""
+    if queue.waiting_flows < 2:
         return math.inf
     seats = pool.limits.in_flight if pool.own_seats else max(pool.entitled, pool.seats_used)
     return max(1, int(pool.limits.tenant_share * seats))

@@ -9,8 +9,8 @@ from operator import itemgetter
 from broker.policy.admission.values import AdmissionRequest
 
 Rank = tuple[int, float, int]
-"""Order of the requests of one tenant: criticality first, later attempts of the same criticality behind first ones,
-then the latest start that still meets the deadline, then arrival."""
+"""Order of the requests of one tenant and criticality: later attempts behind first ones, then the latest start that
+the wait budget allows, then arrival."""
 
 PESSIMISM_ABOVE = 1.0
 """Mean error of predictions, as a logarithm, above which a tenant is charged the 90th percentile in advance."""
@@ -21,10 +21,14 @@ by_rank = itemgetter(0)
 class Flow:
     """The requests of one tenant that wait, in the tenant's own order, and what the tenant has had."""
 
-    __slots__ = ("error", "name", "order", "running", "seats_used", "start", "waiters", "weight", "work")
+    __slots__ = (
+        "error", "level", "name", "order", "running", "seats_used", "start",
+        "waiters", "weight", "work",
+    )  # fmt: skip
 
-    def __init__(self, name: str, weight: float, start: float) -> None:
+    def __init__(self, name: str, weight: float, start: float, level: int = 0) -> None:
         self.name = name
+        self.level = level
         self.weight = weight
         self.start = start
         self.order = 0
@@ -57,7 +61,7 @@ class Entry:
 
     ``since`` is when it began to wait or, ``running``, to run. ``cost`` is the work in seat-seconds that its tenant is
     charged when it starts, ``work`` the same without pessimism, for estimates; ``p90`` is the duration that lending
-    reckons with.
+    reckons with. ``expected`` is the wait in seconds that was told.
     """
 
     __slots__ = (

@@ -17,6 +17,8 @@ from bisect import bisect_left, bisect_right, insort
 
 from broker.policy.admission.entry import Entry, Flow, Rank, by_rank
 
+SAMPLED_FLOWS = 12
+"""Flows that an estimate of waiting looks at, at most."""
 FORGET_ABOVE = 1024
 """Idle flows that are remembered before those whose tag says nothing any more are swept out."""
 
@@ -24,7 +26,8 @@ FORGET_ABOVE = 1024
 class FairQueue:
     """Flows that wait for the seats of one pool."""
 
-    def __init__(self, max_debt: float) -> None:
+    def __init__(self, max_debt: float, level: int = 0) -> None:
+        self.level = level
         self._max_debt = max_debt
         self.virtual = 0.0
         self.flows: dict[str, Flow] = {}
@@ -47,7 +50,7 @@ class FairQueue:
         if flow is None:
             if len(self.flows) >= self._sweep_at:
                 self._sweep()
-            flow = self.flows[name] = Flow(name, weight, self.virtual)
+            flow = self.flows[name] = Flow(name, weight, self.virtual, self.level)
         return flow
 
     def push(self, entry: Entry) -> None:
@@ -74,7 +77,7 @@ class FairQueue:
         waiters = flow.waiters
         del waiters[0 if waiters[0][1] is entry else bisect_left(waiters, entry.rank, key=by_rank)]
         self.length -= 1
-        if flow.waiters:
+        if waiters:
             flow.work -= entry.work
             self.work -= entry.work
         else:
@@ -107,18 +110,23 @@ class FairQueue:
     def ahead(self, flow: Flow, rank: Rank) -> float:
         """Predicted work that is served before a request of the given rank that joins the flow now.
 
-        Its own flow's work before it, and of every other flow what it is served until virtual time has come as far:
-        the way from its tag, by weight, and one request begun on the way; never more than what waits there.
+        Its own flow's work before it, and of every flow with an earlier tag what it is served until virtual time has
+        come as far: the way from its tag, by weight, and one request begun on the way; never more than waits there.
+        Where many flows are earlier, some of them stand for the others.
         """
         own = flow.work_before(rank)
-        start = max(flow.start, self.virtual) + own / flow.weight
-        others = self.work - flow.work
-        if others <= 0.0 or not self.length:
+        start = (max(self.virtual, flow.start)) + own / flow.weight
+        passed = bisect_right(self._heads, (start, math.inf))
+        if not passed:
             return own
-        weight = self.weight - (flow.weight if flow.waiters else 0.0)
-        passed = bisect_right(self._heads, (start, math.inf)) - (1 if flow.waiters else 0)
-        reach = (start - self.virtual) * weight + passed * self.work / self.length
-        return own + min(others, reach)
+        stride = -(-passed // SAMPLED_FLOWS)
+        sampled, others = 0, 0.0
+        for tag, _, other in self._heads[:passed:stride]:
+            sampled += 1
+            if other is not flow:
+                reach = (start - tag) * other.weight + other.work / len(other.waiters)
+                others += min(other.work, reach)
+        return own + others * (passed / sampled)
 
     def head(self) -> Entry:
         """The request that is served next. Somebody must wait."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 
 from broker.domain.pool import PoolLimits, PoolName, TenantLimits
+from broker.domain.principal import Criticality
 from broker.policy.admission.entry import Entry, Flow
-from broker.policy.admission.fair_queue import FairQueue
+from broker.policy.admission.levels import Levels
 from broker.policy.admission.shard import EXACT_TENANTS, hand
 from broker.policy.admission.values import AdmissionRequest, Outcome, Quantiles, RefusalReason, Tuning
 from broker.policy.admission.work_ledger import WorkLedger
 
 LEARNING_RATE = 0.1
 """Weight of the newest sample in the mean work: about the last twenty requests count."""
-WAIT_LEARNING_RATE = 0.02
-"""Weight of the newest wait in the correction of expected waits: about the last hundred count."""
-MAX_DELAY = 2.0
 UNKNOWN_TAIL = 3.0
 """How many times the mean a request may take of which nothing is known."""
 
@@ -37,23 +35,20 @@ class Pool:
         self.limits = limits
         self.own_seats = limits.share == 0
         """Whether the pool stands outside its backend's seats."""
-        self.queue = FairQueue(tuning.max_debt)
+        self.queue = Levels(tuning.max_debt)
         self.entitled = limits.in_flight
         self.guard = 0
         self.start = 0.0
         self.running: dict[str, Entry] = {}
         self.seats_used = 0
         self.mean_work = 0.0
-        self.delay = 1.0
-        """How many times as long as the plain estimate requests really waited of late."""
-        self.waited = self.promised = 0.0
         self.admitted_count = 0
         self.refused_count = 0
         self.ledger = WorkLedger()
 
-    def flow_of(self, tenant: str, limits: TenantLimits) -> Flow:
-        """Where a tenant's requests wait: a flow of its own, a shared one when there are too many."""
-        queue = self.queue
+    def flow_of(self, tenant: str, limits: TenantLimits, level: Criticality = Criticality.CRITICAL) -> Flow:
+        """Where a tenant's requests of a level wait: a flow of its own, a shared one when there are too many."""
+        queue = self.queue.levels[level]
         if queue.waiting_flows < EXACT_TENANTS or tenant in queue.flows:
             return queue.flow(tenant, limits.weight)
         least = min(hand(tenant), key=lambda name: queue.flows[name].work if name in queue.flows else 0.0)
@@ -62,10 +57,8 @@ class Pool:
     def size(self, entry: Entry, memory_share: float) -> None:
         """Predicts the work of a request. ``memory_share`` is what its memory is worth in seats."""
         request: AdmissionRequest = entry.request
-        widest = max(
-            1, int(0.15 * self.entitled)
-        )  # no request may be so wide that it has to wait for most others
-        entry.seats = min(widest, max(1, round(request.seats)))
+        if request.seats > 1.0:  # but never so wide that it has to wait for most others
+            entry.seats = min(max(1, int(0.15 * self.entitled)), round(request.seats))
         entry.memory = request.memory
         predicted, flow = request.predicted, entry.flow
         entry.width = width = max(
@@ -91,33 +84,31 @@ class Pool:
         slack = request.deadline_at - now - work
         return self.limits.wait_fraction * slack if slack > 0.0 else 0.0
 
-    def full(self, flow: Flow) -> tuple[RefusalReason, str, int] | None:
-        """Which bound on memory keeps another waiter of the flow out: reason, name and value of the bound."""
-        if len(flow.waiters) >= self.limits.tenant_queue:
+    def full(self, entry: Entry) -> tuple[RefusalReason, str, int] | None:
+        """Which bound on memory keeps another waiter out: reason, name and value of the bound."""
+        if len(entry.flow.waiters) >= self.limits.tenant_queue:
             return RefusalReason.TENANT_QUOTA, "tenant_queue", self.limits.tenant_queue
-        if self.queue.length >= self.limits.queue and self.crowded_by(flow) is None:
+        if self.queue.length >= self.limits.queue and self.crowded_by(entry) is None:
             return RefusalReason.OVERLOADED, "queue", self.limits.queue
         return None
 
-    def crowded_by(self, flow: Flow) -> Entry | None:
-        """The waiter that makes room for one of ``flow`` when the queue is full.
+    def crowded_by(self, entry: Entry) -> Entry | None:
+        """The waiter that makes room for another one when the queue is full.
 
-        It is the last of the flow with most waiters, provided that one still has as many as this one afterwards: a
-        noisy tenant fills the queue with its own requests and not with other tenants' refusals.
+        It is the last of the flow with most waiters at the lowest level, if that level is lower, or if that flow still
+        has as many as the newcomer's afterwards: a noisy tenant fills the queue with its own requests and not with
+        other tenants' refusals.
         """
         victim = self.queue.crowd() if self.queue.length >= self.limits.queue else None
         if victim is None:
             return None
-        return victim if len(victim.flow.waiters) - 1 > len(flow.waiters) else None
+        if victim.flow.level != entry.flow.level:
+            return victim if victim.flow.level < entry.flow.level else None
+        return victim if len(victim.flow.waiters) - 1 > len(entry.flow.waiters) else None
 
     def occupy(self, entry: Entry, now: float) -> None:
-        """Gives a request its seats, and learns from how long it waited."""
+        """Gives a request its seats."""
         flow = entry.flow
-        if 0.0 < entry.expected < math.inf:
-            self.waited += WAIT_LEARNING_RATE * (now - entry.since - self.waited)
-            self.promised += WAIT_LEARNING_RATE * (entry.expected / self.delay - self.promised)
-            delay = self.waited / self.promised
-            self.delay = MAX_DELAY if delay > MAX_DELAY else max(1.0 / MAX_DELAY, delay)
         entry.running, entry.since = True, now
         self.running[entry.request.id] = entry
         self.seats_used += entry.seats
@@ -133,7 +124,7 @@ class Pool:
         flow.seats_used -= entry.seats
         flow.running -= 1
         work = seconds * entry.width
-        self.queue.correct(flow, entry.cost, work)
+        self.queue.of(flow).correct(flow, entry.cost, work)
         self.ledger.add(entry.request.tenant, work, now)
         known = self.mean_work
         if outcome is Outcome.SUCCESS or (outcome is Outcome.DROPPED and known and work > known):

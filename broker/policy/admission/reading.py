@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from broker.domain.state import PoolState, TenantState
 from broker.policy.admission.backend import Backend
 from broker.policy.admission.pool import Pool
@@ -20,17 +22,14 @@ def pool_load(pool: Pool) -> PoolLoad:
 
 def pool_state(pool: Pool, backend: Backend, now: float) -> PoolState:
     """A pool with its tenants: those that wait, run, or have had work of late."""
-    oldest, shares, flows = pool.queue.oldest(), pool.ledger.shares(), pool.queue.flows
-    busy = {name for name, flow in flows.items() if flow.waiters or flow.seats_used}
-    tenants = (
-        TenantState(
-            name,
-            len(flows[name].waiters) if name in flows else 0,
-            flows[name].seats_used if name in flows else 0,
-            shares.get(name, 0.0),
-        )
-        for name in sorted(busy | shares.keys())
-    )
+    oldest, shares = pool.queue.oldest(), pool.ledger.shares()
+    waiting: Counter[str] = Counter()
+    used: Counter[str] = Counter()
+    for flow in pool.queue.flows():
+        waiting[flow.name] += len(flow.waiters)
+        used[flow.name] += flow.seats_used
+    busy = (+waiting).keys() | (+used).keys() | shares.keys()
+    tenants = (TenantState(name, waiting[name], used[name], shares.get(name, 0.0)) for name in sorted(busy))
     return PoolState(
         name=pool.name,
         seat_limit=seat_limit(pool),

@@ -45,7 +45,7 @@ from broker.policy.admission.verdicts import Verdicts
 
 LATER_ATTEMPTS = 3
 """Attempts that are told apart in the order within a criticality."""
-GRACE = 2.0
+GRACE = 3.0
 """How many times its budget a request may wait after all: estimates are wrong by that much, and who has waited so long
 is nearer to an answer than whoever would come instead."""
 NO_LIMITS = TenantLimits()
@@ -107,7 +107,7 @@ class Scheduler:
             self._tenants.enter(request.tenant, now)
             if not pool.queue.length:
                 backend.activate(pool)
-            pool.queue.charge(entry.flow, entry.cost)
+            pool.queue.of(entry.flow).charge(entry.flow, entry.cost)
             return (self._book.start(entry, pool, backend, now),)
         return self._enqueue(entry, pool, backend, group, decided, now)
 
@@ -122,9 +122,9 @@ class Scheduler:
 
     def _entry(self, request: AdmissionRequest, pool: Pool, backend: Backend, now: float) -> Entry:
         self._arrivals += 1
-        level = 4 * request.criticality - min(request.attempt, LATER_ATTEMPTS)
-        rank = -level, now + pool.budget(request, now), self._arrivals
-        flow = pool.flow_of(request.tenant, self._tenants.limits(request.tenant))
+        later = min(request.attempt, LATER_ATTEMPTS)
+        rank = later, now + pool.budget(request, now), self._arrivals
+        flow = pool.flow_of(request.tenant, self._tenants.limits(request.tenant), request.criticality)
         entry = Entry(request, flow, rank, now)
         pool.size(entry, backend.limit * request.memory / backend.memory_limit if request.memory else 0.0)
         return entry
@@ -138,7 +138,7 @@ class Scheduler:
         if group is not None and not decided and (rate := backend.rate(pool)):
             entry.expected += entry.work * self._book.groups.followers(request.tenant) / rate
         refused: Refused | None = None
-        if (bound := pool.full(entry.flow)) is not None:
+        if (bound := pool.full(entry)) is not None:
             refused = self._verdicts.full(entry, bound, budget)
         elif entry.expected > budget and not decided:
             refused = self._verdicts.over_budget(entry, backend.limit, budget)
@@ -146,7 +146,7 @@ class Scheduler:
             pool.refused_count += 1
             fallen = self._book.fall(entry, refused)
             return (refused, *fallen, *(self._dispatched(backend, now) if fallen else ()))
-        victim = pool.crowded_by(entry.flow)
+        victim = pool.crowded_by(entry)
         last = max(now, request.deadline_at - request.predicted.p50)
         entry.until = last if decided else min(last, now + GRACE * budget)
         self._tenants.enter(request.tenant, now)
@@ -211,7 +211,8 @@ class Scheduler:
     def charge(self, pool: PoolName, tenant: str, seconds: float, now: float) -> None:
         """Books work that other brokers did for a tenant, so that it gains nothing by asking many of them."""
         found = self._pools[pool]
-        found.queue.correct(found.flow_of(tenant, self._tenants.limits(tenant)), 0.0, seconds)
+        flow = found.flow_of(tenant, self._tenants.limits(tenant))
+        found.queue.of(flow).correct(flow, 0.0, seconds)
         found.ledger.add(tenant, seconds, now)
 
     def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:

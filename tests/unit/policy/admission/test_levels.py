@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 
 from broker.domain.principal import Criticality
-from broker.policy.admission.entry import MAX_DELAY, MIN_DELAY
-from broker.policy.admission.fair_queue import FairQueue
 from broker.policy.admission.levels import Levels
 from broker.policy.admission.scheduler import Scheduler
-from broker.policy.admission.values import Outcome, Queued, Refused
+from broker.policy.admission.values import Queued, Refused
 from tests.support.flows import entry
 from tests.support.scheduling import DASHBOARD, ask, drain_order, limits, offer_all, only, shared, takes
 
@@ -79,10 +77,10 @@ def test_a_queue_of_levels_knows_its_first_and_its_last() -> None:
         levels.head()
     made = {}
     for level in (HIGH, LOW, TOP):
-        made[level] = entry(levels.of(level).flow("a", 1.0), 1.0)
+        made[level] = entry(levels.levels[level].flow("a", 1.0), 1.0)
         levels.push(made[level])
-    assert levels.head() == (levels.of(TOP), made[TOP])
-    assert list(levels.waiting()) == [levels.of(TOP), levels.of(HIGH), levels.of(LOW)]
+    assert levels.head() == (levels.levels[TOP], made[TOP])
+    assert list(levels.waiting()) == [levels.levels[TOP], levels.levels[HIGH], levels.levels[LOW]]
     assert levels.crowd() is made[LOW]
     levels.take(made[TOP])
     levels.remove(made[LOW])
@@ -95,48 +93,3 @@ def test_what_a_tenant_has_had_counts_within_the_level_only() -> None:
     asked = [("h1", "a", HIGH), ("h2", "a", HIGH), ("m1", "a", MIDDLE), ("m2", "b", MIDDLE)]
     offer_all(core, [ask(name, tenant, FAR, takes(1.0), criticality=level) for name, tenant, level in asked])
     assert drain_order(core, ["0"], 1.0) == ["h1", "h2", "m1", "m2"]
-
-
-def learned(*waits: tuple[float, float]) -> float:
-    flow = FairQueue(60.0).flow("a", 1.0)
-    for seconds, plain in waits:
-        flow.learn_wait(seconds, plain)
-    return flow.delay
-
-
-def test_estimates_are_trusted_at_first_and_experience_more_and_more() -> None:
-    assert learned() == 1.0
-    once, often, always = (learned(*[(2.0, 1.0)] * times) for times in (1, 5, 500))
-    assert once == pytest.approx(1.0 + 1 / 6)
-    assert often == pytest.approx(1.5)
-    assert always == pytest.approx(2.0, abs=0.02)
-
-
-def test_experience_corrects_within_bounds() -> None:
-    assert learned(*[(1000.0, 1.0)] * 500) == pytest.approx(MAX_DELAY, rel=0.02)
-    assert learned(*[(0.0, 1.0)] * 500) == MIN_DELAY
-
-
-def test_experience_is_weighed_by_what_was_estimated() -> None:
-    assert learned(*[(1.0, 1.0), (30.0, 10.0)] * 300) == pytest.approx(31 / 11, rel=0.05)
-
-
-def test_waits_of_late_count_most() -> None:
-    assert learned(*[(1.0, 1.0)] * 300, *[(3.0, 1.0)] * 300) == pytest.approx(3.0, rel=0.02)
-
-
-def test_promises_to_a_tenant_learn_from_how_long_it_really_waited() -> None:
-    core = busy()
-    now, running = 0.0, "0"
-    for number in range(40):
-        queued = only(core.offer(ask(f"n{number}", "a", FAR, takes(1.0)), now))
-        assert isinstance(queued, Queued)
-        now += 2.0
-        assert only(core.finish(running, Outcome.IGNORED, 1.0, now)).id == f"n{number}"
-        running = f"n{number}"
-    own = only(core.offer(ask("own", "a", FAR, takes(1.0)), now))
-    other = only(core.offer(ask("other", "b", FAR, takes(1.0)), now))
-    assert isinstance(own, Queued)
-    assert isinstance(other, Queued)
-    assert own.expected_wait == pytest.approx(1.0 + 40 / 45, rel=0.01)
-    assert other.expected_wait == 1.0  # and it goes before the tenant that has had so much
