@@ -229,3 +229,22 @@ def test_a_tenant_beyond_its_part_stands_back_even_when_it_has_had_least() -> No
     offer_all(core, [ask(f"c{n}", "c", FAR, takes(50.0)) for n in range(3)])
     order = [end(core, f"a{n}", 0.1 + n)[0] for n in range(4)]
     assert [name[0] for name in order] == ["b", "c", "a", "a"]
+
+
+def test_the_time_to_hold_goes_on_while_all_seats_are_taken() -> None:
+    core = busy({5.0: 37}, Tuning(hold_after=1.0))
+    wide(core)
+    quick = [ask(f"q{n}", "q", FAR, takes(0.5)) for n in range(4)]
+    assert [core.offer(each, 0.1)[-1].id for each in quick] == ["q0", "q1", "q2", "q3"]
+    assert core.backends()[0].seats_used == SEATS
+    assert end(core, "q0", 1.05) == []
+
+
+def test_one_whose_pool_is_full_blocks_nobody() -> None:
+    pools = {DASHBOARD: limits(), JOB: limits(2, reclaim=9.0)}
+    core = shared(SEATS, pools)
+    offer_all(core, [ask(f"d{n}", f"d{n}", FAR, takes(1.0)) for n in range(37)])
+    core.offer(ask("j", "j", FAR, takes(1.0), JOB), 0.0)
+    core.offer(ask("wide", "w", FAR, takes(1.0), JOB, seats=3.0), 0.0)
+    assert admitted_ids(core.offer(ask("quick", "q", FAR, takes(0.5), JOB), 0.0)) == ["quick"]
+    assert [type(d) for d in core.offer(ask("last", "x", 1.01, takes(1.0)), 0.0)] == [Admitted]

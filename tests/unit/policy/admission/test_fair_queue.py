@@ -248,3 +248,35 @@ def test_a_flow_whose_predictions_are_wrong_is_charged_with_pessimism() -> None:
     flow.learn(0.0, 5.0)
     flow.learn(5.0, 0.0)
     assert flow.error == error
+
+
+def test_work_that_begins_at_once_uses_no_credit_of_an_idle_flow() -> None:
+    queue = FairQueue(60.0)
+    idle = queue.flow("idle", 2.0)
+    backlog(queue, "busy", 9)
+    served_work(queue, 6)
+    queue.charge(idle, 3.0)
+    assert (queue.virtual, idle.start) == (5.0, 6.5)
+
+
+def test_work_that_begins_at_once_uses_the_credit_of_a_flow_that_waits() -> None:
+    queue = FairQueue(60.0)
+    waiting = backlog(queue, "waiting", 9)
+    backlog(queue, "busy", 9)
+    served_work(queue, 6)
+    queue.correct(waiting, 10.0, 8.0)
+    before = waiting.start
+    assert before < queue.virtual
+    queue.charge(waiting, 0.5)
+    assert waiting.start == before + 0.5
+
+
+def test_credit_is_bounded_in_work_whatever_the_weight() -> None:
+    queue = FairQueue(10.0)
+    heavy = backlog(queue, "heavy", 20, weight=2.0)
+    backlog(queue, "other", 60)
+    queue.correct(heavy, 1000.0, 0.0)
+    queue.virtual = 100.0
+    served = serve(queue)
+    assert served.flow is heavy
+    assert heavy.start == 100.0 - 10.0 / 2.0 + 1.0 / 2.0

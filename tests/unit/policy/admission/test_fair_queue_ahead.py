@@ -83,3 +83,13 @@ def test_the_work_ahead_is_never_more_than_what_waits() -> None:
     backlog(queue, "a", 3, cost=2.0)
     backlog(queue, "b", 2, cost=5.0)
     assert queue.ahead(late, (0, 0.0, 0)) == 16.0
+
+
+@pytest.mark.parametrize(("weight", "others"), [(1.0, 9.0), (4.0, 3.0), (8.0, 2.0)])
+def test_a_weight_brings_the_own_work_nearer(weight: float, others: float) -> None:
+    queue = FairQueue(60.0)
+    backlog(queue, "other", 40)
+    flow = backlog(queue, "mine", 8, weight=weight)
+    assert (
+        queue.ahead(flow, (0, 9.0, next(numbers))) == 8.0 + others
+    )  # as far as it comes, and one turn begun
