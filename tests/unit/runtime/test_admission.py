@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import pytest
 
@@ -202,5 +202,47 @@ def test_a_permit_tells_what_it_holds() -> None:
         async with shell(Recording(seats=1)).permit(ask("1")) as permit:
             assert isinstance(permit, Permit)
             assert (permit.since, permit.decision.limit) == (1.5, 1)
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["cancel", "deadline", "stream left"])
+def test_whatever_ends_the_work_gives_the_seat_on_in_the_same_turn_of_the_loop(end: str) -> None:
+    async def main() -> None:
+        admission = shell(Recording(seats=1))
+        leave = asyncio.Event()
+
+        async def rows() -> AsyncGenerator[int, None]:
+            async with admission.permit(ask("1")):
+                yield 1
+
+        async def work() -> None:
+            if end == "stream left":
+                async with aclosing(rows()) as stream:
+                    await anext(stream)
+                    await leave.wait()
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(5.0), admission.permit(ask("1")):
+                    await leave.wait()
+
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        waiter = asyncio.create_task(hold(admission, ask("2"), 1.0))
+        await asyncio.sleep(1.0)
+        assert admission.loads() == (PoolLoad(POOL, 1, 1, 1),)
+        if end == "cancel":
+            task.cancel()
+            await asyncio.sleep(0)
+        elif end == "deadline":
+            await asyncio.sleep(4.0)
+        else:
+            leave.set()
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert admission.loads() == (PoolLoad(POOL, 1, 1, 0),), "the waiter has it"
+        await asyncio.gather(task, waiter, return_exceptions=True)
+        assert admission.loads() == (PoolLoad(POOL, 1, 0, 0),)
+        admission.close()
 
     run(main())
