@@ -25,7 +25,7 @@ from broker.policy.admission.stretch_evidence import WINDOW, Evidence, Reading, 
 from broker.policy.admission.stretch_slope import SlopeGuard
 from broker.policy.admission.values import Outcome, Pressure, Signal
 
-PERIOD, SHORTEST = 1.0, 0.1
+PERIOD, SHORTEST = 1.0, 0.05
 """Seconds between decisions, and the least of them where many queries end."""
 COMPLETIONS = 8
 """Queries after which a decision is due."""

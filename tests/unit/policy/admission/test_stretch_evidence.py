@@ -1,0 +1,195 @@
+"""What samples say: medians with queries that are not done, windows, changes, slopes."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+from statistics import fmean, median
+
+import pytest
+
+from broker.policy.admission.stretch_evidence import (
+    LEAST,
+    MOST,
+    RECENT,
+    Evidence,
+    Reading,
+    Running,
+    Sample,
+    survival_median,
+)
+from broker.policy.admission.stretch_slope import SlopeGuard
+
+
+def done(at: float, seconds: float, predicted: float = 1.0, seats: float = 4.0) -> Sample:
+    return Sample(at, predicted, seconds, seats, True)
+
+
+def read(evidence: Evidence, now: float, *running: Running) -> Reading:
+    reading = evidence.read(running, 4.0, now)
+    assert reading is not None
+    return reading
+
+
+@pytest.mark.parametrize(
+    ("spans", "value"),
+    [
+        ([(1.0, 0.0, True), (2.0, 0.0, True), (3.0, 0.0, True)], 2.0),
+        # The one that left at 1 could have ended anywhere later: 2 of 3 remain after 2, 1 of 3 after 3.
+        ([(1.0, 0.0, False), (2.0, 0.0, True), (3.0, 0.0, True), (4.0, 0.0, True)], 3.0),
+        # Those that came in late were no risk before: at 1 one of two ends.
+        ([(1.0, 0.0, True), (1.5, 0.0, False), (9.0, 5.0, True), (9.5, 5.0, True)], 1.0),
+        # Nothing has ended: what half of them have reached.
+        ([(1.0, 0.0, False), (2.0, 0.0, False), (50.0, 0.0, False)], 2.0),
+    ],
+)
+def test_the_median_of_a_survival_curve(spans: list[tuple[float, float, bool]], value: float) -> None:
+    assert survival_median(spans) == value
+
+
+def test_running_queries_do_not_bend_the_median() -> None:
+    """Watched from any instant, a steady stream has the median of its queries; the late ones alone would not."""
+    random = Random(5)
+    stretches = []
+    for trial in range(60):
+        evidence, ended, running = Evidence(), [], []
+        now = 100.0 * (trial + 1)
+        for i in range(200):
+            since, seconds = now - 20.0 + i * 0.1, math.exp(random.gauss(0.0, 0.8))
+            if since + seconds < now:
+                ended.append(done(since + seconds, seconds))
+            else:
+                running.append(Running(since, 1.0, 1, 0.0))
+        for sample in sorted(ended):
+            evidence.add(sample)
+        stretches.append(read(evidence, now, *running).stretch)
+    assert fmean(stretches) == pytest.approx(0.0, abs=0.03)
+
+
+def test_too_little_says_nothing() -> None:
+    evidence = Evidence()
+    for i in range(LEAST - 1):
+        evidence.add(done(float(i) / 10, 1.0))
+    assert evidence.read([], 4.0, 2.0) is None
+    assert evidence.read([Running(1.5, 1.0, 1, 0.0)], 4.0, 2.0) is None
+    assert read(evidence, 2.0, Running(0.5, 1.0, 1, 0.0)).stretch == pytest.approx(0.0)
+
+
+def test_queries_without_a_prediction_are_no_evidence() -> None:
+    evidence = Evidence()
+    assert evidence.read([Running(0.0, 0.0, 1, 0.0)] * 50, 4.0, 9.0) is None
+
+
+def test_samples_count_for_twelve_seconds_and_the_latest_at_most() -> None:
+    evidence = Evidence()
+    for _ in range(30):
+        evidence.add(done(0.0, 1.0))
+    for _ in range(20):
+        evidence.add(done(11.0, 1.0))
+    assert read(evidence, 11.9).count == 50
+    assert read(evidence, 12.1).count == 20
+    for i in range(200):
+        evidence.add(done(12.0 + i / 100, 1.0))
+    assert evidence.count == MOST
+    assert evidence.read([], 4.0, 120.0) is None
+
+
+def test_long_queries_count_for_longer() -> None:
+    evidence = Evidence()
+    for i in range(LEAST):
+        evidence.add(done(10.0 * i, 30.0, predicted=30.0))
+    assert read(evidence, 110.0).count == LEAST
+    assert evidence.runtime == 30.0
+    assert evidence.read([], 4.0, 400.0) is None
+
+
+def test_a_change_is_noticed_from_the_latest_alone() -> None:
+    random = Random(1)
+    evidence = Evidence()
+    for i in range(80):
+        evidence.add(done(i / 10, 0.05 * math.exp(random.gauss(0.0, 0.5)), predicted=0.05))
+    assert not read(evidence, 8.0).broken
+    for i in range(RECENT):
+        evidence.add(done(8.0 + i / 10, 0.1 * math.exp(random.gauss(0.0, 0.5)), predicted=0.05))
+    reading = read(evidence, 9.6)
+    assert reading.broken
+    assert reading.count == RECENT
+    assert reading.stretch < -0.4
+    assert not read(evidence, 9.7).broken
+
+
+def test_chance_is_no_change() -> None:
+    broken = 0
+    random = Random(2)
+    for _ in range(200):
+        evidence = Evidence()
+        for i in range(MOST):
+            evidence.add(done(i / 10, math.exp(random.gauss(0.0, 0.5))))
+        broken += read(evidence, 9.6).broken
+    assert broken <= 4
+
+
+def test_the_load_is_that_beside_which_the_queries_ran() -> None:
+    evidence = Evidence()
+    for i in range(20):
+        evidence.add(done(i / 10, 1.0, seats=16.0))
+    assert read(evidence, 2.0).load == pytest.approx(math.log(16 * 20 / 21 + 4 / 21))
+
+
+def guarded(slope: float, loads: list[float], noise: float = 0.0) -> SlopeGuard:
+    random, guard = Random(3), SlopeGuard(1.0)
+    for second, load in enumerate(loads):
+        guard.add(load, slope * load - 0.3 + random.gauss(0.0, noise), float(second))
+    return guard
+
+
+FALLING = [3.5 - 0.02 * i for i in range(40)]
+
+
+def asked(guard: SlopeGuard, times: int, slope: float, load: float = 2.7) -> list[bool]:
+    verdicts = []
+    for i in range(times):
+        guard.add(load, slope * load - 0.3, 100.0 + i)
+        verdicts.append(guard.acquits())
+    return verdicts
+
+
+def test_slow_however_few_is_no_contention_and_takes_two_verdicts() -> None:
+    assert asked(guarded(0.0, FALLING), 2, 0.0) == [False, True]
+    assert asked(guarded(-0.3, FALLING), 2, -0.3) == [False, True]
+
+
+def test_faster_the_fewer_is_contention() -> None:
+    assert asked(guarded(-0.4, FALLING), 3, -0.4) == [False] * 3
+    guard = guarded(-1.0, FALLING, noise=0.1)
+    assert asked(guard, 3, -1.0) == [False] * 3
+    assert guard.slope == pytest.approx(-1.0, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    "loads",
+    [[3.5, 3.4, 3.3, 3.2, 3.1], [3.0, 3.1] * 20, [3.0 + 0.02 * i for i in range(40)]],
+    ids=["too few", "too narrow", "not fewer but more"],
+)
+def test_a_slope_that_means_nothing_acquits_nobody(loads: list[float]) -> None:
+    assert asked(guarded(0.0, loads), 2, 0.0, loads[-1]) == [False, False]
+
+
+def test_decisions_within_the_spacing_are_one_tick() -> None:
+    guard = SlopeGuard(8.0)
+    for i, load in enumerate(FALLING):
+        guard.add(load, -0.3, float(i))
+        guard.acquits()
+    assert guard.slope == 0.0
+    assert guard.stretch == pytest.approx(-0.3)
+    for i in range(320):
+        guard.add(3.5 - 0.002 * i, -0.3 - 0.9 * (3.5 - 0.002 * i), 100.0 + i)
+        guard.acquits()
+    assert guard.slope < -0.5
+
+
+def test_a_second_look_at_the_same_ticks_is_no_second_verdict() -> None:
+    guard = guarded(0.0, FALLING)
+    guard.add(2.7, -0.3, 100.0)
+    assert [guard.acquits(), guard.acquits(), guard.acquits()] == [False] * 3
+    assert median(FALLING) > 2.7
