@@ -31,6 +31,7 @@ from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.state import BrokerState
 from broker.domain.terms import AnswerPolicy
 from broker.policy.classify import Classifier
+from broker.runtime import collector
 from broker.runtime.admission import Admission
 from broker.runtime.fleet import Fleet
 from broker.runtime.lifecycle import Program, Stop
@@ -174,6 +175,7 @@ class Broker:
     async def _serve(self, stop: Stop, admission: Admission, admin: Admin, server: Server) -> None:
         try:
             port = await server.start()
+            collector.settle()
             host = self.settings.server.host
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             _LOG.info("serving at %s", address)

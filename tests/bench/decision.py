@@ -3,8 +3,8 @@
 Measured is what the shell does for one request in its steady state: ``offer`` of a request that joins the queue,
 ``finish`` of one that runs (which starts the next), and ``next_wakeup``; every one by itself, on the wall clock and on
 the thread's CPU clock, which other processes of the machine do not disturb. The limit is static, then follows the
-backend with its own ticks; then three pools share the seats. The garbage collector is on, as in the broker; what waited
-before the first decision is out of its sight.
+backend with its own ticks; then three pools share the seats. The garbage collector is on and set as in the broker;
+what waited before the first decision is out of its sight.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from broker.policy.admission.limit import LimitPolicy, StaticLimit
 from broker.policy.admission.scheduler import Scheduler
 from broker.policy.admission.stretch import StretchLimit
 from broker.policy.admission.values import AdmissionRequest, Admitted, Decision, Outcome, Quantiles
+from broker.runtime import collector
 from tests.bench import harness
 from tests.bench.harness import Goal, Options, Report, Section
 
@@ -100,8 +101,7 @@ def limits(share: float) -> PoolLimits:
 
 def sample(load: Load, number: int) -> tuple[list[float], list[float]]:
     """The same number of decisions on the wall clock and on the CPU clock, in turn."""
-    gc.collect()
-    gc.freeze()
+    collector.settle()
     wall, cpu = [], []
     for _ in range(number):
         wall.append(load.decide(time.perf_counter_ns))
