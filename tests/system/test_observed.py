@@ -26,6 +26,13 @@ LATER = {catalog.CACHE_LOOKUPS, catalog.FLIGHT_FOLLOWERS, catalog.FALLBACK}
 OF_WORKERS = {catalog.JOB_DURATION}
 """Metrics that only the process of jobs has."""
 
+OF_TROUBLE = {
+    catalog.REFUSALS, catalog.WAIT_RATIO, catalog.SEATS_WASTED, catalog.DECISIONS_LOST,
+    catalog.BREAKER_CHANGES, catalog.BREAKER_REJECTIONS, catalog.STORE_RETRIES,
+    catalog.BACKEND_SIGNALS, catalog.BACKEND_SESSIONS,
+}  # fmt: skip
+"""Metrics that begin with the first wait, refusal or trouble, or where the limit of a database adapts."""
+
 Samples = Mapping[str, float]
 
 
@@ -76,7 +83,7 @@ async def test_the_metrics_of_the_page_are_there_and_move(secured: Secured) -> N
 
     await eventually(told, "the queue has been counted and the workers have been replaced")
     after = await scrape(secured.broker.metrics)
-    missing = {metric.name for metric in catalog.METRICS if name(metric) not in after}
+    missing = {metric.name for metric in set(catalog.METRICS) - OF_TROUBLE if name(metric) not in after}
     assert missing == {metric.name for metric in LATER | OF_WORKERS}
     moving = [
         catalog.RPC_DURATION, catalog.DB_DURATION, catalog.DB_WAIT, catalog.ADMISSION, catalog.QUEUE_DURATION,
@@ -86,7 +93,7 @@ async def test_the_metrics_of_the_page_are_there_and_move(secured: Secured) -> N
     assert [metric.name for metric in moving if after[name(metric)] <= before.get(name(metric), 0.0)] == []
     resting = [catalog.SEAT_USAGE, catalog.QUEUE_LENGTH, catalog.WORKER_USAGE, catalog.WATCH_STREAMS]
     assert [after[name(metric)] for metric in resting] == [0.0] * 4
-    assert after[name(catalog.SEAT_LIMIT)] == 100 + 10 + 2
+    assert 2 + 2 <= after[name(catalog.SEAT_LIMIT)] <= 100 + 10 + 2
     assert after[name(catalog.WORKER_LIMIT)] == 2
     assert (await scrape(secured.worker_metrics))[name(catalog.JOB_DURATION)] >= 1
 
