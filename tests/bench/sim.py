@@ -20,10 +20,10 @@ from tests.bench import harness
 
 RIVAL_SEEDS = 3
 QUICK_SEEDS = 2
-QUICK_RIVALS = {"overload": 0.1, "noisy": 0.1, "spike": 0.1}
+QUICK_RIVALS = {"overload": 0.1, "noisy": 0.05, "spike": 0.05}
 """Studies that have rivals beside them in the quick mode, and how much shorter they are then."""
 QUICK_SCALE = {
-    "overload": 0.25, "underload": 0.5, "noisy": 0.2, "backlogged": 0.25, "steps": 0.4, "predictions": 0.4,
+    "overload": 0.25, "underload": 0.5, "noisy": 0.2, "backlogged": 0.25, "steps": 0.4, "predictions": 0.3,
     "spike": 0.1, "critical": 0.2, "classes": 0.1, "leaving": 0.3, "panels": 0.3, "hashes": 0.05, "speed": 0.01,
     "replicas": 0.15,
 }  # fmt: skip

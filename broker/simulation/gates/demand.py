@@ -26,14 +26,14 @@ def recovery(result: Result, end: float, share: float = 0.95, span: int = 5) -> 
 
 def _spike(run: Run) -> Mapping[str, float]:
     """Ten times the capacity for 60 s, then 0.8 times, with clients that try three times."""
-    begin = 2 * run.warmup
-    end = begin + max(15.0, 60 * run.scale)
+    begin = run.warmup + 5.0
+    end = begin + max(10.0, 60 * run.scale)
     figures: dict[str, float] = {}
     for retry, suffix in ((Retry.NAIVE, ""), (Retry.POLITE, "_polite")):
         scenario = Scenario(
             "spike",
             (replace(USERS, load=0.8, retry=retry),),
-            seconds=end + 20 + 100 * run.scale,
+            seconds=end + 10 + 100 * run.scale,
             warmup=run.warmup,
             stages=(Stage(begin, 12.5), Stage(end, 1.0)),
         )
