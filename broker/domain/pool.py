@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-
 PRIMARY = "primary"
 """Name of the database that pools read from unless they name a replica."""
 

@@ -11,8 +11,8 @@ from broker.policy.admission.values import PoolLoad
 
 
 def seat_limit(pool: Pool) -> int:
-    """Seats that a pool owns."""
-    return pool.limits.in_flight if pool.own_seats else pool.entitled
+    """Seats that a pool owns and may use."""
+    return pool.limits.in_flight if pool.own_seats else min(pool.limits.in_flight, pool.entitled)
 
 
 def pool_load(pool: Pool) -> PoolLoad:
