@@ -149,13 +149,6 @@ class FairQueue:
         waiting = (entry.since for _, _, flow in self._heads for _, entry in flow.waiters)
         return min(waiting, default=None)
 
-    def drain(self) -> list[Entry]:
-        """Takes out everybody, in the order of service."""
-        entries = [entry for _, _, flow in self._heads for _, entry in flow.waiters]
-        for entry in entries:
-            self.remove(entry)
-        return entries
-
     def _move(self, flow: Flow, start: float) -> None:
         if flow.waiters:
             del self._heads[bisect_left(self._heads, (flow.start, flow.order))]

@@ -248,3 +248,10 @@ def test_one_whose_pool_is_full_blocks_nobody() -> None:
     core.offer(ask("wide", "w", FAR, takes(1.0), JOB, seats=3.0), 0.0)
     assert admitted_ids(core.offer(ask("quick", "q", FAR, takes(0.5), JOB), 0.0)) == ["quick"]
     assert [type(d) for d in core.offer(ask("last", "x", 1.01, takes(1.0)), 0.0)] == [Admitted]
+
+
+def test_the_time_to_hold_begins_when_the_wide_one_has_no_room() -> None:
+    core = busy({5000.0: 36}, Tuning(hold_after=1.0))
+    wide(core, now=100.0)
+    asked = [core.offer(ask(f"{at}", "q", FAR, takes(0.5)), at) for at in (100.9, 101.0)]
+    assert list(map(admitted_ids, asked)) == [["100.9"], []]

@@ -93,3 +93,33 @@ def test_a_weight_brings_the_own_work_nearer(weight: float, others: float) -> No
     assert (
         queue.ahead(flow, (0, 9.0, next(numbers))) == 8.0 + others
     )  # as far as it comes, and one turn begun
+
+
+@pytest.mark.parametrize(("weight", "others"), [(1.0, 5.0), (2.0, 9.0), (0.5, 3.0)])
+def test_others_are_served_by_their_weight_on_the_way(weight: float, others: float) -> None:
+    queue = FairQueue(60.0)
+    backlog(queue, "other", 40, weight=weight)
+    flow = queue.flow("mine", 1.0)
+    queue.charge(flow, 4.0)
+    assert queue.ahead(flow, (0, 9.0, next(numbers))) == others  # until virtual time four, and one turn begun
+
+
+def test_a_flow_that_is_not_as_far_as_virtual_time_is_served_longer() -> None:
+    queue = FairQueue(60.0)
+    backlog(queue, "other", 40)
+    for _ in range(7):
+        serve(queue)
+    behind = backlog(queue, "behind", 40)
+    queue.correct(behind, 2.0, 0.0)
+    assert queue.virtual == 6.0
+    newcomer = queue.flow("new", 1.0)
+    assert (
+        queue.ahead(newcomer, (0, 9.0, next(numbers))) == 3.0
+    )  # two, and one turn begun; the other is further
+
+
+def test_where_many_are_earlier_some_stand_for_all() -> None:
+    queue = FairQueue(60.0)
+    for number in range(300):
+        backlog(queue, f"t{number}", 3)
+    assert queue.ahead(queue.flow("new", 1.0), (0, 9.0, next(numbers))) == 300.0
