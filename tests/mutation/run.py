@@ -16,7 +16,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -79,11 +79,13 @@ def survives(module: str, tree: ast.Module | None) -> bool:
         os._exit(int(status))
 
 
-def examine(module: str) -> list[Mutant]:
-    """The mutants of a module that no test notices; tells of each as it is found."""
+def examine(module: str, lines: Container[int] | None = None) -> list[Mutant]:
+    """The mutants of a module (or of some of its lines) that no test notices; tells of each as it is found."""
     source = Path(*PACKAGE.split("."), f"{module}.py").read_text()
     began, survivors, count = time.monotonic(), [], 0
     for mutant in mutants(source):
+        if lines is not None and mutant.line not in lines:
+            continue
         count += 1
         if sys.stderr.isatty():
             sys.stderr.write(f"{module} {count}\r")
@@ -105,14 +107,18 @@ def _tell(line: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Examines the modules named, all of the core without any."""
+    """Examines the modules named (or lines of them, as ``book:71,72``), all of the core without any."""
     parser = argparse.ArgumentParser(prog="scripts/mutate", description=__doc__)
-    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(MODULES)}")
-    modules = parser.parse_args(arguments).modules or MODULES
-    if unknown := set(modules) - set(MODULES):
+    parser.add_argument("modules", nargs="*", metavar="MODULE[:LINE,...]", help=f"of {', '.join(MODULES)}")
+    places = [place.partition(":") for place in parser.parse_args(arguments).modules or MODULES]
+    if unknown := {module for module, _, _ in places} - set(MODULES):
         parser.error(f"no module of the core is called {', '.join(sorted(unknown))}")
     if not survives("", None):
         _tell("scripts/mutate: the tests fail without any mistake; run them first")
         return 2
-    survivors = [mutant for module in modules for mutant in examine(module)]
+    survivors = [
+        mutant
+        for module, _, lines in places
+        for mutant in examine(module, [int(line) for line in lines.split(",")] if lines else None)
+    ]
     return 1 if survivors else 0

@@ -55,3 +55,11 @@ def test_the_part_of_a_pool_of_its_own_is_counted_in_requests() -> None:
     core.offer(ask("b0", "b", FAR, takes(50.0)), 0.0)
     offer_all(core, [ask("a+", "a", FAR, takes(0.1)), ask("b+", "b", FAR, takes(50.0))])
     assert admitted_ids(core.finish("b0", Outcome.SUCCESS, 50.0, 1.0)) == ["b+"]
+
+
+def test_the_part_holds_as_soon_as_two_wait() -> None:
+    core = shared(8, {DASHBOARD: limits(tenant_share=0.5)})
+    for name, work in (("a", 0.1), ("b", 50.0)):
+        offer_all(core, [ask(f"{name}{n}", name, FAR, takes(work)) for n in range(4)])
+    offer_all(core, [ask("a+", "a", FAR, takes(0.1)), ask("b+", "b", FAR, takes(50.0))])
+    assert admitted_ids(core.finish("b0", Outcome.SUCCESS, 50.0, 1.0)) == ["b+"]
