@@ -8,6 +8,13 @@ from broker.telemetry.instruments import Telemetry
 from broker.telemetry.meters import Reading
 from broker.telemetry.names import MetricKind
 
+OF_TROUBLE = {
+    catalog.REFUSALS, catalog.WAIT_RATIO, catalog.SEATS_WASTED, catalog.DECISIONS_LOST,
+    catalog.BREAKER_CHANGES, catalog.BREAKER_REJECTIONS, catalog.STORE_RETRIES,
+    catalog.BACKEND_SIGNALS, catalog.BACKEND_SESSIONS,
+}  # fmt: skip
+"""Metrics that begin with the first wait, refusal or trouble, or where the limit of a database adapts."""
+
 
 def record_everything(telemetry: Telemetry) -> None:
     """Records every metric once, with every attribute that it may carry."""

@@ -18,6 +18,7 @@ from broker.telemetry.document import prometheus_name
 from broker.telemetry.names import Metric
 from querybroker import Client, QueryBrokerError, query
 from tests.support.eventually import eventually
+from tests.support.telemetry import OF_TROUBLE
 from tests.system.secured import Secured, key_of
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -25,13 +26,6 @@ LATER = {catalog.CACHE_LOOKUPS, catalog.FLIGHT_FOLLOWERS, catalog.FALLBACK}
 """Metrics of parts that this server does not have yet."""
 OF_WORKERS = {catalog.JOB_DURATION}
 """Metrics that only the process of jobs has."""
-
-OF_TROUBLE = {
-    catalog.REFUSALS, catalog.WAIT_RATIO, catalog.SEATS_WASTED, catalog.DECISIONS_LOST,
-    catalog.BREAKER_CHANGES, catalog.BREAKER_REJECTIONS, catalog.STORE_RETRIES,
-    catalog.BACKEND_SIGNALS, catalog.BACKEND_SESSIONS,
-}  # fmt: skip
-"""Metrics that begin with the first wait, refusal or trouble, or where the limit of a database adapts."""
 
 Samples = Mapping[str, float]
 
