@@ -170,6 +170,15 @@ def test_memory_is_a_second_kind_of_seat() -> None:
     assert core.backends()[0].memory_used == 0
 
 
+def test_who_ends_before_there_is_memory_again_goes_first() -> None:
+    core = shared(10, {DASHBOARD: limits()}, memory=1000)
+    for name, seconds, memory in (("a", 2.0, 500), ("b", 9.0, 300)):
+        core.offer(ask(name, name, FAR, takes(seconds), memory=memory), 0.0)
+    core.offer(ask("heavy", "h", FAR, takes(1.0), memory=500), 0.0)
+    assert admitted_ids(core.offer(ask("quick", "q", FAR, takes(2.0)), 0.0)) == ["quick"]
+    assert admitted_ids(core.offer(ask("slow", "s", FAR, takes(4.0)), 0.0)) == []
+
+
 def test_memory_may_be_filled_to_the_last_byte() -> None:
     core = shared(10, {DASHBOARD: limits()}, memory=1000)
     asked = [ask("1", deadline=FAR, memory=500), ask("2", deadline=FAR, memory=300)]

@@ -32,6 +32,7 @@ EVERY = Tuning().hopeless_every
         (UNKNOWN, 50.0, 1.0, 1.0, 1.0),  # nothing is known
         (KNOWN, 50.0, math.inf, 1.0, 1.0),  # it has all the time
         (KNOWN, 0.0, 0.0, 1.0, 0.0),
+        (UNKNOWN, 5.0, 0.0, 1.0, 0.0),
         (UNKNOWN, 0.0, -1.0, 1.0, 0.0),
         (KNOWN, 0.0, 1.0, 1.0, 0.5),  # the median
         (KNOWN, 0.0, 2.0, 1.0, 0.9),

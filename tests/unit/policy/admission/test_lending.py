@@ -6,7 +6,7 @@ import pytest
 
 from broker.domain.pool import BackendLimits, PoolLimits, PoolName
 from broker.policy.admission.scheduler import Scheduler
-from broker.policy.admission.values import Admitted, Outcome, PoolLoad, Quantiles, Queued
+from broker.policy.admission.values import Admitted, Outcome, PoolLoad, Quantiles, Queued, Tuning
 from tests.support.scheduling import (
     DASHBOARD,
     EXPLORATION,
@@ -184,6 +184,18 @@ def test_work_that_took_longer_than_predicted_is_charged_to_the_pool() -> None:
         order += admitted_ids(core.finish(order[-1], Outcome.SUCCESS, 1.0, now))
     assert order[:4] == [f"dashboard-{n}" for n in range(4)]
     assert "job-1" in order
+
+
+def test_a_pool_is_charged_in_work_over_its_share_and_corrected_within_bounds() -> None:
+    core = shared(4, {DASHBOARD: limits(share=4.0), JOB: limits()}, tuning=Tuning(max_debt=60.0))
+    pool = core._book.pools[DASHBOARD]  # its tag shows outside only beside other pools
+    tags = []
+    for name, seconds in (("1", 10.0), ("2", 1000.0), ("3", -1000.0)):
+        core.offer(ask(name, deadline=FAR, predicted=takes(4.0)), 0.0)
+        tags.append(pool.start)
+        core.finish(name, Outcome.SUCCESS, seconds, 0.0)
+        tags.append(pool.start)
+    assert tags == [1.0, 2.5, 3.5, 2.5 + 15.0, 18.5, 17.5 - 15.0]
 
 
 def test_more_seats_start_waiters_at_once_and_fewer_let_what_runs_end() -> None:
