@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from broker.domain.pool import PoolName
 from broker.policy.admission.hopeless import chance_in_time
 from broker.policy.admission.scheduler import Scheduler
 from broker.policy.admission.values import Killed, Outcome, Quantiles, Tuning
@@ -18,6 +19,7 @@ from tests.support.scheduling import (
     ask,
     killed_ids,
     limits,
+    scheduler,
     shared,
     takes,
 )
@@ -137,3 +139,20 @@ def test_a_slow_backend_is_reckoned_with() -> None:
     assert core.tick(1.0) == ()
     policy.progress = 0.05
     assert killed_ids(core.tick(1.25)) == ["1"]
+
+
+def test_every_pool_and_everything_that_runs_is_looked_at() -> None:
+    core = scheduler(in_flight=2)
+    core.offer(ask("idle", "z", 1.0), 0.0)  # late, but nobody waits for its pool
+    core.offer(ask("late", "a", 1.0, pool=PoolName.ADMIN), 0.0)
+    core.offer(ask("next", "b", 1e6, pool=PoolName.ADMIN), 0.0)
+    assert killed_ids(core.tick(2.0)) == ["late"]
+
+
+def test_what_goes_on_hides_nobody_behind_it() -> None:
+    core = shared(3, {DASHBOARD: limits()})
+    for name, deadline in (("endless", math.inf), ("first", 1.0), ("second", 2.0)):
+        core.offer(ask(name, name, deadline), 0.0)
+    core.offer(ask("next", "b", 1e6), 0.0)
+    assert killed_ids(core.tick(1.5)) == ["first"]
+    assert killed_ids(core.tick(2.5)) == ["second"]
