@@ -264,3 +264,9 @@ def test_the_time_to_hold_begins_when_the_wide_one_has_no_room() -> None:
     wide(core, now=100.0)
     asked = [core.offer(ask(f"{at}", "q", FAR, takes(0.5)), at) for at in (100.9, 101.0)]
     assert list(map(admitted_ids, asked)) == [["100.9"], []]
+
+
+def test_a_request_for_two_seats_blocks_like_a_wider_one() -> None:
+    core = busy({5.0: 39})
+    wide(core, 2.0)
+    assert admitted_ids(core.offer(ask("slow", "s", FAR, takes(9.0)), 0.0)) == []

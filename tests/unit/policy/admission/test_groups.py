@@ -148,8 +148,9 @@ def test_a_member_without_time_to_wait_is_not_promised_any() -> None:
     assert core.loads()[0].queue_length == 0
 
 
-def test_the_first_of_a_load_that_will_not_fit_as_a_whole_is_refused() -> None:
-    core = busy(wait=0.1, queue=1000.0, tenant_queue=1000.0)
+@pytest.mark.parametrize("seats", [1, 2])
+def test_the_first_of_a_load_that_will_not_fit_as_a_whole_is_refused(seats: int) -> None:
+    core = busy(seats, wait=0.1, queue=1000.0, tenant_queue=1000.0)
     now = 0.0
     for number in range(20):
         now = 2.0 * number
@@ -157,8 +158,8 @@ def test_the_first_of_a_load_that_will_not_fit_as_a_whole_is_refused() -> None:
         core.tick(now + 1.9)
     assert core.loads()[0].queue_length == 0
     decision = panels(core, 1, "now", deadline=now + 41.0 + 2, now=now + 2)[0]
-    assert isinstance(decision, Refused)  # 1 s and 9 more is beyond a tenth of 40 s
-    assert decision.expected_wait == pytest.approx(10.0, rel=0.1)
+    assert isinstance(decision, Refused)  # 1 s and 9 more, by seats, is beyond a tenth of 40 s
+    assert decision.expected_wait == pytest.approx(10.0 / seats, rel=0.1)
     single = only(core.offer(ask("single", "t", now + 43.0, takes(1.0)), now + 2))
     assert isinstance(single, Queued)
 

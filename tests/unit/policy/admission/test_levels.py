@@ -93,3 +93,13 @@ def test_what_a_tenant_has_had_counts_within_the_level_only() -> None:
     asked = [("h1", "a", HIGH), ("h2", "a", HIGH), ("m1", "a", MIDDLE), ("m2", "b", MIDDLE)]
     offer_all(core, [ask(name, tenant, FAR, takes(1.0), criticality=level) for name, tenant, level in asked])
     assert drain_order(core, ["0"], 1.0) == ["h1", "h2", "m1", "m2"]
+
+
+def test_one_that_is_pushed_out_blocks_nobody_any_more() -> None:
+    core = shared(40, {DASHBOARD: limits(queue=1)})
+    offer_all(core, [ask(f"r{n}", f"r{n}", FAR, takes(5.0)) for n in range(36)])
+    assert isinstance(
+        only(core.offer(ask("wide", "w", FAR, takes(1.0), seats=6.0, criticality=LOW), 0.0)), Queued
+    )
+    decisions = core.offer(ask("top", "t", FAR, takes(50.0), criticality=TOP), 0.0)
+    assert [(type(d), d.id) for d in decisions] == [(Queued, "top"), (Refused, "wide"), (Admitted, "top")]

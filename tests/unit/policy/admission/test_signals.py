@@ -40,12 +40,14 @@ def test_the_policy_hears_of_everything_that_runs_on_its_seats() -> None:
     core.finish("0", Outcome.IGNORED, 0.75, 1.0)
     core.cancel("1", 3.0)
     core.finish("own", Outcome.SUCCESS, 1.0, 3.0)
+    core.cancel("2", 4.5)
     assert policy.heard == [
         ("started", "0", 1.0, 1, 0.0),
         ("started", "1", 1.0, 1, 0.0),
         ("ended", "0", Outcome.IGNORED, 0.75, 1.0),
         ("started", "2", 1.0, 1, 1.0),
         ("ended", "1", Outcome.DROPPED, 3.0, 3.0),
+        ("ended", "2", Outcome.DROPPED, 3.5, 4.5),
     ]
 
 
@@ -59,6 +61,14 @@ def test_the_policy_ticks_when_it_is_due_and_hears_whether_anybody_waits(waiting
     assert policy.heard == []
     core.tick(2.0)
     assert policy.heard == [("tick", bool(waiting), 2.0)]
+
+
+def test_one_pool_that_waits_is_enough_to_say_so() -> None:
+    policy = Adjustable(1, due=2.0)
+    core = shared(1, {DASHBOARD: limits(), JOB: limits()}, policy=policy)
+    offer_all(core, [ask(name, name, FAR, takes(1.0), JOB) for name in ("x", "y")])
+    core.tick(2.0)
+    assert policy.heard[-1] == ("tick", True, 2.0)
 
 
 def test_a_waiter_of_a_pool_outside_says_nothing_about_the_shared_seats() -> None:
