@@ -7,7 +7,7 @@ import pytest
 from broker.domain.principal import Criticality
 from broker.policy.admission.levels import Levels
 from broker.policy.admission.scheduler import Scheduler
-from broker.policy.admission.values import Queued, Refused
+from broker.policy.admission.values import Admitted, Queued, Refused
 from tests.support.flows import entry
 from tests.support.scheduling import DASHBOARD, ask, drain_order, limits, offer_all, only, shared, takes
 
