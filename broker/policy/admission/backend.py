@@ -70,7 +70,7 @@ class Backend:
         self.resize()
 
     def resize(self) -> bool:
-        """Takes over the limit of the policy, within the lease; returns whether there are more seats than before."""
+        """Takes over the limit of the policy, within the lease; returns whether anything changed."""
         before = self.limit
         limit = self.policy.limit
         self.limit = limit if self.leased is None else min(limit, self.leased)
@@ -84,7 +84,7 @@ class Backend:
             kept = max(pool.limits.reserved, int(owned - owned * pool.limits.lendable + ROUNDING))
             pool.guard = max(0, min(kept, pool.entitled, room)) if len(self.sharing) > 1 else 0
             room -= pool.guard
-        return self.limit > before
+        return True
 
     def fit(self, pool: Pool, entry: Entry) -> Fit:
         """Whether a request of a pool may start now."""
@@ -159,6 +159,21 @@ class Backend:
         start = pool.start + (work - entry.cost) / pool.limits.share
         pool.start = min(self.virtual + bound, max(self.virtual - bound, start))
 
+    def recheck(self) -> Entry | None:
+        """The request for which seats are held, if it has room now, whoever else would be next.
+
+        Seats are held no longer for one that waits for something else by now: for its pool, or for a loan.
+        """
+        held = self.held
+        if held is not None:
+            pool = next(pool for pool in self.pools if pool.name is held.request.pool)
+            fit = self.fit(pool, held)
+            if fit == "yes":
+                return held
+            if fit in ("not_lent", "pool_full"):
+                self.held = self.blocked = None
+        return None
+
     def unblock(self, entry: Entry) -> None:
         """A request that starts or waits no more blocks nobody, and no seat is held for it."""
         if self.held is entry:
@@ -200,14 +215,15 @@ class Backend:
         """Whether anybody waits."""
         return any([pool.queue.length for pool in self.pools])  # noqa: C419 - a list is faster for so few
 
-    def wait(self, pool: Pool, entry: Entry) -> float:
+    def wait(self, pool: Pool, entry: Entry, more: float = 0.0) -> float:
         """Seconds until a request that waits, or joins now, starts, when no room is left.
 
-        The work ahead and, on average, one request's that must end first, over the speed at which work is done.
+        The work ahead, with what comes ``more`` of its tenant before it, and, on average, one request's that must end
+        first, over the speed at which work is done.
         """
         rate = self.rate(pool)
         first = pool.mean_work or entry.work
-        return (pool.queue.ahead(entry) + first) / rate if rate > 0.0 else math.inf
+        return (pool.queue.ahead(entry, more) + first) / rate if rate > 0.0 else math.inf
 
     def load(self) -> BackendLoad:
         """The backend in numbers."""

@@ -45,7 +45,7 @@ class Book:
         self.backends = backends
         self.tenants = tenants
         self.verdicts = verdicts
-        self.groups = LoadGroups()
+        self.groups = LoadGroups(tuning.group_lifetime)
         self._timeouts: list[tuple[float, int, Entry]] = []
         self._hopeless_at = math.inf
 

@@ -19,6 +19,8 @@ def next_turn(backend: Backend, now: float) -> Entry | None:
     A wide request at the head does not block the seats that it cannot use yet: whoever is expected to end before it
     could start goes first. After a while the seats are held for it, so that it starts at all.
     """
+    if backend.held is not None and (held := backend.recheck()) is not None:
+        return held
     pools = backend.in_turn()
     if pools:
         if backend.blocked is None and (head := _ordinary(pools[0], backend, now)) is not None:

@@ -107,14 +107,14 @@ class FairQueue:
         start = flow.start + (actual - predicted) / flow.weight
         self._move(flow, min(self.virtual + bound, max(self.virtual - bound, start)))
 
-    def ahead(self, flow: Flow, rank: Rank) -> float:
+    def ahead(self, flow: Flow, rank: Rank, more: float = 0.0) -> float:
         """Predicted work that is served before a request of the given rank that joins the flow now.
 
-        Its own flow's work before it, and of every flow with an earlier tag what it is served until virtual time has
-        come as far: the way from its tag, by weight, and one request begun on the way; never more than waits there.
-        Where many flows are earlier, some of them stand for the others.
+        Its own flow's work before it, with what comes ``more``, and of every flow with an earlier tag what it is served
+        until virtual time has come as far: the way from its tag, by weight, and one request begun on the way; never
+        more than waits there. Where many flows are earlier, some of them stand for the others.
         """
-        own = flow.work_before(rank)
+        own = flow.work_before(rank) + more
         start = (max(self.virtual, flow.start)) + own / flow.weight
         passed = bisect_right(self._heads, (start, math.inf))
         if not passed:

@@ -15,8 +15,6 @@ from broker.policy.admission.values import AdmissionRequest, Refused
 LEARNING_RATE = 0.2
 CAPACITY = 4096
 """Groups that are remembered; older ones are forgotten first."""
-LIFETIME = 300.0
-"""Seconds for which the group of a request without a deadline is remembered."""
 
 Key = tuple[str, str]
 
@@ -36,7 +34,8 @@ class Group:
 class LoadGroups:
     """The loads of late."""
 
-    def __init__(self) -> None:
+    def __init__(self, lifetime: float) -> None:
+        self._lifetime = lifetime
         self._groups: OrderedDict[Key, Group] = OrderedDict()
         self._sizes: OrderedDict[str, float] = OrderedDict()
 
@@ -47,7 +46,7 @@ class LoadGroups:
         group = self._groups.get(key)
         decided = group is not None and group.until > now
         if group is None or not decided:
-            group = self._groups[key] = Group(min(request.deadline_at, now + LIFETIME))
+            group = self._groups[key] = Group(min(request.deadline_at, now + self._lifetime))
         group.size += 1
         return group, decided
 

@@ -41,9 +41,9 @@ class Levels:
         self.levels[entry.flow.level].take(entry)
         self.length -= 1
 
-    def ahead(self, entry: Entry) -> float:
-        """Predicted work that is served before a request that waits, or joins now."""
-        work = self.of(entry.flow).ahead(entry.flow, entry.rank)
+    def ahead(self, entry: Entry, more: float = 0.0) -> float:
+        """Predicted work before a request that waits, or joins now; ``more`` comes of its tenant before it."""
+        work = self.of(entry.flow).ahead(entry.flow, entry.rank, more)
         for queue in self.levels[entry.request.criticality + 1 :]:
             work += queue.work
         return work

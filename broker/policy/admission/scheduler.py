@@ -134,9 +134,9 @@ class Scheduler:
     ) -> tuple[Decision, ...]:
         request = entry.request
         budget = entry.rank[1] - now
-        entry.expected = backend.wait(pool, entry)
-        if group is not None and not decided and (rate := backend.rate(pool)):
-            entry.expected += entry.work * self._book.groups.followers(request.tenant) / rate
+        leads = group is not None and not decided  # the last of its load group must not wait too long either
+        more = entry.work * self._book.groups.followers(request.tenant) if leads else 0.0
+        entry.expected = backend.wait(pool, entry, more)
         refused: Refused | None = None
         if (bound := pool.full(entry)) is not None:
             refused = self._verdicts.full(entry, bound, budget)

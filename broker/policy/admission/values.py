@@ -199,6 +199,7 @@ class Tuning:
     ``hold_after``: for so long narrow requests may pass a wide one, then seats are held for it. ``hopeless_every``:
     between two looks for running work that will not end in time. ``max_debt``: seat-seconds that wrong predictions may
     put a tenant, or a pool, behind or before the others. Hints when to come back lie between the two pushbacks.
+    ``group_lifetime``: a load group is remembered until the deadline of its first request, and no longer than this.
     """
 
     hold_after: float = 1.0
@@ -206,6 +207,7 @@ class Tuning:
     max_debt: float = 60.0
     min_pushback: float = 0.1
     max_pushback: float = 30.0
+    group_lifetime: float = 300.0
 
 
 class AdmissionCore(Protocol):

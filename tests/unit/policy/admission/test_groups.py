@@ -6,7 +6,7 @@ import pytest
 
 from broker.policy.admission.entry import Entry
 from broker.policy.admission.fair_queue import FairQueue
-from broker.policy.admission.groups import CAPACITY, LIFETIME, LoadGroups
+from broker.policy.admission.groups import CAPACITY, LoadGroups
 from broker.policy.admission.scheduler import GRACE, Scheduler
 from broker.policy.admission.values import (
     Admitted,
@@ -165,7 +165,7 @@ def test_the_first_of_a_load_that_will_not_fit_as_a_whole_is_refused(seats: int)
 
 
 def test_sizes_are_averaged_over_a_tenants_loads() -> None:
-    groups = LoadGroups()
+    groups = LoadGroups(300.0)
     for number, size in enumerate((5, 10)):
         for panel in range(size):
             groups.join(ask(f"{number}/{panel}", "t", 1.0 + number, group=f"g{number}"), float(number))
@@ -175,7 +175,7 @@ def test_sizes_are_averaged_over_a_tenants_loads() -> None:
 
 
 def test_a_group_ends_with_its_deadline() -> None:
-    groups = LoadGroups()
+    groups = LoadGroups(300.0)
     first, decided = groups.join(ask("1", "t", 10.0, group="g"), 0.0)
     assert (decided, first.until) == (False, 10.0)
     again, decided = groups.join(ask("2", "t", 99.0, group="g"), 9.9)
@@ -187,13 +187,13 @@ def test_a_group_ends_with_its_deadline() -> None:
 
 
 def test_a_group_without_a_deadline_is_forgotten_after_a_while() -> None:
-    groups = LoadGroups()
+    groups = LoadGroups(300.0)
     first, _ = groups.join(ask("1", "t", float("inf"), group="g"), 1.0)
-    assert first.until == 1.0 + LIFETIME
+    assert first.until == 1.0 + 300.0
 
 
 def test_groups_are_forgotten_in_the_order_in_which_they_came() -> None:
-    groups = LoadGroups()
+    groups = LoadGroups(300.0)
     for number in range(CAPACITY):
         groups.join(ask(str(number), f"t{number}", FAR, group="g"), 0.0)
     assert groups.join(ask("again", "t1", FAR, group="g"), 0.0)[1]
@@ -202,7 +202,7 @@ def test_groups_are_forgotten_in_the_order_in_which_they_came() -> None:
 
 
 def test_what_waits_of_a_group_is_known_exactly() -> None:
-    groups = LoadGroups()
+    groups = LoadGroups(300.0)
     group, _ = groups.join(ask("1", "t", FAR, group="g"), 0.0)
     flow = FairQueue(60.0).flow("t", 1.0)
     entries = [Entry(ask(str(n), "t", FAR, group="g"), flow, (0, 0.0, n), 0.0) for n in range(3)]

@@ -118,7 +118,7 @@ def test_nothing_is_left_of_a_hundred_thousand_requests() -> None:
         assert all(load.seats_used == load.queue_length == 0 for load in core.loads())
         assert core.backends()[0].memory_used == 0
     assert crowd.ended == crowd.count == REQUESTS
-    assert most > 100
+    assert most > 50
 
 
 def test_what_is_remembered_of_those_who_have_gone_is_bounded() -> None:

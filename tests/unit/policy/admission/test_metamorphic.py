@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
