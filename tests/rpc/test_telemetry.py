@@ -130,7 +130,9 @@ async def test_a_refusal_is_counted_by_its_reason(broker: Serving, observed: Obs
     broker.queries.on_dashboard = full
     await refused(broker.channel, f"/{METHOD}", REQUEST.SerializeToString())
     await refused(broker.channel, "/made.up/Method", b"")
-    await broker.server.drain()  # a call is counted when it has ended here, a moment after its caller was told
+    await (
+        broker.server.drain()
+    )  # a call is counted when it has ended here, a moment after its caller was told
     counted = {
         (p.attributes["rpc.method"], p.attributes["rpc.status_code"], p.attributes["error.type"]): p.count
         for p in observed.points("rpc.server.call.duration")
