@@ -270,3 +270,14 @@ def test_a_request_for_two_seats_blocks_like_a_wider_one() -> None:
     core = busy({5.0: 39})
     wide(core, 2.0)
     assert admitted_ids(core.offer(ask("slow", "s", FAR, takes(9.0)), 0.0)) == []
+
+
+def test_one_for_which_seats_are_held_starts_when_it_has_room_whoever_else_would_be_next() -> None:
+    core = shared(10, {DASHBOARD: limits(), JOB: limits()}, memory=1000, tuning=Tuning(hold_after=1.0))
+    core.offer(ask("big", "x", FAR, takes(50.0), JOB, memory=700), 0.0)
+    offer_all(core, [ask(f"d{n}", f"d{n}", FAR, takes(50.0)) for n in range(5)])
+    core.offer(ask("held", "h", FAR, takes(50.0), JOB, memory=300), 0.0)
+    core.offer(
+        ask("other", "o", FAR, takes(50.0)), 1.5
+    )  # waits behind the one for which seats are held by now
+    assert end(core, "big", 2.0)[0] == "held"
