@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from broker.app.process import Process
+from broker.config.settings import ServerSettings
 from broker.domain.pool import PoolLimits, PoolName
+from broker.policy.guard import Marks, SelfDefence
 from broker.runtime.admission import Admission
 from broker.runtime.guard import Door, Guard
 from broker.runtime.memory import memory_share
@@ -35,11 +37,12 @@ class Protection:
 
 @contextmanager
 def protected(
-    own: Process, admission: Admission, limits: Mapping[PoolName, PoolLimits], memory_limit: int
+    own: Process, admission: Admission, limits: Mapping[PoolName, PoolLimits], settings: ServerSettings
 ) -> Iterator[Protection]:
-    """Watches the process; ``memory_limit`` is in bytes, 0 for that of its container or machine."""
+    """Watches the process."""
     gate = Gate()
-    guard = Guard(own.clock, own.telemetry, memory_share(memory_limit), gate.cut)
+    defence = SelfDefence(Marks.of_lag(settings.lag_limit))
+    guard = Guard(own.clock, own.telemetry, memory_share(settings.memory_limit), gate.cut, defence)
     forget = own.lag.listen(guard.observe)
     try:
         yield Protection(guard, gate, Door(guard, admission, limits))

@@ -149,7 +149,7 @@ class Broker:
         own = self.process
         limits = {name: self.settings.pools[name] for name in POOLS}
         async with recorded_admission(self.settings, limits, own, self.member.index) as admission:
-            with protected(own, admission, limits, self.settings.server.memory_limit) as protection:
+            with protected(own, admission, limits, self.settings.server) as protection:
                 await self._run(stop, admission, limits, protection)
 
     async def _run(

@@ -139,6 +139,7 @@ def _server(given: ServerConfig, folder: FilePath, report: Report) -> ServerSett
         drain_notice=notice if notice is not None else 0.0 if local else 5.0,
         drain_grace=given.drain.grace,
         memory_limit=given.memory_limit,
+        lag_limit=given.lag_limit,
         stream_stall=given.stream_stall,
         decision_log=folder / given.decision_log if given.decision_log else None,
         decision_log_bytes=given.decision_log_bytes,

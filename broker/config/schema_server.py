@@ -134,6 +134,9 @@ class ServerConfig(Section):
     memory_limit: Size = 0
     """Memory that the process of the server may use: near it, new calls are refused and the largest streams ended. 0:
     what its container may use, or the machine."""
+    lag_limit: Annotated[Duration, Field(ge=0.01)] = 0.05
+    """Lag of the event loop at which calls that can be shed are refused; at five times as much, all but the most
+    important ones. Machines that the broker shares with other work may allow more."""
     stream_stall: Duration = 10
     """Time that the reader of an exploration may take nothing of it before the stream is ended and its seat given to
     others; 0 for as long as its deadline."""

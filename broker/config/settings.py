@@ -87,6 +87,7 @@ class ServerSettings:
     drain_notice: float
     drain_grace: float
     memory_limit: int = 0
+    lag_limit: float = 0.05
     stream_stall: float = 10.0
     decision_log: Path | None = None
     decision_log_bytes: int = 256 * 1024 * 1024

@@ -52,6 +52,12 @@ class Marks:
     refuse: Mark = Mark(0.90, 0.87, rise=0.0, fall=1.0)
     cut: Mark = Mark(0.95, 0.92, rise=0.0, fall=0.0)
 
+    @classmethod
+    def of_lag(cls, limit: float) -> Marks:
+        """The marks for the lag in seconds from which calls are refused."""
+        slow = Mark(limit, limit / 2, rise=1.0, fall=1.0)
+        return cls(slow, Mark(5 * limit, 2 * limit, rise=2.0, fall=1.0))
+
 
 @dataclass(frozen=True, slots=True)
 class Posture:

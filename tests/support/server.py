@@ -53,6 +53,7 @@ def running_broker(
         "database.dsn": dsn,
         "server.port": 0,
         "server.drain.notice": 0,
+        "server.lag_limit": 10,  # tests share their machine, and are not about that
         "telemetry.prometheus_port": 0,
         "jobs.result_dir": str(home / "results"),
         **(overrides or {}),

@@ -54,6 +54,14 @@ async def control(tiny: Secured) -> AsyncIterator[Connection]:
     await connection.close()
 
 
+@pytest.fixture
+async def fresh_control(fresh: Secured) -> AsyncIterator[Connection]:
+    """The same for the broker of one test."""
+    connection = await asyncpg.connect(fresh.dsn)
+    yield connection
+    await connection.close()
+
+
 async def pool_of(channel: grpc.aio.Channel, name: str) -> admin_service_pb2.PoolState:
     request = admin_service_pb2.GetStateRequest()
     state = (await AdminServiceStub(channel).GetState(request, metadata=as_caller("boss"))).state
@@ -116,9 +124,10 @@ async def test_who_finds_no_seat_and_no_room_to_wait_is_refused_at_once(
         assert after.admitted_count - before.admitted_count == 3
 
 
-async def test_a_tenant_that_fills_the_queue_makes_room_for_another(fresh: Secured) -> None:
-    control = await asyncpg.connect(fresh.dsn)
-    await control.execute(f"SELECT pg_advisory_lock({LOCK})")
+async def test_a_tenant_that_fills_the_queue_makes_room_for_another(
+    fresh: Secured, fresh_control: Connection
+) -> None:
+    await fresh_control.execute(f"SELECT pg_advisory_lock({LOCK})")
     async with fresh.plain() as channel:
         first = asyncio.create_task(ask(channel, "boss", LOCKED))
 
@@ -135,9 +144,8 @@ async def test_a_tenant_that_fills_the_queue_makes_room_for_another(fresh: Secur
         await eventually(lambda: waiting(2), "two wait")
         other = asyncio.create_task(ask(channel, "bob"))
         assert await newer == "OVERLOADED"
-        await control.execute(f"SELECT pg_advisory_unlock({LOCK})")
+        await fresh_control.execute(f"SELECT pg_advisory_unlock({LOCK})")
         assert [await task for task in (first, older, other)] == ["", "", ""]
-    await control.close()
 
 
 async def test_a_storm_ends_with_every_seat_free(tiny: Secured) -> None:

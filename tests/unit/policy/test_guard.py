@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.domain.principal import Criticality
-from broker.policy.guard import Factor, Mark, Posture, SelfDefence, Step
+from broker.policy.guard import Factor, Mark, Marks, Posture, SelfDefence, Step
 
 CALM = Posture()
 
@@ -73,6 +73,14 @@ def test_a_stuck_loop_keeps_out_all_but_the_most_important_and_is_unhealthy() ->
 def test_memory_is_saved_step_by_step(share: float, posture: Posture) -> None:
     defence = SelfDefence()
     assert defence.observe(0.0, share, 0.0) == posture
+
+
+def test_machines_shared_with_others_may_allow_more_lag() -> None:
+    defence = SelfDefence(Marks.of_lag(0.2))
+    assert {posture for _, posture in lagging(defence, 0.19, 0.0, 4.0)} == {CALM}
+    assert lagging(defence, 0.21, 4.0, 8.0)[-1][1].admits is Criticality.CRITICAL
+    assert lagging(defence, 1.0, 8.0, 16.0)[-1][1].admits is Criticality.CRITICAL_PLUS
+    assert Marks.of_lag(Marks().slow.enter) == Marks()
 
 
 def test_memory_that_is_free_again_is_used_again_after_a_while() -> None:
