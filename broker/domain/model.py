@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from broker.domain.rollup import Rollup
 from broker.domain.values import DataType
 
 
@@ -102,13 +103,16 @@ class RowPolicy:
     """Rows that a principal may see: an SQL predicate, applied unless the principal has one of the ``unless`` grants.
 
     The predicate may use ``{tenant}``, ``{principal}`` and ``{attributes.NAME}``, which are bound as values of the
-    principal, never as text.
+    principal, never as text. ``terms`` say the same as a conjunction of equalities over dimensions, where that can be
+    said, so that rollups can apply it: (dimension, placeholder) with the placeholder's name without braces. None where
+    it cannot.
     """
 
     name: str
     sql: str
     tables: tuple[str, ...]
     unless: tuple[str, ...] = ()
+    terms: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ class Dataset:
     grants: tuple[str, ...] = ()
     max_staleness: float | None = None
     version: str = ""
+    rollups: Mapping[str, Rollup] = field(default_factory=dict)
 
     def time_dimension(self, name: str) -> Dimension | None:
         """The time dimension ``name``, or the default one when the name is empty."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from broker.domain.measures import State
 from broker.domain.model import Dataset, Dimension, Measure, RowPolicy
 from broker.domain.principal import Principal
-from broker.domain.query import AbsoluteRange, Calculations, Filter, OrderKey, Query
+from broker.domain.query import AbsoluteRange, Calculations, Filter, Grain, OrderKey, Query
+from broker.domain.rollup import Span
 from broker.domain.timegrid import TimeGrid
 from broker.domain.values import Column
 
@@ -37,7 +38,8 @@ class Scan:
     """One pass over a dataset: partial states of ``leaves`` by bucket and dimension.
 
     ``bounds`` restricts the time dimension half-open; ``grid`` groups by it. ``policies`` are the row policies that
-    apply to ``principal``.
+    apply to ``principal``. With ``pieces`` only these parts of the bounds are read, ascending and disjoint; one that
+    reaches an end of time includes rows whose time is null, as a scan without bounds does.
     """
 
     dataset: Dataset
@@ -49,6 +51,7 @@ class Scan:
     filter: Filter | None = None
     policies: tuple[RowPolicy, ...] = ()
     principal: Principal = field(default_factory=lambda: Principal("", ""))
+    pieces: tuple[Span, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,38 @@ class CsvBlock:
     data: bytes
 
 
-Block = Rows | CsvBlock
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """One grain of a segment in a local file, which holds the buckets that lie within ``span``, merged by ``grain``."""
+
+    path: str
+    grain: Grain
+    zone: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentBlock:
+    """States that a worker process reads from files of one rollup, restricted and grouped there.
+
+    ``files`` may hold several grains of one segment: the coarsest bucket that lies within ``spans`` and within one
+    bucket of the answer is taken, so that nothing is counted twice. ``stored`` are the dimensions of the files in order,
+    ``keys`` those that become ``k0, k1, …``; ``filter`` is over stored dimensions. ``starts`` are the bucket starts of
+    the answer's grid in microseconds, packed as 64-bit little-endian integers; empty without a grid. ``columns`` are
+    those of the grouped frame, sketches included.
+    """
+
+    files: tuple[LocalFile, ...]
+    spans: tuple[Span, ...]
+    stored: tuple[Dimension, ...]
+    keys: tuple[str, ...]
+    leaves: tuple[Leaf, ...]
+    columns: tuple[Column, ...]
+    starts: bytes = b""
+    filter: Filter | None = None
+
+
+Block = Rows | CsvBlock | SegmentBlock
 
 
 @dataclass(frozen=True, slots=True)

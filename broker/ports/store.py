@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,10 +11,11 @@ from typing import Protocol
 from broker.domain.deadline import Deadline
 from broker.domain.estimate import Estimate
 from broker.domain.model import Dataset
-from broker.domain.plan import Block, Plan, ScanResult
+from broker.domain.plan import Block, Finish, Plan, Scan, ScanResult
 from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
 from broker.domain.query import SqlQuery
+from broker.domain.rollup import Coverage, Rollup, Span
 from broker.domain.values import Column
 
 
@@ -54,6 +55,22 @@ class Snapshot(Protocol):
 
     async def read(self, plan: Plan) -> tuple[ScanResult, ...]:
         """The states of every scan of the plan, main first. The whole result is held in memory, within the limit."""
+        ...
+
+    async def read_scan(self, scan: Scan, finish: Finish) -> ScanResult:
+        """The states of one scan, of its ``pieces`` only where it has some; nothing of ``finish`` is applied."""
+        ...
+
+    async def coverage(
+        self, dataset: Dataset, rollups: Sequence[Rollup], span: Span
+    ) -> tuple[tuple[Coverage, ...], str]:
+        """What of each rollup this snapshot may use within the span, and PostgreSQL's text of the snapshot."""
+        ...
+
+    async def read_rollup(
+        self, scan: Scan, finish: Finish, rollup: Rollup, spans: Sequence[Span]
+    ) -> ScanResult:
+        """The states of a scan from a rollup that is a table or view, in this snapshot."""
         ...
 
     def stream(self, plan: Plan) -> AsyncGenerator[Block, None]:

@@ -1,0 +1,1 @@
+"""Rollups: building, refreshing, verifying and advising."""
