@@ -164,9 +164,9 @@ class SegmentBlock:
 
     ``files`` may hold several grains of one segment: the coarsest bucket that lies within ``spans`` and within one
     bucket of the answer is taken, so that nothing is counted twice. ``stored`` are the dimensions of the files, in
-    order, ``keys`` those that become ``k0, k1, …``; ``filter`` is over stored dimensions. ``starts`` are the bucket starts of
-    the answer's grid in microseconds, packed as 64-bit little-endian integers; empty without a grid. ``columns`` are
-    those of the grouped frame, sketches included.
+    order, ``keys`` those that become ``k0, k1, …``; ``filter`` is over stored dimensions. ``starts`` are the bucket
+    starts of the answer's grid in microseconds, packed as 64-bit little-endian integers; empty without a grid.
+    ``columns`` are those of the grouped frame, sketches included.
     """
 
     files: tuple[LocalFile, ...]

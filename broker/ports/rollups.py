@@ -19,7 +19,10 @@ class LeaseLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BuildLease:
-    """The right to write one partition of a rollup; every write names its ``fence``, and fails unless it is the last."""
+    """The right to write one partition of a rollup.
+
+    Every write names its ``fence``, and fails unless it is the last.
+    """
 
     rollup: str
     dataset: str
