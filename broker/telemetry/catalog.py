@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from broker.telemetry import catalog_rollups as rollups
 from broker.telemetry import names as n
 from broker.telemetry.names import Metric, MetricKind
 
@@ -269,4 +270,5 @@ METRICS: tuple[Metric, ...] = (
     ANSWERS, ANSWER_AGE, CACHE_LOOKUPS, FLIGHT_FOLLOWERS, FALLBACK,
     AGGREGATION_DURATION, WORKER_USAGE, WORKER_LIMIT, WORKER_RESTARTS,
     LOOP_LAG, JOBS, JOB_QUEUE_AGE, JOB_DURATION, WATCH_STREAMS, GUARD_STEP, DECISIONS_LOST, MEMORY_SHARE, MEMORY,
+    *rollups.METRICS,
 )  # fmt: skip

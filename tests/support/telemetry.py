@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import partial
 
-from broker.telemetry import catalog
+from broker.telemetry import catalog, catalog_rollups
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.meters import Reading
 from broker.telemetry.names import MetricKind
@@ -11,9 +11,10 @@ from broker.telemetry.names import MetricKind
 OF_TROUBLE = {
     catalog.REFUSALS, catalog.WAIT_RATIO, catalog.SEATS_WASTED, catalog.DECISIONS_LOST,
     catalog.BREAKER_CHANGES, catalog.BREAKER_REJECTIONS, catalog.STORE_RETRIES,
-    catalog.BACKEND_SIGNALS, catalog.BACKEND_SESSIONS,
+    catalog.BACKEND_SIGNALS, catalog.BACKEND_SESSIONS, *catalog_rollups.METRICS,
 }  # fmt: skip
-"""Metrics that begin with the first wait, refusal or trouble, or where the limit of a database adapts."""
+"""Metrics that begin with the first wait, refusal or trouble, where the limit of a database adapts, or with
+the first rollup."""
 
 
 def record_everything(telemetry: Telemetry) -> None:
@@ -45,6 +46,13 @@ def record_everything(telemetry: Telemetry) -> None:
     telemetry.loop_lag(0.002)
     telemetry.job_attempt("export", "succeeded", 120.0)
     telemetry.watch_streams("job", +1)
+    telemetry.rollup_answer("flights", "by_day", "rejected", "KEYS")
+    telemetry.rollup_live_share("flights", 0.01)
+    telemetry.mirror_fetch("fetched", 4096)
+    telemetry.mirror_eviction("space")
+    telemetry.rollup_refresh("flights", "by_day", "refreshed", 1.5, rows=1000)
+    telemetry.rollup_quarantine("flights", "by_day")
+    telemetry.rollup_verification("flights", "equal")
     for metric in catalog.METRICS:
         if metric.kind is MetricKind.GAUGE:
             telemetry.observe(metric, partial(_seven, dict.fromkeys(metric.attributes, "dashboard")))

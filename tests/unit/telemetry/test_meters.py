@@ -9,7 +9,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import NoOpTracerProvider
 
-from broker.telemetry import catalog
+from broker.telemetry import catalog, catalog_rollups
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import Metric, MetricKind
 from tests.support.metrics import read
@@ -45,7 +45,8 @@ def test_every_metric_is_recorded_with_exactly_its_documented_attributes(
 
 
 def test_the_catalog_lists_every_metric_once() -> None:
-    declared = {value for value in vars(catalog).values() if isinstance(value, Metric)}
+    modules = (catalog, catalog_rollups)
+    declared = {value for m in modules for value in vars(m).values() if isinstance(value, Metric)}
     assert len(catalog.METRICS) == len(declared)
     assert set(catalog.METRICS) == declared
     assert len({metric.name for metric in catalog.METRICS}) == len(catalog.METRICS)
