@@ -19,7 +19,7 @@ from broker.adapters.pg_errors import deadline_exceeded, translated
 from broker.adapters.sql.compiler import Recent, SqlCompiler
 from broker.adapters.sql.statements import ScanStatements, Statement, first_text
 from broker.domain.deadline import Deadline
-from broker.domain.plan import Block, Plan, Rows, ScanResult
+from broker.domain.plan import Block, Finish, Plan, Rows, Scan, ScanResult
 from broker.domain.values import Column
 from broker.ports.clock import Clock
 from broker.ports.store import SqlPlan
@@ -122,6 +122,13 @@ class PgSnapshot:
         """The states of every scan."""
         held = BlockCollector(self._tools.limits.read_bytes)
         return tuple([await self._scan(s, held) for s in self._tools.compiler.compile(plan)])
+
+    async def read_scan(self, scan: Scan, finish: Finish) -> ScanResult:
+        """The states of one scan, of its pieces only where it has some; nothing of the finish is applied."""
+        statements = self._tools.compiler.scan(scan, finish)
+        if statements.grouped is None and not statements.values and scan.pieces is not None:
+            return ScanResult(())  # nothing is to be read: the states of no row
+        return await self._scan(statements, BlockCollector(self._tools.limits.read_bytes))
 
     def stream(self, plan: Plan) -> AsyncGenerator[Block, None]:
         """The states of a pushed-down plan in blocks."""

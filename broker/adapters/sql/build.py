@@ -13,7 +13,7 @@ from sqlglot import exp
 from broker.adapters.sql.dataset import DatasetSql
 from broker.adapters.sql.filters import Operand, predicate
 from broker.adapters.sql.measures import finished, state_columns, values_input
-from broker.adapters.sql.shape import dated
+from broker.adapters.sql.shape import dated, pieces, restricted
 from broker.adapters.sql.statements import Compiled, first_text
 from broker.adapters.sql.types import atom, by_code_point, quoted, wire
 from broker.adapters.sql.values import DIALECT, Places, render
@@ -21,6 +21,7 @@ from broker.domain.measures import SKETCHES
 from broker.domain.model import Dimension
 from broker.domain.plan import BUCKET, Finish, Leaf, Scan, key_name, state_name
 from broker.domain.query import conditions
+from broker.domain.rollup import ALWAYS, FAR_FUTURE, FAR_PAST
 from broker.domain.values import Column, ColumnRole, DataType
 from broker.policy.fanout import fan_out_violation
 
@@ -87,7 +88,7 @@ class ScanBuilder:
     def _safe(self) -> bool:
         scan = self._scan
         used = [d.name for d in scan.dimensions] + _members(scan)
-        if scan.time is not None and scan.bounds is not None:
+        if scan.time is not None and restricted(scan):
             used.append(scan.time.name)
         return fan_out_violation(scan.dataset, used, [m.name for m in scan.leaves]) is None
 
@@ -111,7 +112,7 @@ class ScanBuilder:
 
     def _where(self, places: Places) -> list[exp.Expr]:
         scan, found = self._scan, []
-        if scan.bounds is not None and scan.time is not None:
+        if scan.time is not None and restricted(scan):
             found += self._bounds(scan.time, places)
         if scan.filter is not None:
             found.append(predicate(scan.filter, places, self._operand))
@@ -119,21 +120,39 @@ class ScanBuilder:
         return found
 
     def _bounds(self, time: Dimension, places: Places) -> list[exp.Expr]:
-        kind = DataType.DATE if dated(time) else DataType.TIMESTAMP
-        start, end = places.add(kind), places.add(kind)
-        instant = self._sql.dimension(time)
-        found: list[exp.Expr] = [
-            exp.GTE(this=instant, expression=start),
-            exp.LT(this=instant.copy(), expression=end),
+        """The rows within the bounds, or within the pieces of them that are to be read."""
+        spans = pieces(self._scan)
+        if spans is None:
+            return self._between(time, places)
+        if ALWAYS in spans:
+            return []
+        found = [
+            exp.and_(*self._between(time, places, low=lo != FAR_PAST, high=hi != FAR_FUTURE), dialect=DIALECT)
+            for lo, hi in spans
         ]
-        if time.stored_zone:
-            # A wall clock differs from UTC by less than a day: looser bounds on the bare column let an index be used.
-            day = exp.Interval(this=exp.Literal.string("1"), unit=exp.Var(this="DAY"))
-            low = exp.Sub(this=_clock(start), expression=day)
-            high = exp.Add(this=_clock(end), expression=day.copy())
-            found.append(exp.GTE(this=self._sql.expression(time.sql), expression=low))
-            found.append(exp.LT(this=self._sql.expression(time.sql), expression=high))
-        return found
+        if any(lo == FAR_PAST or hi == FAR_FUTURE for lo, hi in spans):
+            found.append(exp.Is(this=self._sql.expression(time.sql), expression=exp.Null()))
+        return [exp.Paren(this=exp.or_(*found, dialect=DIALECT, copy=False))]
+
+    def _between(
+        self, time: Dimension, places: Places, *, low: bool = True, high: bool = True
+    ) -> list[exp.Expr]:
+        """The ends that a range has, as conditions.
+
+        A wall clock differs from UTC by less than a day: for a dimension with a zone, looser bounds on the bare column
+        let an index be used.
+        """
+        kind = DataType.DATE if dated(time) else DataType.TIMESTAMP
+        instant, found, loose = self._sql.dimension(time), [], []
+        day = exp.Interval(this=exp.Literal.string("1"), unit=exp.Var(this="DAY"))
+        for wanted, comparison, shifted in ((low, exp.GTE, exp.Sub), (high, exp.LT, exp.Add)):
+            if wanted:
+                end = places.add(kind)
+                found.append(comparison(this=instant.copy(), expression=end))
+                if time.stored_zone:
+                    near = shifted(this=_clock(end), expression=day.copy())
+                    loose.append(comparison(this=self._sql.expression(time.sql), expression=near))
+        return [*found, *loose]
 
     def _operand(self, name: str) -> Operand:
         dimension = self._scan.dataset.dimensions[name]
@@ -157,7 +176,7 @@ class ScanBuilder:
         """The aliases that keys, bounds, filter and policies read."""
         scan = self._scan
         found = [alias for d in scan.dimensions for alias in d.tables]
-        if scan.time is not None and scan.bounds is not None:
+        if scan.time is not None and restricted(scan):
             found += scan.time.tables
         found += [alias for name in _members(scan) for alias in scan.dataset.dimensions[name].tables]
         return [*found, *(alias for policy in scan.policies for alias in policy.tables)]

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from broker.adapters.sql.build import ScanBuilder
 from broker.adapters.sql.dataset import DatasetSql
-from broker.adapters.sql.shape import finish_shape, scan_shape
+from broker.adapters.sql.shape import finish_shape, pieces, scan_shape
 from broker.adapters.sql.statements import Compiled, ScanStatements, Statement
 from broker.adapters.sql.values import Value
 from broker.domain.measures import SKETCHES
@@ -80,6 +80,14 @@ class SqlCompiler:
         return tuple(
             self._scan(scan, plan.finish, plan.finish if scan is plan.main else None) for scan in plan.scans
         )
+
+    def scan(self, scan: Scan, finish: Finish) -> ScanStatements:
+        """The statements of one scan, of whose finish nothing is done in the database; none when nothing is to be read.
+
+        Raises:
+            BrokerError: As :meth:`compile` does.
+        """
+        return ScanStatements(None) if pieces(scan) == () else self._scan(scan, finish, None)
 
     def pretty(self, plan: Plan) -> tuple[str, ...]:
         """The statements with literals, laid out for people."""

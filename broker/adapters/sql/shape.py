@@ -3,8 +3,8 @@
 The *shape* is the plan with its values removed: it decides the text of the statements, so statements are kept by it.
 Values, sent as parameters: the beginnings of the time grid (one array, whatever its length), the bounds, the values of
 filter and having (the list of an IN is one array), the limit, and what row policies take from the principal. Shape:
-the dataset, the names of dimensions, measures and policies, operators and their nesting, order keys, and whether there
-are a grid, bounds, a limit.
+the dataset, the names of dimensions, measures and policies, operators and their nesting, order keys, whether there are
+a grid, bounds, a limit, and how many pieces of the bounds are read.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from broker.domain.model import Dimension, RowPolicy
 from broker.domain.plan import Finish, Scan
 from broker.domain.principal import Principal
 from broker.domain.query import AbsoluteRange
+from broker.domain.rollup import FAR_FUTURE, FAR_PAST, Span, instant, micros
 from broker.domain.timegrid import TimeGrid
 from broker.domain.values import DataType
 
@@ -33,15 +34,18 @@ def scan_shape(scan: Scan, sql: DatasetSql, values: list[Value]) -> Shape:
         assert scan.time is not None, "a grid groups by the time dimension"
         assert scan.bounds is not None, "a grid covers bounds"
         values.append(_starts(scan.grid, scan.time))
-    if scan.bounds is not None:
-        assert scan.time is not None, "bounds are of the time dimension"
-        values += _bounds(scan.bounds, scan.time)
+    spans = pieces(scan)
+    if spans is not None:
+        values += _ends(spans, _timed(scan))
+    elif scan.bounds is not None:
+        values += _bounds(scan.bounds, _timed(scan))
     filtered = shape_of(scan.filter, values, as_is)
     for policy in scan.policies:
         values += (principal_value(scan.principal, s, policy) for s in sql.policy_sources(policy))
     return (
-        scan.time.name if scan.time is not None and scan.bounds is not None else "",
+        scan.time.name if scan.time is not None and restricted(scan) else "",
         scan.grid is not None,
+        None if spans is None else tuple([(lo == FAR_PAST, hi == FAR_FUTURE) for lo, hi in spans]),
         tuple([d.name for d in scan.dimensions]),
         tuple([m.name for m in scan.leaves]),
         filtered,
@@ -61,6 +65,28 @@ def finish_shape(finish: Finish, values: list[Value]) -> Shape:
     return (outputs, having, order, finish.limit > 0)
 
 
+def restricted(scan: Scan) -> bool:
+    """Whether the scan reads a part of the time dimension only."""
+    return scan.bounds is not None or scan.pieces is not None
+
+
+def pieces(scan: Scan) -> tuple[Span, ...] | None:
+    """The parts of its bounds that a scan reads, or None when it has no pieces.
+
+    Filled up with empty spans to a power of two, so that few numbers of pieces are shapes of their own.
+    """
+    if scan.pieces is None:
+        return None
+    bounds = scan.bounds
+    low, high = (FAR_PAST, FAR_FUTURE) if bounds is None else (micros(bounds.start), micros(bounds.end))
+    found = [Span(max(lo, low), min(hi, high)) for lo, hi in scan.pieces if max(lo, low) < min(hi, high)]
+    if len(found) > 1:
+        inner = next(end for span in found for end in span if end not in (FAR_PAST, FAR_FUTURE))
+        missing = (1 << (len(found) - 1).bit_length()) - len(found)
+        found += [Span(inner, inner)] * missing
+    return tuple(found)
+
+
 def dated(time: Dimension) -> bool:
     """Whether the dimension holds dates, which count as their midnight in UTC."""
     return time.type is DataType.DATE
@@ -76,6 +102,17 @@ def _bounds(bounds: AbsoluteRange, time: Dimension) -> list[Value]:
     if dated(time):
         return [_first_date(bounds.start), _first_date(bounds.end)]
     return [bounds.start, bounds.end]
+
+
+def _ends(spans: tuple[Span, ...], time: Dimension) -> list[Value]:
+    """The ends of the spans in order, without those that reach an end of time."""
+    found = [at for span in spans for end in span if (at := instant(end)) is not None]
+    return [_first_date(at) for at in found] if dated(time) else list(found)
+
+
+def _timed(scan: Scan) -> Dimension:
+    assert scan.time is not None, "bounds and pieces are of the time dimension"
+    return scan.time
 
 
 def _first_date(instant: datetime) -> date:
