@@ -36,6 +36,7 @@ class Built:
     """A partition as it was at a snapshot: ``snapshot`` is PostgreSQL's text of it, ``files`` pairs with ``data``.
 
     A table-stored rollup has no files: ``replaced`` are the spans whose rows ``rows`` replace, in CSV as COPY reads it.
+    ``token`` is the source's change token in the snapshot, where it has one.
     """
 
     snapshot: str
@@ -45,6 +46,7 @@ class Built:
     data: tuple[bytes, ...] = ()
     replaced: tuple[Span, ...] = ()
     rows: tuple[bytes, ...] = ()
+    token: str = ""
     sealed: bool = False
 
 
@@ -105,6 +107,13 @@ class RollupStore(Protocol):
 
     async def publish(self, lease: BuildLease, rollup: Rollup, built: Built) -> Segment:
         """Makes the build the partition's current version, in one transaction. Raises LeaseLostError."""
+        ...
+
+    async def seal(self, rollup: Rollup, span: Span) -> tuple[Span, ...]:
+        """Keeps the segments within the span as they are, for ever, before their rows are deleted; returns theirs.
+
+        A segment that misses changes is not sealed. Marks concern a sealed one no more.
+        """
         ...
 
     async def fetch(self, segment: Segment, file: SegmentFile) -> bytes:

@@ -42,6 +42,7 @@ CREATE TABLE broker.rollup_partition (              -- one refresher at a time; 
     holder      text,
     fence       bigint NOT NULL DEFAULT 0,
     expire_time timestamptz NOT NULL DEFAULT '-infinity',
+    horizon     xid8 NOT NULL DEFAULT '0',          -- oldest transaction in progress when the lease began
     PRIMARY KEY (rollup, lo)
 );
 
@@ -52,6 +53,7 @@ CREATE TABLE broker.rollup_segment (
     hi          bigint NOT NULL,
     version     bigint NOT NULL,                    -- the fence under which it was built
     snapshot    pg_snapshot NOT NULL,               -- what it was built from
+    token       text NOT NULL DEFAULT '',           -- the source's change token in that snapshot
     as_of       timestamptz NOT NULL,
     row_count   bigint NOT NULL,
     byte_count  bigint NOT NULL,
