@@ -18,6 +18,7 @@ from broker.domain.answer import Batch, Table
 from broker.domain.deadline import Deadline
 from broker.domain.plan import Block, Finish, ScanResult
 from broker.domain.pool import PoolLimits, PoolName
+from broker.domain.segment import BuiltFiles, Comparison, SegmentBuild
 from broker.domain.values import Column, ResultFormat
 from broker.ports.clock import Clock
 from broker.telemetry import catalog
@@ -145,6 +146,25 @@ class WorkerPools:
         if made is None:
             (made,) = await self._encoded(pool, "batch", (block, finish, columns, encoding), deadline)
         return Batch(0, made.row_count, made.data)
+
+    async def segment(
+        self, pool: PoolName, result: ScanResult, build: SegmentBuild, deadline: Deadline
+    ) -> BuiltFiles:
+        """One partition of a rollup as files, or as rows of a table."""
+        made: BuiltFiles = await self.call(pool, f"{_TASKS}:segment", (result, build), deadline)
+        return made
+
+    async def compare(
+        self,
+        pool: PoolName,
+        left: tuple[ScanResult, ...],
+        right: tuple[ScanResult, ...],
+        finish: Finish,
+        deadline: Deadline,
+    ) -> Comparison:
+        """Compares every group of two answers before having, order, limit and calculations."""
+        made: Comparison = await self.call(pool, f"{_TASKS}:compare", (left, right, finish), deadline)
+        return made
 
     async def call(
         self, pool: PoolName, function: str, arguments: tuple[Any, ...], deadline: Deadline

@@ -150,12 +150,16 @@ class CsvBlock:
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """One grain of a segment in a local file, which holds the buckets that lie within ``span``, merged by ``grain``."""
+    """One grain of a segment in a local file, which holds the buckets that lie within ``span``, merged by ``grain``.
+
+    A worker that maps the file for the first time compares its bytes with ``sha256`` (hexadecimal digits), when given.
+    """
 
     path: str
     grain: Grain
     zone: str
     span: Span
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

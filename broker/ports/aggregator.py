@@ -8,6 +8,7 @@ from broker.domain.answer import Batch, Table
 from broker.domain.deadline import Deadline
 from broker.domain.plan import Block, Finish, ScanResult
 from broker.domain.pool import PoolName
+from broker.domain.segment import BuiltFiles, Comparison, SegmentBuild
 from broker.domain.values import Column, ResultFormat
 
 
@@ -15,7 +16,8 @@ class Aggregator(Protocol):
     """Finishes states into encoded answers.
 
     Work is killed when the deadline passes or the awaiting task is cancelled. Every method raises BrokerError
-    (DEADLINE_EXCEEDED, WORKER_LOST, RESULT_TOO_LARGE, STORE_REJECTED for values out of range).
+    (DEADLINE_EXCEEDED, WORKER_LOST, RESULT_TOO_LARGE, STORE_REJECTED for values out of range). A local file of a
+    segment that is missing or not what it should be is STORE_REJECTED with its path as the metadata's ``segment``.
     """
 
     async def table(
@@ -50,4 +52,25 @@ class Aggregator(Protocol):
         deadline: Deadline,
     ) -> Batch:
         """One block of a pushed-down plan as one batch; without a finish, of SQL rows. ``first_row`` is left 0."""
+        ...
+
+    async def segment(
+        self, pool: PoolName, result: ScanResult, build: SegmentBuild, deadline: Deadline
+    ) -> BuiltFiles:
+        """One partition of a rollup as files, or as rows of a table."""
+        ...
+
+    async def compare(
+        self,
+        pool: PoolName,
+        left: tuple[ScanResult, ...],
+        right: tuple[ScanResult, ...],
+        finish: Finish,
+        deadline: Deadline,
+    ) -> Comparison:
+        """Compares every group of two answers before having, order, limit and calculations.
+
+        Nothing may be pushed down to either source. Doubles may differ by 1e-9 of their size, distinct counts by their
+        bound; approximate percentiles are not compared.
+        """
         ...
