@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from broker.domain.answer import Table
 from broker.domain.deadline import Deadline
 from broker.domain.model import Dataset
 from broker.domain.plan import LocalFile
@@ -147,6 +148,24 @@ class SegmentMirror(Protocol):
     def want(self, rollup: Rollup, segments: Sequence[Segment]) -> None:
         """Fetches what is missing behind the caller's back."""
         ...
+
+    def forget(self, path: str) -> None:
+        """A worker could not read the file: it is removed, and fetched again when it is next wanted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BothWays:
+    """One question answered twice in one snapshot: from ``rollups``, which gave the ``spans``, and from the source.
+
+    ``exact`` is false where the rollups promise less than equality, so that a difference would say nothing.
+    """
+
+    rolled: Table
+    live: Table
+    rollups: tuple[Rollup, ...]
+    spans: tuple[Span, ...] = ()
+    exact: bool = True
 
 
 class CoverageReader(Protocol):
