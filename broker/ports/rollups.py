@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from broker.domain.answer import Table
 from broker.domain.deadline import Deadline
 from broker.domain.model import Dataset
 from broker.domain.plan import LocalFile
 from broker.domain.rollup import Coverage, Rollup, Segment, SegmentFile, Span
+from broker.domain.segment import Comparison
 
 
 class LeaseLostError(Exception):
@@ -158,11 +158,10 @@ class SegmentMirror(Protocol):
 class BothWays:
     """One question answered twice in one snapshot: from ``rollups``, which gave the ``spans``, and from the source.
 
-    ``exact`` is false where the rollups promise less than equality, so that a difference would say nothing.
+    ``exact`` is false where the rollups promise less than equality, so that a difference says nothing.
     """
 
-    rolled: Table
-    live: Table
+    comparison: Comparison
     rollups: tuple[Rollup, ...]
     spans: tuple[Span, ...] = ()
     exact: bool = True
