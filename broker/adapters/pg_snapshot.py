@@ -20,6 +20,7 @@ from broker.adapters.sql.compiler import Recent, SqlCompiler
 from broker.adapters.sql.statements import ScanStatements, Statement, first_text
 from broker.domain.deadline import Deadline
 from broker.domain.plan import Block, Finish, Plan, Rows, Scan, ScanResult
+from broker.domain.rollup import Rollup, Span
 from broker.domain.values import Column
 from broker.ports.clock import Clock
 from broker.ports.store import SqlPlan
@@ -125,10 +126,13 @@ class PgSnapshot:
 
     async def read_scan(self, scan: Scan, finish: Finish) -> ScanResult:
         """The states of one scan, of its pieces only where it has some; nothing of the finish is applied."""
-        statements = self._tools.compiler.scan(scan, finish)
-        if statements.grouped is None and not statements.values and scan.pieces is not None:
-            return ScanResult(())  # nothing is to be read: the states of no row
-        return await self._scan(statements, BlockCollector(self._tools.limits.read_bytes))
+        return await self._one(self._tools.compiler.scan(scan, finish))
+
+    async def read_rollup(
+        self, scan: Scan, finish: Finish, rollup: Rollup, spans: Sequence[Span]
+    ) -> ScanResult:
+        """The states of one scan from a rollup that is a table or view; nothing of the finish is applied."""
+        return await self._one(self._tools.compiler.rolled(scan, finish, rollup, spans))
 
     def stream(self, plan: Plan) -> AsyncGenerator[Block, None]:
         """The states of a pushed-down plan in blocks."""
@@ -169,6 +173,12 @@ class PgSnapshot:
             await self._prepare()
             found = await self._connection.fetchval(f"EXPLAIN (FORMAT JSON, SETTINGS) {text}", *values)
         return str(found)
+
+    async def _one(self, statements: ScanStatements | None) -> ScanResult:
+        """The states of a scan by itself; the states of no row where nothing is to be read."""
+        if statements is None:
+            return ScanResult(())
+        return await self._scan(statements, BlockCollector(self._tools.limits.read_bytes))
 
     async def _scan(self, statements: ScanStatements, held: BlockCollector) -> ScanResult:
         grouped: tuple[Block, ...] = (Rows((), ((),)),)

@@ -5,14 +5,15 @@ Places for values are made in the order of :mod:`broker.adapters.sql.shape`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlglot import exp
 
 from broker.adapters.sql.dataset import DatasetSql
 from broker.adapters.sql.filters import Operand, predicate
-from broker.adapters.sql.measures import finished, state_columns, values_input
+from broker.adapters.sql.measures import StateSql, finished, state_columns, values_input
 from broker.adapters.sql.shape import dated, pieces, restricted
 from broker.adapters.sql.statements import Compiled, first_text
 from broker.adapters.sql.types import atom, by_code_point, quoted, wire
@@ -39,12 +40,19 @@ class _Selected:
 
 
 class ScanBuilder:
-    """Builds the statements of one shape of a scan."""
+    """Builds the statements of one shape of a scan; ``states`` says how a measure's are made, if not from the rows."""
 
     def __init__(
-        self, scan: Scan, leaves: Mapping[str, Leaf], sql: DatasetSql, *, pretty: bool = False
+        self,
+        scan: Scan,
+        leaves: Mapping[str, Leaf],
+        sql: DatasetSql,
+        *,
+        states: Callable[[Leaf], Sequence[StateSql]] | None = None,
+        pretty: bool = False,
     ) -> None:
         self._scan, self._leaves, self._sql, self._pretty = scan, leaves, sql, pretty
+        self._states = states or partial(state_columns, sql=sql)
 
     def grouped(self, finish: Finish | None) -> Compiled:
         """The states of all measures but the sketched ones by key; a finish adds having, order and limit."""
@@ -65,7 +73,7 @@ class ScanBuilder:
                 s.node,
             )
             for leaf in measures
-            for s in state_columns(leaf, self._sql)
+            for s in self._states(leaf)
         ]
         used = [alias for leaf in measures for alias in leaf.measure.tables]
         query = self._select([*keys, *states], used, where)

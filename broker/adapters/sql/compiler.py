@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
 from broker.adapters.sql.build import ScanBuilder
 from broker.adapters.sql.dataset import DatasetSql
+from broker.adapters.sql.relation import Relation, relation
 from broker.adapters.sql.shape import finish_shape, pieces, scan_shape
 from broker.adapters.sql.statements import Compiled, ScanStatements, Statement
 from broker.adapters.sql.values import Value
 from broker.domain.measures import SKETCHES
 from broker.domain.model import Dataset
 from broker.domain.plan import Finish, Leaf, Plan, Scan
+from broker.domain.rollup import Rollup, Span
 
+MakeBuilder = Callable[[Scan, Mapping[str, Leaf], DatasetSql], ScanBuilder]
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -62,6 +65,7 @@ class SqlCompiler:
     def __init__(self, *, shapes: int = 1_000, datasets: int = 1_000) -> None:
         self._compiled: Recent[Hashable, Compiled] = Recent(shapes)
         self._datasets: Recent[int, DatasetSql] = Recent(datasets)
+        self._relations: Recent[tuple[int, int], Relation] = Recent(datasets)
 
     def dataset(self, dataset: Dataset) -> DatasetSql:
         """The parsed expressions of a dataset.
@@ -81,13 +85,26 @@ class SqlCompiler:
             self._scan(scan, plan.finish, plan.finish if scan is plan.main else None) for scan in plan.scans
         )
 
-    def scan(self, scan: Scan, finish: Finish) -> ScanStatements:
-        """The statements of one scan, of whose finish nothing is done in the database; none when nothing is to be read.
+    def scan(self, scan: Scan, finish: Finish) -> ScanStatements | None:
+        """The statements of one scan, of whose finish nothing is done in the database; None when nothing is to be read.
 
         Raises:
             BrokerError: As :meth:`compile` does.
         """
-        return ScanStatements(None) if pieces(scan) == () else self._scan(scan, finish, None)
+        return None if pieces(scan) == () else self._scan(scan, finish, None)
+
+    def rolled(
+        self, scan: Scan, finish: Finish, rollup: Rollup, spans: Sequence[Span]
+    ) -> ScanStatements | None:
+        """The statements of one scan over a rollup that is a table or view; None when no span has anything to read.
+
+        Raises:
+            BrokerError: As :meth:`compile` does.
+        """
+        key = (id(scan.dataset), id(rollup))
+        found = self._relations.setdefault(key, lambda: relation(scan.dataset, rollup))
+        own = found.scan(scan, spans)
+        return None if pieces(own) == () else self._scan(own, finish, None, found.builder)
 
     def pretty(self, plan: Plan) -> tuple[str, ...]:
         """The statements with literals, laid out for people."""
@@ -103,7 +120,9 @@ class SqlCompiler:
                 found.append(builder.values(leaf).text.literal(statement.values))
         return tuple(found)
 
-    def _scan(self, scan: Scan, known: Finish, finish: Finish | None) -> ScanStatements:
+    def _scan(
+        self, scan: Scan, known: Finish, finish: Finish | None, make: MakeBuilder = ScanBuilder
+    ) -> ScanStatements:
         sql = self.dataset(scan.dataset)
         values: list[Value] = []
         shape = (id(scan.dataset), scan_shape(scan, sql, values))
@@ -117,14 +136,13 @@ class SqlCompiler:
             compiled = self._compiled.setdefault(key, build)
             return Statement(compiled, tuple(given), key, scan.dataset.name, limit)
 
-        def builder() -> ScanBuilder:
-            return ScanBuilder(scan, _leaves(known), sql)
-
         grouped: Statement | None = None
         sketched = [m for m in scan.leaves if m.kind in SKETCHES]
         if scan.dimensions or scan.grid is not None or len(sketched) < len(scan.leaves):
             limit = _row_limit(scan, known if finishing else None)
-            grouped = statement(finishing, values + pushed, limit, lambda: builder().grouped(finish))
+            grouped = statement(
+                finishing, values + pushed, limit, lambda: make(scan, _leaves(known), sql).grouped(finish)
+            )
         return ScanStatements(
             grouped,
             {
