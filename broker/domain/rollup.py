@@ -7,7 +7,7 @@ spans, never one watermark: late data makes holes in the middle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -205,11 +205,14 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """How a scan is answered: pieces that are disjoint and together cover what it asks for. ``cost`` is in seconds."""
+    """How a scan is answered: pieces that are disjoint and together cover what it asks for. ``cost`` is in seconds.
+
+    Without pieces nothing answers it, and ``rejected`` says why: reasons may be found only when they are looked at.
+    """
 
     pieces: tuple[Piece, ...]
     cost: float
-    rejected: tuple[Rejection, ...] = ()
+    rejected: Sequence[Rejection] = ()
 
     @property
     def rollups(self) -> tuple[Piece, ...]:

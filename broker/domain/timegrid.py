@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from math import gcd
+from struct import iter_unpack, pack
 from zoneinfo import ZoneInfo
 
 from broker.domain.query import AbsoluteRange, DateRange, Grain, RelativeRange, TimeRange
 
 MAX_BUCKETS = 100_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _CLOCK = {
     Grain.MINUTE: timedelta(minutes=1),
     Grain.FIFTEEN_MINUTES: timedelta(minutes=15),
@@ -32,12 +36,36 @@ class TooManyBucketsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TimeGrid:
-    """Bucket starts in ascending order. The first bucket may begin before the range, the last may end after it."""
+    """Bucket starts in ascending order. The first bucket may begin before the range, the last may end after it.
+
+    ``packed`` and ``alignment`` are computed once for each grid, when they are first asked for.
+    """
 
     starts: tuple[datetime, ...]
     end: datetime
     grain: Grain
     zone: str
+    _packed: bytes = field(default=b"", init=False, repr=False, compare=False)
+    _alignment: int = field(default=-1, init=False, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[type[TimeGrid], tuple[tuple[datetime, ...], datetime, Grain, str]]:
+        return TimeGrid, (self.starts, self.end, self.grain, self.zone)
+
+    @property
+    def packed(self) -> bytes:
+        """The starts in microseconds since 1970, as 64-bit little-endian integers."""
+        if not self._packed:
+            values = [(start - _EPOCH) // _MICROSECOND for start in self.starts]
+            object.__setattr__(self, "_packed", pack(f"<{len(values)}q", *values))
+        return self._packed
+
+    @property
+    def alignment(self) -> int:
+        """The widest number of microseconds of which every start but the first is a multiple; 0 with one bucket."""
+        if self._alignment < 0:
+            found = gcd(*(value for (value,) in iter_unpack("<q", self.packed[8:])))
+            object.__setattr__(self, "_alignment", found)
+        return self._alignment
 
     def index(self, instant: datetime) -> int:
         """Position of the bucket that contains the instant; -1 before the grid."""

@@ -1,0 +1,93 @@
+"""Where buckets of a grain begin, by enumeration in a zone, in microseconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from broker.domain.query import Grain
+from broker.domain.rollup import EPOCH, Rule, Span, micros
+from broker.domain.timegrid import TimeGrid, add_units, floor_date, local_midnight
+
+WIDTHS = {Grain.MINUTE: 60_000_000, Grain.FIFTEEN_MINUTES: 900_000_000, Grain.HOUR: 3_600_000_000}
+"""Of buckets that begin at every multiple of a width in UTC."""
+_FIRST = micros(datetime(2, 1, 1, tzinfo=UTC))
+_LAST = micros(datetime(9998, 1, 1, tzinfo=UTC))
+_HELD = 4096
+
+
+class Boundaries:
+    """The beginnings of one grain's buckets: in UTC up to an hour, else at midnights of a zone.
+
+    Instants outside of the years 2 to 9997, the ends of time among them, count as boundaries.
+    """
+
+    def __init__(self, grain: Grain, zone: str) -> None:
+        self.grain, self.zone = grain, zone
+        self.width = WIDTHS.get(grain, 0)
+        self._zone = ZoneInfo(zone)
+        self._known: dict[int, tuple[int, int]] = {}
+
+    def floor(self, at: int) -> int:
+        """The last beginning that is not after the instant."""
+        if not _FIRST <= at < _LAST:
+            return at
+        return at - at % self.width if self.width else self._around(at)[0]
+
+    def ceil(self, at: int) -> int:
+        """The first beginning that is not before the instant."""
+        if not _FIRST <= at < _LAST:
+            return at
+        return at + -at % self.width if self.width else self._around(at)[1]
+
+    def inner(self, span: Span) -> Span:
+        """The whole buckets within a span; without any, its end is not after its beginning."""
+        return Span(self.ceil(span.lo), self.floor(span.hi))
+
+    def outer(self, span: Span) -> Span:
+        """All buckets that a span touches."""
+        return Span(self.floor(span.lo), self.ceil(span.hi))
+
+    def _around(self, at: int) -> tuple[int, int]:
+        """The beginnings before and after the instant, which is both when it is one itself."""
+        found = self._known.get(at)
+        if found is None:
+            day = floor_date((EPOCH + timedelta(microseconds=at)).astimezone(self._zone).date(), self.grain)
+            before = after = micros(local_midnight(day, self._zone))
+            while after < at:
+                day = add_units(day, self.grain, 1)
+                after = micros(local_midnight(day, self._zone))
+            found = before, after
+            if len(self._known) >= _HELD:
+                self._known.clear()
+            self._known[at] = found
+        return found
+
+
+def misaligned(grid: TimeGrid, span: Span, base: Boundaries) -> Rule | None:
+    """Why buckets of the grid cannot be put together from buckets of the base within the span, or None.
+
+    TZ when they could if the grid's zone were that of the base, else GRAIN.
+    """
+    if base.width:
+        if grid.alignment % base.width == 0:
+            return None
+    elif grid.grain is base.grain and grid.zone == base.zone:
+        return None  # the same enumeration
+    zone, found = ZoneInfo(grid.zone), None
+    for start in grid.starts[1:]:
+        at = micros(start)
+        if span.lo < at < span.hi and base.floor(at) != at:
+            found = _why(start.astimezone(zone), base)
+            if found is Rule.GRAIN:
+                return found
+    return found
+
+
+def _why(local: datetime, base: Boundaries) -> Rule:
+    """Whether the wall clock shows a beginning of the base's buckets, were it the base's own clock."""
+    if base.width:
+        fits = micros(local.replace(tzinfo=UTC)) % base.width == 0
+    else:
+        fits = local.time() == datetime.min.time() and floor_date(local.date(), base.grain) == local.date()
+    return Rule.TZ if fits else Rule.GRAIN
