@@ -100,6 +100,12 @@ def read_expression(
     return Expression(sql if isinstance(tree, exp.Condition) else f"({sql})", tables)
 
 
+def with_stand_ins(text: str, values: Collection[str]) -> tuple[str, dict[str, str]]:
+    """An expression that was read before with columns in place of its ``{name}``, and what each column stands for."""
+    plain, names, _ = _without_placeholders(text, sqlglot.tokenize(text, dialect=_DIALECT), values)
+    return plain, {f"{_STAND_IN}{i}_": name for i, name in enumerate(names)}
+
+
 def _without_placeholders(
     text: str, symbols: Sequence[Token], values: Collection[str]
 ) -> tuple[str, list[str], list[str]]:

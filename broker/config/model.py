@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from broker.config.document import Path
 from broker.config.expressions import Expression
 from broker.config.members import Scope, build_dimension, build_measure, check_ratio
+from broker.config.policy_terms import policy_terms
 from broker.config.report import Report
+from broker.config.rollups import build_rollups, same_tables
 from broker.config.schema import Config
 from broker.config.schema_data import DatasetConfig, JoinConfig
 from broker.config.shape import Removed
@@ -28,8 +30,14 @@ def build_model(config: Config, removed: Removed, report: Report) -> Model:
     datasets: dict[str, Dataset] = {}
     for name, given in config.datasets.items():
         dataset = _Builder(name, given, removed, report).build()
-        datasets[name] = replace(dataset, version=fingerprint(dataset))
-    return Model(datasets, fingerprint({name: dataset.version for name, dataset in datasets.items()}))
+        version = fingerprint(dataset)  # without rollups: they change how an answer is found, not what it is
+        members: dict[str, Collection[str]] = {"dimension": given.dimensions, "measure": given.measures}
+        rollups = build_rollups(given.rollups, dataset, members, removed, report)
+        datasets[name] = replace(dataset, version=version, rollups=rollups)
+    for path, problem in same_tables(datasets.values()):
+        report(path, problem)
+    versions = {name: (dataset.version, dataset.rollups) for name, dataset in datasets.items()}
+    return Model(datasets, fingerprint(versions))
 
 
 class _Builder:
@@ -202,7 +210,8 @@ class _Builder:
                 self.report(
                     (*path, "sql"), f"uses the one-to-many join {joins[0]!r}, which would repeat rows"
                 )
-            yield RowPolicy(name, found.sql, found.tables, tuple(given.unless))
+            terms = policy_terms(found.sql, dataset.dimensions, CALLER_VALUES)
+            yield RowPolicy(name, found.sql, found.tables, tuple(given.unless), terms)
 
     def _answerable(self, dataset: Dataset) -> None:
         """Every measure can be asked for alone."""

@@ -27,6 +27,7 @@ from broker.config.schema_data import (
     RowPolicyConfig,
 )
 from broker.config.schema_pools import PoolsConfig, SharingPoolConfig
+from broker.config.schema_rollups import RollupConfig
 from broker.config.walk import section_of, unwrap
 from broker.domain.pool import PoolName
 
@@ -38,6 +39,7 @@ _MEMBERS = (
     ("datasets.NAME.dimensions.NAME", DimensionConfig),
     ("datasets.NAME.measures.NAME", MeasureConfig),
     ("datasets.NAME.row_policies.NAME", RowPolicyConfig),
+    ("datasets.NAME.rollups.NAME", RollupConfig),
 )
 _INTRODUCTION = """\
 # Configuration

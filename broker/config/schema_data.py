@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from broker.config.base import Name, Section, Text, or_text
+from broker.config.schema_rollups import RollupConfig
 from broker.config.units import Duration
 from broker.domain.model import JoinKind, MeasureKind
 from broker.domain.values import DataType
@@ -128,3 +129,5 @@ class DatasetConfig(Section):
     """What to aggregate."""
     row_policies: dict[Name, RowPolicyConfig] = Field(default_factory=dict)
     """Rows that callers may see; a row must satisfy all policies."""
+    rollups: dict[Name, RollupConfig] = Field(default_factory=dict)
+    """What is stored ahead of the questions; `broker rollup install` and `broker rollup build` fill it."""

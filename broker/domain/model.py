@@ -121,7 +121,7 @@ class Dataset:
 
     ``primary_key`` names columns of the table, ``primary_key_types`` their types; first and last need them to break
     ties. ``grants`` lists the grants of which a principal needs one; empty means everybody. ``max_staleness`` is in
-    seconds.
+    seconds. ``version`` changes with every definition that answers depend on, which the rollups are not among.
     """
 
     name: str

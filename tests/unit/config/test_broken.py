@@ -15,6 +15,33 @@ datasets:
       airlines: {table: airlines, on: flights.carrier = airlines.carrier}
     measures: {flights: count}
 """
+ROLLUPS = """\
+datasets:
+  flights:
+    table: flights
+    default_time: time_hour
+    joins:
+      planes: {table: planes, on: planes.tailnum = flights.tailnum}
+      legs: {table: legs, on: legs.flight = flights.id, kind: one_to_many}
+    dimensions:
+      time_hour: timestamp
+      day: date
+      built: {column: planes.built, type: date}
+      carrier: string
+      distance: int64
+      t: string
+      leg: {column: legs.name, type: string}
+    measures:
+      flights: count
+      late: {kind: avg, column: dep_delay, type: int64}
+      worst: {kind: max, column: dep_delay, type: int64}
+      median: {kind: approx_percentile, column: dep_delay}
+      planes: {kind: approx_distinct, column: tailnum, type: string}
+      exact: {kind: exact_distinct, column: dest, type: string}
+      median_exact: {kind: exact_percentile, column: dep_delay}
+      share: {kind: ratio, numerator: flights, denominator: exact}
+    rollups:
+"""
 CASES = [
     *read_broken("form.txt"),
     *read_broken("text.txt", frame=SOUND),
@@ -23,6 +50,7 @@ CASES = [
     *read_broken(
         "sql.txt", frame=f"{FLIGHTS}    dimensions:\n      member:\n        type: string\n", indent=8
     ),
+    *read_broken("rollups.txt", frame=ROLLUPS, indent=6),
     *read_broken("policies.txt", frame=f"{FLIGHTS}    row_policies:\n      member:\n", indent=8),
 ]
 
