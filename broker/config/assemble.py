@@ -21,6 +21,7 @@ from broker.config.settings import (
     Deadlines,
     FleetSettings,
     JobSettings,
+    RollupSettings,
     ServerSettings,
     Settings,
     TelemetrySettings,
@@ -78,6 +79,13 @@ def build_settings(
                 "result_dir": folder / jobs.result_dir,
                 "slots": slots,
             }
+        ),
+        rollups=RollupSettings(
+            mirror_dir=folder / config.rollups.mirror_dir,
+            mirror_bytes=config.rollups.mirror_size,
+            refresh=config.rollups.refresh,
+            verify_share=config.rollups.verify_share,
+            keep=config.rollups.keep,
         ),
         fleet=FleetSettings(**dict(config.fleet)),
         telemetry=TelemetrySettings(**dict(telemetry)),

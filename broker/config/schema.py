@@ -9,7 +9,7 @@ from broker.config.schema_access import AuthConfig, TenantConfig, TenantLimitsCo
 from broker.config.schema_data import DatasetConfig
 from broker.config.schema_database import DatabaseConfig
 from broker.config.schema_pools import PoolsConfig
-from broker.config.schema_runtime import FleetConfig, JobsConfig, TelemetryConfig
+from broker.config.schema_runtime import FleetConfig, JobsConfig, RollupsConfig, TelemetryConfig
 from broker.config.schema_server import ServerConfig
 
 
@@ -32,6 +32,8 @@ class Config(Section):
     """The executor pools."""
     jobs: JobsConfig = JobsConfig()
     """Durable jobs."""
+    rollups: RollupsConfig = RollupsConfig()
+    """Serving and keeping rollups."""
     fleet: FleetConfig = FleetConfig()
     """Sharing seats with other processes."""
     telemetry: TelemetryConfig = TelemetryConfig()

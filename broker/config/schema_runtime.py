@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from broker.config.base import Count, Port, Section, Text
-from broker.config.units import Duration
+from broker.config.units import GIB, Duration, Size
 
 
 class LogLevel(StrEnum):
@@ -77,3 +77,19 @@ class TelemetryConfig(Section):
     """Least important log lines that are written."""
     log_format: LogFormat = LogFormat.AUTO
     """JSON for machines, text for people; auto is text on a terminal and JSON elsewhere."""
+
+
+class RollupsConfig(Section):
+    """Serving and keeping rollups; what they hold is declared under their datasets."""
+
+    mirror_dir: Text = "querybroker-mirror"
+    """Folder of local copies of segments, shared by the processes of a host; relative to the configuration file."""
+    mirror_size: Size = 2 * GIB
+    """Bytes that the copies may take; those that were not used for longest go first."""
+    refresh: bool = True
+    """Whether this process builds and refreshes rollups on its own, in idle seats; each partition is refreshed by one
+    process at a time. Rollups can always be refreshed by `broker rollup refresh`."""
+    verify_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of the answers of rollups that are computed again from the source, in idle seats."""
+    keep: Annotated[Duration, Field(ge=60)] = 3600.0
+    """Time that replaced segments are kept for answers under way."""

@@ -124,6 +124,20 @@ class JobSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RollupSettings:
+    """Serving and keeping rollups: local copies, who refreshes, which share of answers is computed again.
+
+    ``keep`` is how long replaced segments stay, in seconds.
+    """
+
+    mirror_dir: Path
+    mirror_bytes: int
+    refresh: bool
+    verify_share: float
+    keep: float
+
+
+@dataclass(frozen=True, slots=True)
 class FleetSettings:
     """Sharing seats with the processes of the same ``name``."""
 
@@ -155,5 +169,6 @@ class Settings:
     tenants: Mapping[str, TenantLimits]
     default_tenant: TenantLimits
     jobs: JobSettings
+    rollups: RollupSettings
     fleet: FleetSettings
     telemetry: TelemetrySettings
