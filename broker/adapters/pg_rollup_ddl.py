@@ -1,0 +1,170 @@
+"""The functions and triggers that mark what writers change, as SQL.
+
+A statement on a tracked table leaves marks in its own transaction: for the dataset's own table the buckets of the time
+dimension that its rows are in, as runs of adjacent ones; for a joined table everything, since any row may join to it.
+
+- A trigger on a parent sees what is written through the parent, so every partition has triggers of its own; what is
+  written to it directly fires those, and nothing fires both.
+- TRUNCATE marks everything; its trigger fires for each table that is emptied.
+- Rows whose time is null, infinite or outside the years 1 to 9999 leave no mark: no segment can hold them, and an
+  answer that counts them reads them from the table itself. An update that moves a row there marks where it was.
+- An update leaves marks for rows that differ before and after in a column that some rollup reads, and at both times.
+  Rows are compared as text and as a whole, not paired: what is the same set of rows as before has the same states.
+- A time dimension that is more than a column may fail on a row. Writers must not fail for it: everything is marked.
+- The functions run with the rights of whoever installed them: writers need none on the marks.
+"""
+
+from __future__ import annotations
+
+import re
+
+from broker.adapters.pg_rollup_tracked import TrackedSource, TrackedTable, bare
+from broker.adapters.sql.dataset import DatasetSql
+from broker.adapters.sql.values import DIALECT
+from broker.domain.fingerprint import fingerprint
+from broker.domain.rollup import FAR_FUTURE, FAR_PAST
+from broker.domain.values import DataType
+
+_PLACE = re.compile(r"\{(\w+)\}")
+NEW_SOURCE = ":source"
+"""Stands for the number of a source that is not registered yet."""
+_DAY = 86_400_000_000
+# Only names of pg_catalog mean what they say while others may make objects. The rest is what the broker's own sessions
+# read with, so that a text or a date means the same; and digits enough that no two values look the same.
+_FUNCTION = """\
+CREATE OR REPLACE FUNCTION broker.{name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET extra_float_digits = '1' AS $rollup$
+BEGIN
+{body}
+END
+$rollup$"""
+_MARK_ALL = "INSERT INTO broker.rollup_mark (source, lo, hi) VALUES ({source}, {lo}, {hi});"
+_MARK_ALL_IF = """\
+  IF EXISTS ({rows}) THEN
+    {all}
+  END IF;
+  RETURN NULL;"""
+# OFFSET 0 keeps the condition outside, where it is asked of every bucket instead of every row.
+_MARK_BUCKETS = """\
+  INSERT INTO broker.rollup_mark (source, lo, hi)
+  SELECT {source}, min(m.lo), max(m.lo) + {width}
+  FROM (SELECT b.lo, b.lo - {width} * row_number() OVER (ORDER BY b.lo) AS run
+    FROM (SELECT {lo} AS lo
+      FROM (SELECT DISTINCT r.t FROM (
+        {rows}
+      ) AS r OFFSET 0) AS d
+      WHERE d.t >= {first} AND d.t < {last}
+    ) AS b
+  ) AS m
+  GROUP BY m.run;
+  RETURN NULL;"""
+_OR_ALL = """
+EXCEPTION WHEN data_exception OR raise_exception THEN
+  {all}
+  RETURN NULL;"""
+_CHANGED = "SELECT {bin} AS t FROM changed AS {alias}"
+_SIDE = "SELECT {time} AS t, ROW({columns})::text AS used, {n} AS n FROM {rows} AS {alias}"
+# The rows of an update that are not on both sides, by what is read of them.
+_DIFFERING = """\
+SELECT min(c.t) AS t FROM (
+          {new}
+          UNION ALL
+          {old}
+        ) AS c GROUP BY c.used HAVING sum(c.n) <> 0"""
+# Instants are counted from 2000, where PostgreSQL's begin: none is too far from it.
+_BIN = "date_bin('{seconds} seconds', {instant}, '2000-01-01 00:00:00+00')"
+_EVENTS = (
+    ("insert", "INSERT", "REFERENCING NEW TABLE AS changed", "rows"),
+    ("delete", "DELETE", "REFERENCING OLD TABLE AS changed", "rows"),
+    ("update", "UPDATE", "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows", "update"),
+    ("truncate", "TRUNCATE", "", "all"),
+)
+
+
+def quoted(name: str) -> str:
+    """An identifier as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def stem(source: TrackedSource, table: TrackedTable) -> str:
+    """What begins the names for one table."""
+    return (
+        source.tag if table.alias == source.dataset.name else f"{source.tag}_{fingerprint(table.table)[:8]}"
+    )
+
+
+def functions(source: TrackedSource, number: int | None) -> dict[str, str]:
+    """The statements that make the functions, by name. ``number`` is that of the source; None before it has one."""
+    shown = NEW_SOURCE if number is None else str(number)
+    mark_all = _fill(_MARK_ALL, source=shown, lo=FAR_PAST, hi=FAR_FUTURE)
+    made = {f"{source.tag}_all": f"  {mark_all}\n  RETURN NULL;"}
+    for table in written_tables(source):
+        name, alias = stem(source, table), quoted(table.alias)
+        if table.alias == source.dataset.name:
+            made[f"{name}_rows"] = _buckets(source, shown, _fill(_CHANGED, alias=alias), mark_all)
+            made[f"{name}_update"] = _buckets(source, shown, _differing(table, "{bin}"), mark_all)
+        else:
+            made[f"{name}_rows"] = _fill(_MARK_ALL_IF, rows="SELECT FROM changed", all=mark_all)
+            made[f"{name}_update"] = _fill(_MARK_ALL_IF, rows=_differing(table, "1"), all=mark_all)
+    return {name: _fill(_FUNCTION, name=quoted(name), body=body) for name, body in made.items()}
+
+
+def triggers(source: TrackedSource, table: TrackedTable, relation: str) -> dict[str, tuple[str, str]]:
+    """By name, the two statements that make a trigger of a relation, given as SQL, and let it always fire."""
+    made = {}
+    name = stem(source, table)
+    for event, word, referencing, body in _EVENTS:
+        trigger = quoted(f"{name}_{event}")
+        function = quoted(f"{source.tag}_all" if body == "all" else f"{name}_{body}")
+        parts = [f"CREATE TRIGGER {trigger} AFTER {word} ON {relation}", referencing]
+        parts.append(f"FOR EACH STATEMENT EXECUTE FUNCTION broker.{function}()")
+        enable = f"ALTER TABLE {relation} ENABLE ALWAYS TRIGGER {trigger}"
+        made[f"{name}_{event}"] = " ".join(part for part in parts if part), enable
+    return made
+
+
+def written_tables(source: TrackedSource) -> tuple[TrackedTable, ...]:
+    """The tables that need triggers, each once: aliases of one joined table have its columns together."""
+    found: dict[str, TrackedTable] = {}
+    for table in source.written:
+        key = stem(source, table)
+        known = found.get(key, table)
+        both = None
+        if known.columns is not None and table.columns is not None:
+            both = tuple(sorted({*known.columns, *table.columns}))
+        found[key] = TrackedTable(table.table, known.alias, both)
+    return tuple(found.values())
+
+
+def _differing(table: TrackedTable, time: str) -> str:
+    alias = quoted(table.alias)
+    names = ["*"] if table.columns is None else [quoted(name) for name in table.columns]
+    columns = ", ".join(f"{alias}.{name}" for name in names)
+    side = _fill(_SIDE, time=time, columns=columns, alias=alias)
+    new, old = _fill(side, n=1, rows="new_rows"), _fill(side, n=-1, rows="old_rows")
+    return _fill(_DIFFERING, new=new, old=old)
+
+
+def _buckets(source: TrackedSource, shown: str, rows: str, mark_all: str) -> str:
+    """A function over the dataset's own table; ``rows`` gives the buckets as ``t``, with ``{bin}`` to be filled."""
+    time = source.time
+    instant = DatasetSql(source.dataset).dimension(time).sql(dialect=DIALECT)
+    first, last = "0001-01-01", "10000-01-01"
+    if time.type is DataType.DATE:  # a date counts as its midnight in UTC
+        width, lo, binned = _DAY, "(d.t - '1970-01-01'::date)::bigint * 86400000000", instant
+    else:
+        width, lo = source.width, "(extract(epoch FROM d.t) * 1000000)::bigint"
+        binned = _fill(_BIN, seconds=width // 1_000_000, instant=instant)
+        first, last = f"{first} 00:00:00+00", f"{last} 00:00:00+00"
+    names = {"source": shown, "width": width, "lo": lo, "first": f"'{first}'", "last": f"'{last}'"}
+    body = _fill(_MARK_BUCKETS, rows=_fill(rows, bin=binned), **names)
+    if bare(time.sql, source.dataset.name) and not time.stored_zone:
+        return body
+    return body + _fill(_OR_ALL, all=mark_all)
+
+
+def _fill(template: str, **values: object) -> str:
+    """The template with some of its places filled; what is put in is not looked at again."""
+    parts = _PLACE.split(template)
+    filled = [f"{values.get(name, '{' + name + '}')}" for name in parts[1::2]]
+    return parts[0] + "".join(text for pair in zip(filled, parts[2::2], strict=True) for text in pair)
