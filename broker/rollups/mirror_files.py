@@ -9,12 +9,12 @@ checksum when a process starts.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from broker.domain.rollup import Rollup, Segment, SegmentFile
 
 SUFFIX = ".arrow"
 _TEMPORARY = ".tmp"
-_LOCK = ".lock"
 _CHUNK = 1 << 20
 _ATTEMPTS = 100
 
@@ -42,7 +41,7 @@ class Found:
     """A file of the mirror: ``used`` is the wall-clock time in seconds at which a process last said that it uses it."""
 
     path: str
-    size: int
+    stamp: Stamp
     used: float
 
 
@@ -59,8 +58,7 @@ def rollup_folder(scope: str, rollup: Rollup) -> str:
 
 def stamp(path: str) -> Stamp:
     """The file's stamp. Raises OSError."""
-    found = os.stat(path)
-    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+    return _stamp(Path(path).stat())
 
 
 def verified(path: str, file: SegmentFile) -> Stamp | None:
@@ -119,13 +117,21 @@ def write(path: str, data: bytes, at: float) -> Stamp:
 def touch(path: str, at: float) -> None:
     """Says that the file was used ``at``; nothing happens when it is gone."""
     with suppress(OSError):
-        os.utime(path, ns=(int(at * 1e9), os.stat(path).st_mtime_ns))
+        os.utime(path, ns=(int(at * 1e9), Path(path).stat().st_mtime_ns))
+
+
+def used_at(path: str) -> float:
+    """When a process last said that it uses the file, on the wall clock; long ago if there is none."""
+    try:
+        return Path(path).stat().st_atime
+    except OSError:
+        return 0.0
 
 
 def remove(path: str) -> None:
     """Deletes a file. Whoever has it open or mapped keeps it."""
     with suppress(OSError):
-        os.unlink(path)
+        Path(path).unlink()
 
 
 def scan(root: Path) -> Iterator[Found]:
@@ -136,11 +142,17 @@ def scan(root: Path) -> Iterator[Found]:
                 with suppress(OSError):
                     if entry.name.endswith(SUFFIX):
                         status = entry.stat(follow_symlinks=False)
-                        yield Found(entry.path, status.st_size, status.st_atime)
+                        yield Found(entry.path, _stamp(status), status.st_atime)
 
 
-def sweep(root: Path, alive: Callable[[int], bool]) -> int:
-    """Deletes what dead processes were writing, and folders that are empty; returns how many files that were."""
+def prepare(root: Path, alive: Callable[[int], bool]) -> int:
+    """Makes the directory, and sees whether it can be written to. Raises OSError.
+
+    Deletes what dead processes were writing, and folders that are empty; returns how many files that were.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=root):
+        pass
     count = 0
     for folder in _entries(root):
         if not folder.is_dir(follow_symlinks=False):
@@ -152,20 +164,12 @@ def sweep(root: Path, alive: Callable[[int], bool]) -> int:
                     remove(entry.path)
                     count += 1
         with suppress(OSError):  # not empty
-            os.rmdir(folder.path)
+            Path(folder.path).rmdir()
     return count
 
 
-@contextmanager
-def alone(root: Path) -> Iterator[bool]:
-    """Holds the directory's lock for the time of the context; false when another process has it. Raises OSError."""
-    with (root / _LOCK).open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+def _stamp(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
