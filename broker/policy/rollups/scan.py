@@ -6,6 +6,8 @@ begins with that bucket, so that every stored bucket lies in one partition.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from broker.domain.measures import leaves, order_keys, result_type, states
@@ -13,7 +15,7 @@ from broker.domain.model import Dataset, Dimension
 from broker.domain.plan import Finish, Leaf, Output, Scan
 from broker.domain.query import AbsoluteRange, Grain
 from broker.domain.rollup import EPOCH, Rollup, Span, micros
-from broker.domain.timegrid import build
+from broker.domain.timegrid import TimeGrid, build
 from broker.domain.values import Column, ColumnRole, DataType
 
 _WIDTHS = {Grain.MINUTE: 60_000_000, Grain.FIFTEEN_MINUTES: 900_000_000, Grain.HOUR: 3_600_000_000}
@@ -69,6 +71,28 @@ def partition_scan(dataset: Dataset, rollup: Rollup, span: Span) -> tuple[Scan, 
         grid=grid,
     )
     return scan, finish
+
+
+def whole_buckets(spans: Iterable[Span], grid: TimeGrid, most: int) -> tuple[Span, ...]:
+    """The buckets of a grid that spans touch, as at most so many spans; the nearest ones are joined until they fit."""
+    starts = [micros(start) for start in grid.starts]
+    ends = [*starts[1:], micros(grid.end)]
+    found: list[Span] = []
+    for span in sorted(spans):
+        lo, hi = max(span.lo, starts[0]), min(span.hi, ends[-1])
+        if lo >= hi:
+            continue
+        touched = Span(starts[bisect_right(starts, lo) - 1], ends[bisect_left(ends, hi)])
+        if found and touched.lo <= found[-1].hi:
+            found[-1] = Span(found[-1].lo, max(found[-1].hi, touched.hi))
+        else:
+            found.append(touched)
+    if len(found) <= most:
+        return tuple(found)
+    gaps = sorted(range(1, len(found)), key=lambda i: found[i].lo - found[i - 1].hi, reverse=True)
+    firsts = [0, *sorted(gaps[: most - 1])]
+    lasts = [*(i - 1 for i in firsts[1:]), len(found) - 1]
+    return tuple(Span(found[a].lo, found[b].hi) for a, b in zip(firsts, lasts, strict=True))
 
 
 def _time(dataset: Dataset, rollup: Rollup) -> Dimension:
