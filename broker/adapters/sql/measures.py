@@ -49,13 +49,13 @@ def _aggregates(measure: Measure, states: tuple[State, ...], sql: DatasetSql) ->
     double = cast(sql.expression(measure.sql), DataType.DOUBLE)
     match measure.kind:
         case MeasureKind.SUM:
-            return [exp.Sum(this=value)]
+            return [exp.Sum(this=_summand(measure, value, sql))]
         case MeasureKind.MIN:
             return [exp.LogicalAnd(this=value) if measure.type is DataType.BOOL else exp.Min(this=value)]
         case MeasureKind.MAX:
             return [exp.LogicalOr(this=value) if measure.type is DataType.BOOL else exp.Max(this=value)]
         case MeasureKind.AVG:
-            return [exp.Count(this=value), exp.Sum(this=value.copy())]
+            return [exp.Count(this=value), exp.Sum(this=_summand(measure, value, sql))]
         case MeasureKind.VARIANCE | MeasureKind.STDDEV:
             # regr_sxx is the sum of squared deviations from the mean, by the method of Youngs and Cramer
             squares = exp.Anonymous(this="REGR_SXX", expressions=[double.copy(), double.copy()])
@@ -83,6 +83,18 @@ def _input(measure: Measure, sql: DatasetSql) -> exp.Expr:
     if measure.type is DataType.DECIMAL:
         return cast(node, DataType.DECIMAL)
     return typed(node, measure.type, measure.scale)
+
+
+def _summand(measure: Measure, value: exp.Expr, sql: DatasetSql) -> exp.Expr:
+    """What is added up. Decimals that a rollup keeps have their declared digits in every row, whoever answers.
+
+    Stored sums have these digits, so sums of sums could not be the sum of rows that have more. The cast costs nothing
+    where a column's own type has no more digits: PostgreSQL drops it.
+    """
+    kept = any(measure.name in rollup.measures for rollup in sql.dataset.rollups.values())
+    if kept and measure.type is DataType.DECIMAL:
+        return cast(value.this.copy(), DataType.DECIMAL, measure.scale)
+    return value.copy()
 
 
 def _filtered(node: exp.Expr, measure: Measure, sql: DatasetSql) -> exp.Expr:

@@ -51,7 +51,8 @@ class Relation:
         def column(member: str) -> exp.Expr:
             return sql.column(self.columns[member])
 
-        return ScanBuilder(scan, leaves, sql, states=lambda leaf: merged_states(leaf, column))
+        own = {m.name: replace(leaves[m.name], measure=m) for m in scan.leaves}
+        return ScanBuilder(scan, own, sql, states=lambda leaf: merged_states(leaf, column))
 
     def _policy(self, policy: RowPolicy) -> RowPolicy:
         (found,) = (own for own in self.dataset.row_policies if own.name == policy.name)
