@@ -10,7 +10,7 @@ from broker.config.expressions import Expression
 from broker.config.members import Scope, build_dimension, build_measure, check_ratio
 from broker.config.policy_terms import policy_terms
 from broker.config.report import Report
-from broker.config.rollups import build_rollups, same_tables
+from broker.config.rollups import build_rollups
 from broker.config.schema import Config
 from broker.config.schema_data import DatasetConfig, JoinConfig
 from broker.config.shape import Removed
@@ -34,8 +34,6 @@ def build_model(config: Config, removed: Removed, report: Report) -> Model:
         members: dict[str, Collection[str]] = {"dimension": given.dimensions, "measure": given.measures}
         rollups = build_rollups(given.rollups, dataset, members, removed, report)
         datasets[name] = replace(dataset, version=version, rollups=rollups)
-    for path, problem in same_tables(datasets.values()):
-        report(path, problem)
     versions = {name: (dataset.version, dataset.rollups) for name, dataset in datasets.items()}
     return Model(datasets, fingerprint(versions))
 

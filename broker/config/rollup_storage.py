@@ -13,7 +13,6 @@ from broker.domain.model import Dataset
 from broker.domain.rollup import Storage, Tracking
 
 _NEEDS = {"lateness": Tracking.APPEND_ONLY, "token": Tracking.CHANGE_TOKEN}
-_LONGEST_NAME = 63
 
 
 def tracking_of(given: RollupConfig) -> Tracking:
@@ -42,16 +41,13 @@ def tracking_problems(given: RollupConfig) -> Iterator[tuple[Path, str]]:
 
 
 def storage_problems(
-    given: RollupConfig, dataset: Dataset, name: str, measures: Iterable[str]
+    given: RollupConfig, dataset: Dataset, measures: Iterable[str]
 ) -> Iterator[tuple[Path, str]]:
     """What the storage cannot hold, and which settings are another's."""
     if given.storage is not Storage.SEGMENTS:
         for kind, measure in ((dataset.measures[m].kind, m) for m in measures):
             if kind in SKETCHES:
                 yield ("storage",), f"{measure!r} is an {kind}, whose sketches only `storage: segments` holds"
-    table = f"{dataset.name}_{name}"
-    if given.storage is Storage.TABLE and len(table) > _LONGEST_NAME:
-        yield (), f"{table} is too long a name for its table; {_LONGEST_NAME} characters are allowed"
     if given.storage is not Storage.EXTERNAL:
         for key in ("relation", "columns"):
             if getattr(given, key):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from zoneinfo import available_timezones
 
 from broker.config.conditions import read_condition
@@ -51,19 +51,6 @@ def build_rollups(
     return rollups
 
 
-def same_tables(datasets: Iterable[Dataset]) -> Iterator[tuple[Path, str]]:
-    """Rollups whose tables would have one and the same name."""
-    taken: dict[str, str] = {}
-    for dataset in datasets:
-        for rollup in dataset.rollups.values():
-            table = f"{dataset.name}_{rollup.name}"
-            if rollup.storage is Storage.TABLE and table in taken:
-                text = f"its table {table!r} would be that of {taken[table]}; rename one of the rollups"
-                yield ("datasets", dataset.name, "rollups", rollup.name), text
-            elif rollup.storage is Storage.TABLE:
-                taken[table] = f"datasets.{dataset.name}.rollups.{rollup.name}"
-
-
 class _Builder:
     """Builds one rollup."""
 
@@ -104,7 +91,7 @@ class _Builder:
         for key, text in (
             *width_problems(given, time, grains, partition),
             *tracking_problems(given),
-            *storage_problems(given, self._dataset, self._name, measures),
+            *storage_problems(given, self._dataset, measures),
             *problems,
         ):
             self._say(key, text)

@@ -11,6 +11,7 @@ from broker.config.expressions import functions_in
 from broker.config.findings import Severity
 from broker.config.sql_text import quote, read_table, rows
 from broker.config.verify_joins import uniqueness_problem
+from broker.config.verify_rollups import verify_rollups
 from broker.config.verify_types import Remark, boolean_problem, column_of, scale_problem, type_problem
 from broker.domain.model import Dataset, JoinKind, Measure, MeasureKind
 from broker.domain.relations import DatabaseCatalog, Relation, SqlType
@@ -55,6 +56,7 @@ class DatasetCheck:
             self._primary_key(self._relations[dataset.name])
             await self._describe(list(self._members()))
             self._indexes(self._relations[dataset.name])
+            self._remarks += await verify_rollups(dataset, self._relations, self._catalog, self._database)
         return self._remarks
 
     def _say(self, path: Path, text: str, severity: Severity = Severity.ERROR) -> None:

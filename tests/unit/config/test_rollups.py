@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker.config.conditions import read_condition
-from broker.config.findings import ConfigError, Severity
+from broker.config.findings import Severity
 from broker.config.loader import Configuration, load_text
 from broker.config.machine import Machine
 from broker.config.rollup_times import multiple
@@ -160,14 +160,6 @@ def test_other_ways_to_notice_changes() -> None:
     assert (rollup.tracking, rollup.lateness) == (Tracking.APPEND_ONLY, 3 * 86400)
     rollup = only("{measures: [sales], tracking: change_token, token: SELECT max(at) FROM sales}")
     assert (rollup.tracking, rollup.token) == (Tracking.CHANGE_TOKEN, "SELECT max(at) FROM sales")
-
-
-def test_two_tables_of_one_name_are_refused() -> None:
-    dataset = "{table: x, default_time: t, dimensions: {t: date}, measures: {n: count}, rollups: {%s: %s}}"
-    rollup = "{measures: [n], storage: table}"
-    text = f"datasets:\n  a_b: {dataset % ('c', rollup)}\n  a: {dataset % ('b_c', rollup)}\n"
-    with pytest.raises(ConfigError, match=r"its table 'a_b_c' would be that of datasets\.a_b\.rollups\.c"):
-        load_text(text, {"DATABASE_URL": "postgresql://db/x"}, machine=Machine(2))
 
 
 def test_answers_keep_their_fingerprint_and_the_model_has_a_new_version() -> None:
