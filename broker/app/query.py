@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from broker.app.rollups import Rollups
 from broker.config.settings import Settings
 from broker.domain.model import Model
 from broker.domain.pool import PoolName
@@ -11,14 +12,14 @@ from broker.pipeline import recipes
 from broker.pipeline.admitted import Seats, admin_seats
 from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
-from broker.pipeline.execute import Live, Loads
+from broker.pipeline.execute import Loads, SnapshotAnswers
 from broker.pipeline.explain import Explainer
 from broker.pipeline.grids import GridCache
 from broker.pipeline.planner import Planner
 from broker.pipeline.service import QueryService
 from broker.pipeline.sql import SqlGate, SqlStream
 from broker.pipeline.stage import Question
-from broker.pipeline.streamed import Limits, LiveStream
+from broker.pipeline.streamed import Limits, SnapshotStream
 from broker.policy.classify import Classifier, Load, Run
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
@@ -37,6 +38,7 @@ def build_query_service(
     telemetry: Telemetry,
     *,
     classifier: Classifier,
+    rollups: Rollups,
 ) -> QueryService:
     """The application's side of QueryService; ``classifier`` predicts, and learns from what is answered."""
     explore = settings.server.explore
@@ -45,7 +47,7 @@ def build_query_service(
     ids = itertools.count()
 
     seats = admin_seats(admission, ids)
-    classifying = Classifying(classifier, clock, store, seats)
+    classifying = Classifying(classifier, clock, store, seats, rollups.router)
     load = loads_of(admission)
 
     def observe(question: Question, run: Run) -> None:
@@ -54,8 +56,8 @@ def build_query_service(
     stacks = recipes.build(
         admission,
         ids,
-        Live(store, aggregator, clock, observe, load),
-        LiveStream(store, aggregator, clock, observe, load, limits),
+        SnapshotAnswers(store, rollups.rolled, aggregator, clock, observe, load),
+        SnapshotStream(store, rollups.rolled, aggregator, clock, observe, load, limits),
         recipes.PanelLimits(settings.server.dashboard.max_rows, settings.server.dashboard.max_bytes),
     )
     gate = build_gate(settings, model, store, seats)

@@ -22,6 +22,7 @@ from broker.app.pressure import heard
 from broker.app.process import Process, process
 from broker.app.protection import Protection, protected
 from broker.app.query import build_query_service
+from broker.app.rollups import Rollups, rollups
 from broker.app.stopping import Order, until
 from broker.app.workers import workers
 from broker.config.settings import Settings
@@ -105,6 +106,9 @@ async def run_server(
         data = await running.enter("database", database(settings, POOLS, own.value), [own])
         crew = await running.enter("workers", workers(settings, CALCULATING, own.value), [own])
         queue = await running.enter("jobs", jobs(settings.jobs, own.value), [own])
+        rolled = await running.enter(
+            "rollups", rollups(settings, model, data.value.store, own.value), [own, data]
+        )
         classifier = Classifier(settings.server.classes)
         memory = await running.enter("learned", learned(classifier, settings, own.value), [own])
         server = Broker(
@@ -114,13 +118,14 @@ async def run_server(
             data.value,
             crew.value,
             queue.value,
+            rolled.value,
             classifier,
             running,
             ready,
             member,
             stop,
         )
-        running.start("server", server.run, [data, crew, queue, memory])
+        running.start("server", server.run, [data, crew, queue, rolled, memory])
         if stop is not None:
             running.start("stop", partial(until, stop, running))
 
@@ -138,6 +143,7 @@ class Broker:
     database: Database
     crew: WorkerPools
     jobs: Jobs
+    rollups: Rollups
     classifier: Classifier
     program: Program
     ready: Callable[[ServerInfo], None] | None
@@ -230,6 +236,7 @@ class Broker:
             own.clock,
             own.telemetry,
             classifier=self.classifier,
+            rollups=self.rollups,
         )
         path = CallPath(
             authenticator(self.settings.auth),

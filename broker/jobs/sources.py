@@ -23,7 +23,7 @@ from broker.domain.request import Basis, CallContext, Classification
 from broker.domain.terms import AnswerPolicy
 from broker.domain.values import ResultFormat
 from broker.domain.work import ExportWork, JobAsk
-from broker.pipeline.execute import live_status
+from broker.pipeline import status
 from broker.pipeline.routed import considered, refusal
 from broker.pipeline.stage import Question
 from broker.policy.admission.values import Quantiles
@@ -102,7 +102,7 @@ def status_of(
         Quantiles(),
     )
     question = Question("", source, policy, ResultFormat.ARROW, classified, considered(policy))
-    return live_status(question, reading.as_of, reading.lag, now, actual)
+    return status.status_of(question, status.Sources(reading.as_of, reading.lag), now, actual)
 
 
 def for_job(status: AnswerStatus, name: str, request_id: str) -> AnswerStatus:

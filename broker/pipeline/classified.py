@@ -10,9 +10,11 @@ from broker.domain.errors import BrokerError
 from broker.domain.estimate import Estimate
 from broker.domain.plan import Plan
 from broker.domain.request import CallContext, RequestKind
+from broker.domain.terms import AnswerPolicy, Consistency
 from broker.pipeline.admitted import Seats
+from broker.pipeline.routes import Route, Router
 from broker.policy.classify import Classified, Classifier, Run, Subject
-from broker.policy.cost_key import cost_fingerprint, sql_cost_fingerprint
+from broker.policy.cost_key import cost_fingerprint, routed_fingerprint, sql_cost_fingerprint
 from broker.policy.shape import Shape, shape_of
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore, SqlPlan
@@ -21,6 +23,15 @@ MOST_ASKED = 4
 """Questions of one request that the planner is asked about; the others go by what is known of their class."""
 TIME_SHARE, MOST_TIME, LEAST_TIME = 0.05, 0.5, 0.01
 """The planner gets this share of the time that is left, at most so many seconds, and is not asked for less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a question should cost, its route to rollups if there is one, and what it would cost without them."""
+
+    classified: Classified
+    route: Route | None = None
+    live: Classified | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,40 @@ class Classifying:
     clock: Clock
     store: QueryStore
     seats: Seats
+    router: Router
+
+    async def prospects(
+        self,
+        context: CallContext,
+        kind: RequestKind,
+        asked: Sequence[tuple[Plan, AnswerPolicy]],
+        consistency: Consistency,
+    ) -> list[Prospect]:
+        """The same with the way to the rollups that may answer, for questions that have a plan."""
+        routes: list[Route | None] = []
+        subjects: list[Subject] = []
+        lives: list[Classified | None] = []
+        now = self.clock.monotonic()
+        for plan, policy in asked:
+            subject = self.subject(context, kind, plan)
+            live: Classified | None = None
+            route = None
+            if self.router.concerns(plan, policy):
+                live = self.classifier.classify(subject, now)
+                route = self.router.route(plan, policy, consistency, live.quantiles.p50)
+                if route.expected_sources:
+                    named = routed_fingerprint(subject.fingerprint, route.expected_sources)
+                    subject = replace(subject, fingerprint=named, expected=route.expected_seconds)
+            routes.append(route)
+            subjects.append(subject)
+            lives.append(live)
+        wanted = [i for i, subject in enumerate(subjects) if self.classifier.wants_estimate(subject)]
+        await self._ask(context, [plan for plan, _ in asked], subjects, wanted[:MOST_ASKED])
+        now = self.clock.monotonic()
+        return [
+            Prospect(self.classifier.classify(subject, now), route, live)
+            for subject, route, live in zip(subjects, routes, lives, strict=True)
+        ]
 
     async def classify(
         self, context: CallContext, kind: RequestKind, plans: Sequence[Plan | SqlPlan]

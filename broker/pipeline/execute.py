@@ -1,4 +1,4 @@
-"""The terminal stages: read the states, let worker processes finish them, say what the answer is worth.
+"""The terminal stage: read the states, let worker processes finish them, say what the answer is worth.
 
 A dashboard takes one connection and one snapshot. Its panels are read one after the other, and the workers finish one
 panel while the next is being read. An error that concerns one panel alone is that panel's outcome; when the snapshot
@@ -10,28 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 
-from broker.domain.answer import (
-    Answer,
-    AnswerKind,
-    AnswerPart,
-    AnswerStatus,
-    Cost,
-    Interval,
-    LadderStep,
-    PartSource,
-    Rung,
-    Table,
-    Verdict,
-)
+from broker.domain.answer import Answer, Cost, Table
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.fingerprint import fingerprint
-from broker.domain.plan import ScanResult
 from broker.domain.pool import PoolName
-from broker.pipeline.bounds import error_bounds, exactness
+from broker.pipeline.rolled import Reading, Rolled, Seen
 from broker.pipeline.stage import Group, Outcome, Question
+from broker.pipeline.status import Sources, status_of
 from broker.pipeline.timed import Timer
 from broker.policy.classify import Load, Run
 from broker.ports.aggregator import Aggregator
@@ -49,10 +35,11 @@ Loads = Callable[[PoolName], Load]
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """Answers from the base tables."""
+class SnapshotAnswers:
+    """Answers from the tables, and from rollups where a question has a route to them."""
 
     store: QueryStore
+    rolled: Rolled
     aggregator: Aggregator
     clock: Clock
     observe: Observer
@@ -69,27 +56,28 @@ class Live:
     async def _alone(self, group: Group, question: Question) -> Outcome | None:
         """The answer of a single question by a single statement; None when it takes more."""
         pool, deadline = pool_of(group), group.context.deadline
-        with self._timed(question, pool) as timer:
-            reading = await self.store.read_alone(pool, question.plan, deadline)
-        if reading is None:
+        if question.route is not None and question.route.rollups:
             return None
-        table = await self._finish(reading.results, question, pool, group)
-        return self._answer(table, question, reading.as_of, None, timer.run)
+        with self._timed(question, pool) as timer:
+            alone = await self.store.read_alone(pool, question.plan, deadline)
+        if alone is None:
+            return None
+        reading = self.rolled.live(question, alone.results)
+        table = await self._finish(reading, question, pool, group)
+        return self._answer(table, question, Sources(alone.as_of, None, reading.covers), timer.run)
 
     async def _together(self, group: Group) -> Sequence[Outcome]:
         context, questions = group.context, group.questions
         pool = pool_of(group)
-        tasks: list[asyncio.Task[Table] | BrokerError] = []
-        timers: list[Timer] = []
+        tasks: list[_Panel | BrokerError] = []
         try:
             async with self.store.snapshot(pool, context.deadline) as snapshot:
+                seen = Seen(snapshot)
                 for question in questions:
-                    timers.append(self._timed(question, pool))
-                    tasks.append(await self._read(snapshot, question, pool, group, timers[-1]))
+                    tasks.append(await self._read(snapshot, seen, question, pool, group))
                     failed = tasks[-1]
                     if isinstance(failed, BrokerError) and failed.reason in ENDS_SNAPSHOT:
                         break
-                as_of, lag = snapshot.as_of, snapshot.replica_lag
             lost = next((t for t in reversed(tasks) if isinstance(t, BrokerError)), None)
             outcomes: list[Outcome] = []
             for i, question in enumerate(questions):
@@ -97,55 +85,56 @@ class Live:
                     assert lost is not None
                     outcomes.append(lost)
                 else:
-                    outcomes.append(await self._outcome(tasks[i], question, as_of, lag, timers[i].run))
+                    outcomes.append(await self._outcome(tasks[i], question))
             return outcomes
         finally:
-            await reap([task for task in tasks if isinstance(task, asyncio.Task)])
+            await reap([panel.table for panel in tasks if isinstance(panel, _Panel)])
 
     async def _read(
-        self, snapshot: Snapshot, question: Question, pool: PoolName, group: Group, timer: Timer
-    ) -> asyncio.Task[Table] | BrokerError:
+        self, snapshot: Snapshot, seen: Seen, question: Question, pool: PoolName, group: Group
+    ) -> _Panel | BrokerError:
         """Reads the states and starts the finish, which does not need the snapshot any more."""
+        timer = self._timed(question, pool)
         try:
             with timer:
-                results = await snapshot.read(question.plan)
+                reading = await self.rolled.read(snapshot, question, seen, group.context.deadline)
         except BrokerError as error:
             return error
-        return asyncio.create_task(self._finish(results, question, pool, group))
+        sources = Sources(snapshot.as_of, snapshot.replica_lag, reading.covers, reading.coverage)
+        table = asyncio.create_task(self._finish(reading, question, pool, group))
+        return _Panel(table, sources, timer.run)
 
-    async def _finish(
-        self, results: tuple[ScanResult, ...], question: Question, pool: PoolName, group: Group
-    ) -> Table:
+    async def _finish(self, reading: Reading, question: Question, pool: PoolName, group: Group) -> Table:
         return await self.aggregator.table(
-            pool, results, question.plan.finish, question.format, group.context.deadline
+            pool, reading.results, reading.finish, question.format, group.context.deadline
         )
 
-    async def _outcome(
-        self,
-        task: asyncio.Task[Table] | BrokerError,
-        question: Question,
-        as_of: datetime,
-        lag: float | None,
-        run: Run,
-    ) -> Outcome:
-        if isinstance(task, BrokerError):
-            return task
+    async def _outcome(self, panel: _Panel | BrokerError, question: Question) -> Outcome:
+        if isinstance(panel, BrokerError):
+            return panel
         try:
-            table = await task
+            table = await panel.table
         except BrokerError as error:
             return error
-        return self._answer(table, question, as_of, lag, run)
+        return self._answer(table, question, panel.sources, panel.run)
 
-    def _answer(
-        self, table: Table, question: Question, as_of: datetime, lag: float | None, run: Run
-    ) -> Answer:
+    def _answer(self, table: Table, question: Question, sources: Sources, run: Run) -> Answer:
         rows, size, seconds = table.row_count, len(table.encoded), run.seconds
-        self.observe(question, replace(run, row_count=rows, byte_count=size))
+        self.observe(question.as_read(sources.kind), replace(run, row_count=rows, byte_count=size))
         cost = Cost(seconds, seconds, rows, size)
-        return Answer(table, live_status(question, as_of, lag, self.clock.now(), cost))
+        return Answer(table, status_of(question, sources, self.clock.now(), cost))
 
     def _timed(self, question: Question, pool: PoolName) -> Timer:
         return Timer(self.clock, partial(self.load, pool), partial(self.observe, question))
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """A panel that was read and is being finished."""
+
+    table: asyncio.Task[Table]
+    sources: Sources
+    run: Run
 
 
 async def reap(tasks: Sequence[asyncio.Task[object]]) -> None:
@@ -161,36 +150,3 @@ def pool_of(group: Group) -> PoolName:
     """The pool of the group's heaviest question; they are admitted together."""
     order = (PoolName.ADMIN, PoolName.DASHBOARD, PoolName.EXPLORATION, PoolName.JOB)
     return max((q.classified.classification.pool for q in group.questions), key=order.index)
-
-
-def live_status(
-    question: Question, as_of: datetime, lag: float | None, now: datetime, actual: Cost | None
-) -> AnswerStatus:
-    """The status of an answer that was read from the base tables at ``as_of``."""
-    plan = question.plan
-    bounds = plan.main.bounds
-    part = AnswerPart(
-        source=PartSource.LIVE,
-        source_name="primary" if lag is None else "replica",
-        as_of=as_of,
-        interval=Interval(bounds.start, bounds.end) if bounds is not None else None,
-        row_count=actual.row_count if actual is not None else 0,
-        share=1.0,
-        replica_lag=lag,
-    )
-    seconds = actual.duration_p50 if actual is not None else 0.0
-    answered = LadderStep(Rung.LIVE, Verdict.ANSWERED, part.source_name, duration=seconds)
-    return AnswerStatus(
-        kind=AnswerKind.LIVE,
-        exactness=exactness(plan),
-        as_of=as_of,
-        staleness=max(0.0, (now - as_of).total_seconds()) + (lag or 0.0),
-        parts=(part,),
-        bounds=error_bounds(plan),
-        ladder=(*question.ladder, answered),
-        pool=question.classified.classification.pool.value,
-        predicted=question.classified.predicted,
-        actual=actual,
-        cost_class=question.classified.classification.cost_class,
-        answer_version=fingerprint(plan.fingerprint, as_of),
-    )

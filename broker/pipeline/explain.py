@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from broker.domain.answer import AnswerKind, AnswerPart, Interval, LadderStep, PartSource, Rung, Verdict
+from broker.domain.answer import Interval, LadderStep, Rung, Verdict
 from broker.domain.plan import Plan
+from broker.domain.pool import PoolName
 from broker.domain.request import CallContext, ExplainAsk, Explanation
+from broker.domain.values import ResultFormat
 from broker.pipeline.admitted import Seats
 from broker.pipeline.bounds import error_bounds, exactness
 from broker.pipeline.classified import Classifying
-from broker.pipeline.routed import considered, refusal
+from broker.pipeline.rolled import Seen
+from broker.pipeline.routed import considered, refusal, unaccepted
+from broker.pipeline.routes import Route
+from broker.pipeline.stage import Question
+from broker.pipeline.status import Sources, parts_of, passed_over, steps_of
 from broker.ports.store import QueryStore
 
 GRANT = "explain.statements"
@@ -18,7 +24,7 @@ GRANT = "explain.statements"
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """Explains plans. The planner's estimate is asked for, which takes one of ``seats``."""
+    """Explains plans. The planner, or the rollups' coverage, is asked for, which takes one of ``seats``."""
 
     store: QueryStore
     classifying: Classifying
@@ -26,25 +32,49 @@ class Explainer:
 
     async def explain(self, plan: Plan, ask: ExplainAsk, context: CallContext) -> Explanation:
         """How the plan would be answered under the policy. A policy that nothing satisfies shows as a refusal."""
+        consistency = ask.policy.consistency
         async with self.seats(context):
-            estimate = await self.store.estimate(plan, context.deadline)
-        classified = self.classifying.estimated(context, ask.kind, plan, estimate)
-        refused = refusal(plan, ask.policy)
+            (asked,) = await self.classifying.prospects(context, ask.kind, [(plan, ask.policy)], consistency)
+            sources, classified = Sources(context.received), asked.classified
+            if asked.route is not None:
+                sources = await self._sources(asked.route, context)
+            if not sources.used:
+                estimate = await self.store.estimate(plan, context.deadline)
+                classified = self.classifying.estimated(context, ask.kind, plan, estimate)
+        question = Question("", plan, ask.policy, ResultFormat.COLUMNS, classified, route=asked.route)
         bounds = plan.main.bounds
-        interval = Interval(bounds.start, bounds.end) if bounds is not None else None
-        live = LadderStep(Rung.LIVE, Verdict.ANSWERED, "primary")
-        if refused is not None:
-            live = LadderStep(Rung.LIVE, Verdict.FORBIDDEN, "primary", codes=(refused.reason.value,))
         return Explanation(
             columns=plan.columns,
             classification=classified.classification,
             predicted=classified.predicted,
-            expected_kind=AnswerKind.LIVE,
+            expected_kind=sources.kind,
             expected_exactness=exactness(plan),
             fingerprint=plan.fingerprint,
-            plan=(AnswerPart(PartSource.LIVE, "primary", context.received, interval),),
-            candidates=(*considered(ask.policy), live),
+            plan=parts_of(question, sources),
+            candidates=_candidates(question, sources),
             bounds=error_bounds(plan),
-            resolved_range=interval,
+            resolved_range=Interval(bounds.start, bounds.end) if bounds is not None else None,
             statements=self.store.statements(plan) if context.principal.has(GRANT) else (),
         )
+
+    async def _sources(self, route: Route, context: CallContext) -> Sources:
+        """Where the route would lead now."""
+        if not route.rollups:
+            return Sources(context.received, covers=route.passed_over)
+        async with self.store.snapshot(PoolName.ADMIN, context.deadline) as snapshot:
+            coverage = await Seen(snapshot).coverage(route)
+            return Sources(snapshot.as_of, snapshot.replica_lag, route.cover(coverage), coverage)
+
+
+def _candidates(question: Question, sources: Sources) -> tuple[LadderStep, ...]:
+    """Every source that was looked at, all rollups that were passed over included."""
+    policy, route = question.policy, question.route
+    refused = refusal(question.plan, policy, route) or unaccepted(policy, sources.kind)
+    steps = [step for step in steps_of(sources) if step.verdict is Verdict.ANSWERED]
+    if refused is not None:
+        code = (refused.reason.value,)
+        steps = [replace(step, verdict=Verdict.FORBIDDEN, codes=code) for step in steps]
+    rejected = passed_over([each for cover in sources.covers for each in cover.rejected])
+    rolled = [step for step in steps if step.rung is Rung.ROLLUP]
+    live = [step for step in steps if step.rung is not Rung.ROLLUP]
+    return (*considered(policy, route), *rolled, *rejected, *live)

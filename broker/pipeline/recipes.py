@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from broker.pipeline.admitted import admitted, admitted_stream
-from broker.pipeline.execute import Live
+from broker.pipeline.execute import SnapshotAnswers
 from broker.pipeline.offered import offered_stream
 from broker.pipeline.routed import routed, routed_stream
 from broker.pipeline.sized import sized
 from broker.pipeline.stage import Handler, StreamHandler, compose, compose_stream
-from broker.pipeline.streamed import LiveStream
+from broker.pipeline.streamed import SnapshotStream
 from broker.runtime.admission import Admission
 
 
@@ -32,10 +32,16 @@ class PanelLimits:
 
 
 def build(
-    admission: Admission, ids: Iterator[int], live: Live, live_stream: LiveStream, panel: PanelLimits
+    admission: Admission,
+    ids: Iterator[int],
+    answers: SnapshotAnswers,
+    stream: SnapshotStream,
+    panel: PanelLimits,
 ) -> Recipes:
     """Puts the stacks together."""
     return Recipes(
-        dashboard=compose([sized(panel.max_rows, panel.max_bytes), routed, admitted(admission, ids)], live),
-        explore=compose_stream([routed_stream, offered_stream, admitted_stream(admission, ids)], live_stream),
+        dashboard=compose(
+            [sized(panel.max_rows, panel.max_bytes), routed, admitted(admission, ids)], answers
+        ),
+        explore=compose_stream([routed_stream, offered_stream, admitted_stream(admission, ids)], stream),
     )

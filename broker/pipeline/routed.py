@@ -1,7 +1,7 @@
-"""Chooses the source of every question; today the base tables are the only one that there is.
+"""Lets pass what a source may answer: the tables, or rollups where the question has a route to them.
 
-The choice is a value: the rungs that were considered and why they were passed over go into the answer's status. A
-policy that no source can satisfy is refused before anything is admitted.
+The rungs that were considered and why they were passed over go into the answer's status. A policy that no source can
+satisfy is refused before anything is admitted; one that the sources of the answer turn out not to satisfy, afterwards.
 """
 
 from __future__ import annotations
@@ -17,20 +17,26 @@ from broker.domain.model import Dataset, MeasureKind
 from broker.domain.plan import Plan
 from broker.domain.request import ExploreEvent
 from broker.domain.terms import AnswerPolicy, CacheMode, RollupMode
+from broker.pipeline.routes import Route
 from broker.pipeline.stage import Group, Handler, Outcome, Question, StreamHandler
 
 _BOUNDS = {MeasureKind.APPROX_DISTINCT: HLL_RELATIVE_ERROR, MeasureKind.APPROX_PERCENTILE: KLL_RANK_ERROR}
 
+_MOST_TOLD = 5
 
-def refusal(plan: Plan | None, policy: AnswerPolicy) -> BrokerError | None:
-    """Why the live source may not answer under this policy, or None when it may; no plan stands for SQL."""
+
+def refusal(plan: Plan | None, policy: AnswerPolicy, route: Route | None = None) -> BrokerError | None:
+    """Why no source may answer under this policy, or None when one may; no plan stands for SQL."""
     problems: list[str] = []
+    rolled = route is not None and bool(route.rollups)
     if policy.cache is CacheMode.ONLY:
         problems.append("cache_mode ONLY, but no cached answer exists")
-    if policy.rollup is RollupMode.REQUIRE:
-        problems.append("rollup_mode REQUIRE, but no rollup of the dataset answers this query")
-    if AnswerKind.LIVE not in policy.accepted_kinds:
-        problems.append("accepted_kinds leaves out LIVE, the only kind that exists")
+    if policy.rollup is RollupMode.REQUIRE and not rolled:
+        problems.append(
+            f"rollup_mode REQUIRE, but no rollup of the dataset answers this query{_why_not(route)}"
+        )
+    if AnswerKind.LIVE not in policy.accepted_kinds and not rolled:
+        problems.append("accepted_kinds leaves out LIVE, the only kind that could answer this query")
     if policy.max_relative_error is not None:
         for leaf in plan.main.leaves if plan is not None else ():
             bound = _BOUNDS.get(leaf.kind, 0.0)
@@ -45,26 +51,36 @@ def refusal(plan: Plan | None, policy: AnswerPolicy) -> BrokerError | None:
     return BrokerError(ErrorReason.POLICY_UNSATISFIABLE, text, metadata={"problems": "; ".join(problems)})
 
 
-def considered(policy: AnswerPolicy) -> tuple[LadderStep, ...]:
-    """The rungs above the live one, with the reason why each did not answer."""
-    cached = policy.cache in (CacheMode.BYPASS, CacheMode.REVALIDATE)
-    rolled = policy.rollup is RollupMode.FORBID
-    return (
-        LadderStep(Rung.CACHE_FRESH, Verdict.FORBIDDEN if cached else Verdict.NOT_APPLICABLE),
-        LadderStep(Rung.ROLLUP, Verdict.FORBIDDEN if rolled else Verdict.NOT_APPLICABLE),
+def _why_not(route: Route | None) -> str:
+    passed = (
+        [rejection for cover in route.passed_over for rejection in cover.rejected]
+        if route is not None
+        else []
     )
+    told = [f"{each.rollup}: {', '.join(each.rules)}" for each in passed[:_MOST_TOLD]]
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def considered(policy: AnswerPolicy, route: Route | None = None) -> tuple[LadderStep, ...]:
+    """The rungs above the live one that did not answer; rollups to which there is a route tell of themselves."""
+    cached = policy.cache in (CacheMode.BYPASS, CacheMode.REVALIDATE)
+    step = LadderStep(Rung.CACHE_FRESH, Verdict.FORBIDDEN if cached else Verdict.NOT_APPLICABLE)
+    if route is not None:
+        return (step,)
+    rolled = policy.rollup is RollupMode.FORBID
+    return step, LadderStep(Rung.ROLLUP, Verdict.FORBIDDEN if rolled else Verdict.NOT_APPLICABLE)
 
 
 def routed(inner: Handler) -> Handler:
     """Passes on the questions that a source may answer, each with the rungs that were considered for it."""
 
     async def handle(group: Group) -> Sequence[Outcome]:
-        refusals = [refusal(q.plan, q.policy) for q in group.questions]
+        refusals = [refusal(q.plan, q.policy, q.route) for q in group.questions]
         going = tuple(
             _routed(q) for q, refused in zip(group.questions, refusals, strict=True) if refused is None
         )
         outcomes = await inner(replace(group, questions=going)) if going else ()
-        answered = iter([fresh_enough(q, outcome) for q, outcome in zip(going, outcomes, strict=True)])
+        answered = iter([acceptable(q, outcome) for q, outcome in zip(going, outcomes, strict=True)])
         return [next(answered) if refused is None else refused for refused in refusals]
 
     return handle
@@ -75,7 +91,7 @@ def routed_stream(inner: StreamHandler) -> StreamHandler:
 
     async def handle(group: Group) -> AsyncGenerator[ExploreEvent, None]:
         (question,) = group.questions
-        refused = refusal(question.plan, question.policy)
+        refused = refusal(question.plan, question.policy, question.route)
         if refused is not None:
             raise refused
         async with aclosing(inner(replace(group, questions=(_routed(question),)))) as events:
@@ -85,12 +101,23 @@ def routed_stream(inner: StreamHandler) -> StreamHandler:
     return handle
 
 
-def fresh_enough(question: Question, outcome: Outcome) -> Outcome:
-    """The outcome, unless it was read from a replica that lags by more than the caller, or the dataset, allows."""
+def acceptable(question: Question, outcome: Outcome) -> Outcome:
+    """The outcome, unless its kind is not accepted, or its replica lags by more than the caller or dataset allows."""
     if not isinstance(outcome, Answer):
         return outcome
+    if (refused := unaccepted(question.policy, outcome.status.kind)) is not None:
+        return refused
     lags = [part.replica_lag for part in outcome.status.parts if part.replica_lag is not None]
     return too_stale(question.policy, question.plan.main.dataset, max(lags, default=None)) or outcome
+
+
+def unaccepted(policy: AnswerPolicy, kind: AnswerKind) -> BrokerError | None:
+    """Why an answer of this kind is none to the caller, or None when it is."""
+    if kind in policy.accepted_kinds:
+        return None
+    accepted = ", ".join(sorted(each.value.upper() for each in policy.accepted_kinds))
+    text = f"The answer would be {kind.value.upper()}, and accepted_kinds has only {accepted}."
+    return BrokerError(ErrorReason.POLICY_UNSATISFIABLE, text, metadata={"kind": kind.value})
 
 
 def too_stale(policy: AnswerPolicy, dataset: Dataset | None, lag: float | None) -> BrokerError | None:
@@ -109,4 +136,5 @@ def too_stale(policy: AnswerPolicy, dataset: Dataset | None, lag: float | None) 
 
 
 def _routed(question: Question) -> Question:
-    return replace(question, ladder=(*question.ladder, *considered(question.policy)))
+    steps = considered(question.policy, question.route)
+    return replace(question, ladder=(*question.ladder, *steps))

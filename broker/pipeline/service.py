@@ -24,14 +24,13 @@ from broker.domain.request import (
     PanelOutcome,
     RequestKind,
 )
-from broker.domain.terms import Consistency
-from broker.pipeline.classified import Classifying
+from broker.domain.terms import AnswerPolicy, Consistency
+from broker.pipeline.classified import Classifying, Prospect
 from broker.pipeline.explain import Explainer
 from broker.pipeline.planner import Planner
 from broker.pipeline.recipes import Recipes
 from broker.pipeline.sql import SqlStream
 from broker.pipeline.stage import Group, Handler, Outcome, Question
-from broker.policy.classify import Classified
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import SpanName
 
@@ -50,14 +49,20 @@ class QueryService:
     async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
         """One outcome for each panel. Raises the panels' error when none of them can be answered at all."""
         planned = [self._plan(panel, context) for panel in ask.panels]
-        plans = [p for p in planned if isinstance(p, Plan)]
-        if not plans:
+        asked = [
+            (panel, plan) for panel, plan in zip(ask.panels, planned, strict=True) if isinstance(plan, Plan)
+        ]
+        if not asked:
             raise _joint(planned)
-        classes = iter(await self._classify(context, RequestKind.DASHBOARD, plans))
+        found = await self._prospects(
+            context,
+            RequestKind.DASHBOARD,
+            [(plan, panel.policy) for panel, plan in asked],
+            ask.consistency,
+        )
         questions = tuple(
-            Question(panel.panel_id, plan, panel.policy, ask.format, next(classes))
-            for panel, plan in zip(ask.panels, planned, strict=True)
-            if isinstance(plan, Plan)
+            Question(panel.panel_id, plan, panel.policy, ask.format, p.classified, route=p.route, live=p.live)
+            for (panel, plan), p in zip(asked, found, strict=True)
         )
         load_group = f"{ask.dashboard_id}:{context.request_id}"
         group = Group(context, RequestKind.DASHBOARD, questions, ask.consistency, load_group=load_group)
@@ -80,13 +85,17 @@ class QueryService:
         except BrokerError as error:
             return error
 
-    async def _classify(
-        self, context: CallContext, kind: RequestKind, plans: Sequence[Plan]
-    ) -> list[Classified]:
+    async def _prospects(
+        self,
+        context: CallContext,
+        kind: RequestKind,
+        asked: Sequence[tuple[Plan, AnswerPolicy]],
+        consistency: Consistency,
+    ) -> list[Prospect]:
         with self.telemetry.span(SpanName.CLASSIFY):
-            found = await self.classifying.classify(context, kind, plans)
+            found = await self.classifying.prospects(context, kind, asked, consistency)
         for each in found:
-            decided = each.classification
+            decided = each.classified.classification
             self.telemetry.classified(decided.cost_class.value, decided.basis.value)
         return found
 
@@ -96,8 +105,9 @@ class QueryService:
             events = self.sql.explore(context, ask, ask.source)
         else:
             plan = self.plan(ask.source, context)
-            (classified,) = await self._classify(context, RequestKind.EXPLORE, [plan])
-            question = Question("", plan, ask.policy, ask.format, classified)
+            asked = [(plan, ask.policy)]
+            (p,) = await self._prospects(context, RequestKind.EXPLORE, asked, ask.policy.consistency)
+            question = Question("", plan, ask.policy, ask.format, p.classified, route=p.route, live=p.live)
             group = Group(
                 context,
                 RequestKind.EXPLORE,

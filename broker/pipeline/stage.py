@@ -8,20 +8,25 @@ the rest on. Data goes down once and comes back once; the recipes list the stage
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from broker.domain.answer import Answer, LadderStep
+from broker.domain.answer import Answer, AnswerKind, LadderStep
 from broker.domain.errors import BrokerError
 from broker.domain.plan import Plan
 from broker.domain.request import CallContext, ExploreEvent, RequestKind
 from broker.domain.terms import AnswerPolicy, Consistency
 from broker.domain.values import ResultFormat
+from broker.pipeline.routes import Route
 from broker.policy.classify import Classified
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One plan under one policy. ``ladder`` lists what has been tried for it so far."""
+    """One plan under one policy.
+
+    ``ladder`` lists what has been tried for it so far. ``route`` leads to the rollups that may answer it, if any; then
+    ``live`` is what it would cost without them.
+    """
 
     id: str
     plan: Plan
@@ -29,6 +34,14 @@ class Question:
     format: ResultFormat
     classified: Classified
     ladder: tuple[LadderStep, ...] = ()
+    route: Route | None = None
+    live: Classified | None = None
+
+    def as_read(self, kind: AnswerKind) -> Question:
+        """The question as it turned out to be read, so that what it took teaches the right prediction."""
+        if kind is AnswerKind.LIVE and self.live is not None:
+            return replace(self, classified=self.live)
+        return self
 
 
 @dataclass(frozen=True, slots=True)

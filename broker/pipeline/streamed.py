@@ -21,9 +21,11 @@ from broker.domain.plan import Block, Finish
 from broker.domain.pool import PoolName
 from broker.domain.request import ExploreEvent, ExploreHeader
 from broker.domain.values import Column, ResultFormat
-from broker.pipeline.execute import Loads, Observer, live_status, pool_of, reap
-from broker.pipeline.routed import too_stale
+from broker.pipeline.execute import Loads, Observer, pool_of, reap
+from broker.pipeline.rolled import Reading, Rolled, Seen
+from broker.pipeline.routed import too_stale, unaccepted
 from broker.pipeline.stage import Group, Question
+from broker.pipeline.status import Sources, status_of
 from broker.pipeline.timed import Timer
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
@@ -63,10 +65,11 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True)
-class LiveStream:
-    """Streams the answer of one question from the base tables."""
+class SnapshotStream:
+    """Streams the answer of one question from the tables, or from rollups where it has a route to them."""
 
     store: QueryStore
+    rolled: Rolled
     aggregator: Aggregator
     clock: Clock
     observe: Observer
@@ -93,7 +96,11 @@ class LiveStream:
             )
             waiting = True
             with timer:
-                async with aclosing(self._batches(snapshot, question, pool, group)) as batches:
+                reading = await self._reading(snapshot, question, group.context.deadline)
+                sources = Sources(snapshot.as_of, snapshot.replica_lag, reading.covers, reading.coverage)
+                if (refused := unaccepted(question.policy, sources.kind)) is not None:
+                    raise refused
+                async with aclosing(self._batches(snapshot, reading, question, pool, group)) as batches:
                     async for batch in batches:
                         with timer.paused():
                             if waiting:
@@ -105,18 +112,24 @@ class LiveStream:
                             yield replace(batch, first_row=rows - batch.row_count)
             if waiting:
                 yield header
-            as_of, lag = snapshot.as_of, snapshot.replica_lag
         run, seconds = timer.run, timer.run.seconds
-        self.observe(question, replace(run, row_count=rows, byte_count=size, cut_short=timer.slowed))
-        yield live_status(question, as_of, lag, self.clock.now(), Cost(seconds, seconds, rows, size))
+        run = replace(run, row_count=rows, byte_count=size, cut_short=timer.slowed)
+        self.observe(question.as_read(sources.kind), run)
+        yield status_of(question, sources, self.clock.now(), Cost(seconds, seconds, rows, size))
+
+    async def _reading(self, snapshot: Snapshot, question: Question, deadline: Deadline) -> Reading:
+        """The states, unless they are to be streamed: then only where they come from."""
+        plan = question.plan
+        streams = plan.finish.pushed_down and not 0 < plan.query.limit <= SMALL_LIMIT
+        return await self.rolled.read(snapshot, question, Seen(snapshot), deadline, streamed=streams)
 
     async def _batches(
-        self, snapshot: Snapshot, question: Question, pool: PoolName, group: Group
+        self, snapshot: Snapshot, reading: Reading, question: Question, pool: PoolName, group: Group
     ) -> AsyncGenerator[Batch, None]:
         plan, deadline = question.plan, group.context.deadline
-        if not plan.finish.pushed_down or 0 < plan.query.limit <= SMALL_LIMIT:
-            results = await snapshot.read(plan)
-            for batch in await self.aggregator.batches(pool, results, plan.finish, question.format, deadline):
+        if reading.results:
+            results, finish = reading.results, reading.finish
+            for batch in await self.aggregator.batches(pool, results, finish, question.format, deadline):
                 yield batch
             return
         encoding = Encoding(self.aggregator, pool, plan.finish, plan.columns, question.format, deadline)

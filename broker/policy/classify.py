@@ -37,13 +37,17 @@ NEAR = 4.0
 SAMPLE_EVERY = 8
 """Of new questions, one in so many is explained although nothing depends on it, so that the model has what to learn."""
 CLASS_MEMORY = 512.0
+EXPECTED_SPREAD = (0.7, 1.1)
+"""Of the logarithm of what sources are expected to take, below and above: within a factor of two, up to three."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A request to be classified: the call, the question's cost fingerprint and shape, the planner's estimate if asked.
 
-    ``time_left`` is what the deadline leaves, in seconds; ``payload`` the size of the request in bytes.
+    ``time_left`` is what the deadline leaves, in seconds; ``payload`` the size of the request in bytes. ``expected`` is
+    what the sources that are to answer should take in seconds, where those are not the tables alone: then the planner,
+    which knows only tables, is not asked.
     """
 
     kind: RequestKind
@@ -53,6 +57,7 @@ class Subject:
     time_left: float = math.inf
     criticality: Criticality = Criticality.CRITICAL
     payload: int = 0
+    expected: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,8 @@ class Classifier:
         beside work at the end of a class. For a new question when nothing is known of its class either, or when some of
         its class come near its end; and now and then so that the model learns.
         """
+        if subject.expected is not None:
+            return False
         history = self.histories.find(subject.fingerprint)
         ends = ends_of(subject.kind, self._limits)
         if history is not None and (history.known or history.estimate is not None):
@@ -204,6 +211,9 @@ class Classifier:
         if history is not None and history.known:
             return Basis.HISTORY, history.guess(planned, own=own, trust=self.model.trust)
         ceiling = math.log(history.ceiling) if history is not None else math.inf
+        if subject.expected is not None:
+            centre = math.log(max(subject.expected, 1e-6))
+            return Basis.PLAN, Guess(min(centre, ceiling), *EXPECTED_SPREAD)
         if planned is not None:
             return Basis.PLAN, replace(planned, centre=min(planned.centre, ceiling))
         known = self.classes[subject.kind]

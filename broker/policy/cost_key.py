@@ -59,6 +59,11 @@ def sql_cost_fingerprint(text: str, tenant: str) -> str:
     return _digest("sql", [tenant, _LIST.sub(size, shape)])
 
 
+def routed_fingerprint(fingerprint: str, sources: tuple[str, ...]) -> str:
+    """The same for a plan that these sources answer, rather than the tables alone."""
+    return _digest("routed", [fingerprint, *sources])
+
+
 def _digest(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 

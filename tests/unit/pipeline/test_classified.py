@@ -15,6 +15,7 @@ from broker.domain.answer import CostClass
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.estimate import Estimate
+from broker.domain.model import Model
 from broker.domain.plan import Plan
 from broker.domain.principal import Principal
 from broker.domain.query import Query
@@ -23,6 +24,7 @@ from broker.domain.terms import AnswerPolicy
 from broker.domain.values import ResultFormat
 from broker.pipeline.classified import MOST_ASKED, Classifying
 from broker.pipeline.offered import offered_stream
+from broker.pipeline.routes import Router
 from broker.pipeline.stage import Group, Question
 from broker.pipeline.timed import Timer
 from broker.policy.classify import Classified, Classifier, Load, Run
@@ -85,7 +87,9 @@ def plan_of(measure: str = "flights") -> Plan:
 
 
 def classifying(planner: Planner, seats: Seats | None = None) -> Classifying:
-    return Classifying(Classifier(), Clock(), cast("QueryStore", planner), seats or Seats())
+    return Classifying(
+        Classifier(), Clock(), cast("QueryStore", planner), seats or Seats(), Router(Model({}))
+    )
 
 
 async def ask(classifying: Classifying, *plans: Plan, context: CallContext = CONTEXT) -> list[Classified]:

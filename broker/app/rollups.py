@@ -1,0 +1,85 @@
+"""Serving from rollups: the store of them, their local copies, the way to them, and an eye on what they cover."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from broker.adapters.pg_rollup_database import open_rollup_database
+from broker.adapters.pg_rollup_schema import RollupSchema
+from broker.adapters.pg_rollups import PgRollups
+from broker.app.process import Process
+from broker.app.rollup_options import mirror_options
+from broker.config.settings import Settings
+from broker.domain.deadline import Deadline
+from broker.domain.model import Dataset, Model
+from broker.domain.pool import PoolName
+from broker.domain.rollup import ALWAYS, Coverage, Rollup
+from broker.pipeline.rolled import Rolled
+from broker.pipeline.routes import Router
+from broker.ports.store import QueryStore
+from broker.rollups.mirror import Mirror
+from broker.rollups.mirror_follow import Follower
+from broker.rollups.watch import Watch
+
+READ_SECONDS = 5.0
+"""Time that one look at what is covered gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollups:
+    """The parts; ``store`` and ``mirror`` are None where the model declares no rollups."""
+
+    router: Router
+    rolled: Rolled
+    store: PgRollups | None = None
+    mirror: Mirror | None = None
+
+
+@asynccontextmanager
+async def rollups(
+    settings: Settings, model: Model, queries: QueryStore, own: Process
+) -> AsyncIterator[Rollups]:
+    """The parts, open, with a watch on the rollups of the model."""
+    router = Router(model)
+    datasets = [dataset for dataset in model.datasets.values() if dataset.rollups]
+    if not datasets:
+        yield Rollups(router, Rolled(None))
+        return
+
+    async def read(dataset: Dataset) -> Sequence[Coverage]:
+        deadline = Deadline.after(READ_SECONDS, own.clock.monotonic())
+        async with queries.snapshot(PoolName.ADMIN, deadline) as snapshot:
+            found, _ = await snapshot.coverage(dataset, tuple(dataset.rollups.values()), ALWAYS)
+        return found
+
+    async with open_rollups(settings, model, own) as store:
+        mirror = Mirror(mirror_options(settings), store, own.clock, own.telemetry)
+        await mirror.open()
+        watch = Watch(datasets, read, router, own.random)
+        follower = Follower(mirror, store, lambda: rollups_of(datasets), own.clock, own.random, own.telemetry)
+        await watch.look()
+        tasks = [asyncio.create_task(watch.run()), asyncio.create_task(follower.run())]
+        try:
+            yield Rollups(router, Rolled(mirror), store, mirror)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await mirror.close()
+
+
+def rollups_of(datasets: Iterable[Dataset]) -> Iterator[tuple[Dataset, Rollup]]:
+    """All rollups, each with its dataset."""
+    for dataset in datasets:
+        for rollup in dataset.rollups.values():
+            yield dataset, rollup
+
+
+@asynccontextmanager
+async def open_rollups(settings: Settings, model: Model, own: Process) -> AsyncIterator[PgRollups]:
+    """The store of rollups, on connections of its own."""
+    async with open_rollup_database(settings.database.dsn) as database:
+        yield PgRollups(database, RollupSchema(database), model.datasets, own.clock)

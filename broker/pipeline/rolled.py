@@ -1,0 +1,238 @@
+"""Reads a question through its route: what rollups hold of it from them, the rest from the tables, in one snapshot.
+
+The cover is decided from what the snapshot itself says is covered, never from what was known before. Rollups that are
+segments are read in worker processes, from local files; all others by SQL in the same snapshot. Both give partial
+states like those of the tables, so that the finish does not know where they came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from broker.domain.deadline import Deadline
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.plan import (
+    BUCKET,
+    Block,
+    Finish,
+    Leaf,
+    LocalFile,
+    Scan,
+    ScanResult,
+    SegmentBlock,
+    key_name,
+    state_name,
+)
+from broker.domain.rollup import Cover, Coverage, Piece, Rollup, Segment, Span, Storage
+from broker.domain.values import Column, ColumnRole, DataType
+from broker.pipeline.routes import Route, ScanRoute
+from broker.pipeline.stage import Question
+from broker.ports.rollups import SegmentMirror
+from broker.ports.store import Snapshot
+
+_MOST_TOLD = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read for a question: the states, how they are finished, and the covers; none when all was live."""
+
+    results: tuple[ScanResult, ...]
+    finish: Finish
+    covers: tuple[Cover, ...] = ()
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
+
+
+class Seen:
+    """The coverage that one snapshot has shown so far: the panels of a dashboard mostly ask for the same."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._found: dict[str, tuple[Span, dict[str, Coverage]]] = {}
+
+    async def coverage(self, route: Route) -> Mapping[str, Coverage]:
+        """What of the route's rollups the snapshot may use, within the route's span at least."""
+        dataset = route.scans[0].scan.dataset
+        span, found = self._found.get(dataset.name, (route.span, {}))
+        wider = Span(min(span.lo, route.span.lo), max(span.hi, route.span.hi))
+        missing = [r for r in route.rollups if wider != span or r.name not in found]
+        if missing:
+            kept = {} if wider != span else found
+            coverages, _ = await self._snapshot.coverage(dataset, missing, wider)
+            found = {**kept, **{each.rollup: each for each in coverages}}
+            self._found[dataset.name] = wider, found
+        return found
+
+
+class Rolled:
+    """The reader. ``mirror`` is None where no rollup is stored as segments."""
+
+    def __init__(self, mirror: SegmentMirror | None) -> None:
+        self._mirror = mirror
+
+    async def read(
+        self,
+        snapshot: Snapshot,
+        question: Question,
+        seen: Seen,
+        deadline: Deadline,
+        *,
+        streamed: bool = False,
+    ) -> Reading:
+        """The states of a question; with ``streamed`` not those that the tables alone hold, which are to be streamed.
+
+        Raises:
+            BrokerError: Those of a snapshot; POLICY_UNSATISFIABLE when a rollup is required and none can answer.
+        """
+        plan, route = question.plan, question.route
+        if route is None or not route.rollups:
+            return self.live(question, () if streamed else await snapshot.read(plan))
+        coverage = await seen.coverage(route)
+        covers = route.cover(coverage)
+        for cover in covers:
+            if not cover.pieces:
+                raise unanswerable(cover)
+        if not any(cover.rollups for cover in covers):
+            return Reading(() if streamed else await snapshot.read(plan), plan.finish, covers, coverage)
+        await self._ensure(route, covers, coverage, deadline)
+        finish = replace(plan.finish, pushed_down=False)
+        results = [
+            await self._scan(snapshot, scan, cover, coverage, finish)
+            for scan, cover in zip(route.scans, covers, strict=True)
+        ]
+        return Reading(tuple(results), finish, covers, coverage)
+
+    @staticmethod
+    def live(question: Question, results: tuple[ScanResult, ...]) -> Reading:
+        """A reading of the tables alone, of a question without a route to rollups."""
+        passed = question.route.passed_over if question.route is not None else ()
+        return Reading(results, question.plan.finish, passed)
+
+    async def _ensure(
+        self, route: Route, covers: Sequence[Cover], coverage: Mapping[str, Coverage], deadline: Deadline
+    ) -> None:
+        """Fetches the segments that are not here yet."""
+        for rollup, segments in needed(route, covers, coverage).items():
+            mirror = self._mirror
+            assert mirror is not None, "a broker that has rollups of segments has a mirror"
+            missing = [s for s in segments if mirror.local(route.rollup(rollup), s) is None]
+            if missing:
+                try:
+                    await mirror.ensure(route.rollup(rollup), missing, deadline)
+                except LookupError as error:
+                    text = "A version of a rollup was replaced while it was being fetched. Ask again."
+                    raise BrokerError(ErrorReason.STORE_UNAVAILABLE, text, retry_after=0.1) from error
+
+    async def _scan(
+        self,
+        snapshot: Snapshot,
+        route: ScanRoute,
+        cover: Cover,
+        coverage: Mapping[str, Coverage],
+        finish: Finish,
+    ) -> ScanResult:
+        grouped: list[Block] = []
+        values: dict[str, tuple[Block, ...]] = {}
+        rollups = {rollup.name: rollup for rollup in route.rollups}
+        for piece in cover.pieces:
+            rollup = rollups.get(piece.rollup)
+            if rollup is None:
+                found = await snapshot.read_scan(replace(route.scan, pieces=piece.spans), finish)
+            elif rollup.storage is Storage.SEGMENTS:
+                grouped.append(self._block(route, rollup, piece, coverage[rollup.name], finish))
+                continue
+            else:
+                found = await snapshot.read_rollup(route.scan, finish, rollup, piece.spans)
+            grouped += found.grouped
+            for measure, blocks in found.values.items():
+                values[measure] = (*values.get(measure, ()), *blocks)
+        return ScanResult(tuple(grouped), values)
+
+    def _block(
+        self, route: ScanRoute, rollup: Rollup, piece: Piece, coverage: Coverage, finish: Finish
+    ) -> SegmentBlock:
+        scan = route.scan
+        leaves = leaves_of(scan, finish)
+        stored = tuple(scan.dataset.dimensions[name] for name in rollup.dimensions)
+        return SegmentBlock(
+            files=self._files(rollup, overlapping(coverage.segments, piece.spans)),
+            spans=piece.spans,
+            stored=stored,
+            keys=tuple(dimension.name for dimension in scan.dimensions),
+            leaves=leaves,
+            columns=columns_of(scan, leaves),
+            starts=scan.grid.packed if scan.grid is not None else b"",
+            filter=route.filters.get(rollup.name),
+        )
+
+    def _files(self, rollup: Rollup, segments: Sequence[Segment]) -> tuple[LocalFile, ...]:
+        mirror = self._mirror
+        assert mirror is not None, "a broker that has rollups of segments has a mirror"
+        found: list[LocalFile] = []
+        for segment in segments:
+            files = mirror.local(rollup, segment)
+            if files is None:  # evicted since: the mirror is too small for what is asked
+                text = "A segment was evicted while it was needed. Raise rollups.mirror_bytes, or ask again."
+                raise BrokerError(ErrorReason.STORE_UNAVAILABLE, text, retry_after=0.1)
+            found += files
+        return tuple(found)
+
+
+def unanswerable(cover: Cover) -> BrokerError:
+    """POLICY_UNSATISFIABLE with the rules by which every rollup was passed over, for a scan that nothing answers."""
+    told = "; ".join(f"{each.rollup}: {', '.join(each.rules)}" for each in cover.rejected[:_MOST_TOLD])
+    text = (
+        f"No rollup can answer now ({told}), and the policy or the retention of the source leaves nothing else. "
+        "Build or refresh the rollup, narrow the range, or allow live answers."
+    )
+    return BrokerError(ErrorReason.POLICY_UNSATISFIABLE, text, metadata={"why_not": told})
+
+
+def needed(
+    route: Route, covers: Sequence[Cover], coverage: Mapping[str, Coverage]
+) -> dict[str, tuple[Segment, ...]]:
+    """The segments that the covers read, by rollup."""
+    found: dict[str, tuple[Segment, ...]] = {}
+    for cover in covers:
+        for piece in cover.rollups:
+            if route.rollup(piece.rollup).storage is Storage.SEGMENTS:
+                own = overlapping(coverage[piece.rollup].segments, piece.spans)
+                found[piece.rollup] = tuple({s.id: s for s in (*found.get(piece.rollup, ()), *own)}.values())
+    return found
+
+
+def overlapping(segments: Sequence[Segment], spans: Sequence[Span]) -> tuple[Segment, ...]:
+    """The segments that hold a part of the spans; both are ascending and disjoint."""
+    found: list[Segment] = []
+    waiting = iter(spans)
+    span = next(waiting, None)
+    for segment in segments:
+        while span is not None and span.hi <= segment.span.lo:
+            span = next(waiting, None)
+        if span is None:
+            break
+        if span.lo < segment.span.hi:
+            found.append(segment)
+    return tuple(found)
+
+
+def leaves_of(scan: Scan, finish: Finish) -> tuple[Leaf, ...]:
+    """The leaves of a scan with their states."""
+    names = {measure.name for measure in scan.leaves}
+    return tuple(leaf for leaf in finish.leaves if leaf.measure.name in names)
+
+
+def columns_of(scan: Scan, leaves: Sequence[Leaf]) -> tuple[Column, ...]:
+    """The columns of a scan's frame of states."""
+    bucket = [Column(BUCKET, DataType.INT64, ColumnRole.TIME_BUCKET)] if scan.grid is not None else []
+    keys = [
+        Column(key_name(i), dimension.type, ColumnRole.DIMENSION, dimension.scale)
+        for i, dimension in enumerate(scan.dimensions)
+    ]
+    states = [
+        Column(state_name(leaf.measure.name, state.name), state.type, ColumnRole.MEASURE, state.scale)
+        for leaf in leaves
+        for state in leaf.states
+    ]
+    return (*bucket, *keys, *states)

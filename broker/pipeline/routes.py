@@ -1,0 +1,181 @@
+"""Which rollups a question may be answered from: found before it is admitted, decided in the snapshot of the answer.
+
+What is known of the rollups' coverage beforehand only predicts what the answer will cost; it never decides what is
+read. A question that rollups should answer is classified by what that costs, learned apart from what the same question
+costs without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from broker.domain.answer import AnswerKind
+from broker.domain.model import Dataset, Dimension, Model
+from broker.domain.plan import Plan, Scan
+from broker.domain.query import AbsoluteRange, Filter
+from broker.domain.rollup import (
+    ALWAYS,
+    Cover,
+    Coverage,
+    Piece,
+    Rejection,
+    Rollup,
+    Rule,
+    Span,
+    instant,
+    micros,
+)
+from broker.domain.terms import AnswerPolicy, Consistency, RollupMode
+from broker.policy.rollups.candidates import Candidates
+from broker.policy.rollups.costs import Costs
+from broker.policy.rollups.cover import cover as cheapest
+
+ROLLED = frozenset({AnswerKind.ROLLUP, AnswerKind.HYBRID})
+"""Kinds of answers that rollups have a part in."""
+_FIRST, _LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
+"""In place of the ends of time, where rows whose time is null are not asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRoute:
+    """The rollups that may answer one scan, all over one time dimension, and those that may not.
+
+    ``filters`` has for each rollup what stored values are filtered by: the scan's filter and its row policies. Where
+    conditions of the filter bound the time dimension, they are in the scan's bounds.
+    """
+
+    scan: Scan
+    rollups: tuple[Rollup, ...]
+    rejected: Sequence[Rejection]
+    filters: Mapping[str, Filter | None] = field(default_factory=dict)
+
+    @property
+    def span(self) -> Span:
+        """What the scan reads of its time dimension."""
+        bounds = self.scan.bounds
+        return ALWAYS if bounds is None else Span(micros(bounds.start), micros(bounds.end))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a question may be answered from rollups; ``scans`` in the order of the plan.
+
+    ``expected`` are the covers that were predicted, none where nothing was known. ``lateness`` is what the caller
+    allows data to be late by, in seconds; None for no limit.
+    """
+
+    scans: tuple[ScanRoute, ...]
+    costs: Costs
+    require: bool = False
+    lateness: float | None = None
+    expected: tuple[Cover, ...] = ()
+
+    @property
+    def rollups(self) -> tuple[Rollup, ...]:
+        """Every rollup that may have a part."""
+        return tuple({r.name: r for scan in self.scans for r in scan.rollups}.values())
+
+    @property
+    def span(self) -> Span:
+        """What all scans together read of their time dimension."""
+        spans = [scan.span for scan in self.scans]
+        return Span(min(span.lo for span in spans), max(span.hi for span in spans))
+
+    @property
+    def passed_over(self) -> tuple[Cover, ...]:
+        """The covers of a question that no rollup may answer: the tables for everything."""
+        return tuple(Cover((Piece("", (scan.span,)),), 0.0, scan.rejected) for scan in self.scans)
+
+    @property
+    def expected_sources(self) -> tuple[str, ...]:
+        """What the answer is expected to be read from, to tell such answers from others; empty for the tables alone."""
+        if not any(cover.rollups for cover in self.expected):
+            return ()
+        return tuple(sorted({piece.rollup for cover in self.expected for piece in cover.pieces}))
+
+    @property
+    def expected_seconds(self) -> float:
+        """What the expected covers cost."""
+        return sum(cover.cost for cover in self.expected)
+
+    def rollup(self, name: str) -> Rollup:
+        """One of the rollups."""
+        return next(rollup for rollup in self.rollups if rollup.name == name)
+
+    def cover(self, coverage: Mapping[str, Coverage]) -> tuple[Cover, ...]:
+        """The cheapest cover of every scan; one without pieces where nothing can answer it."""
+        return tuple(self._cover(scan, coverage) for scan in self.scans)
+
+    def _cover(self, route: ScanRoute, coverage: Mapping[str, Coverage]) -> Cover:
+        return cheapest(
+            route.scan,
+            route.rollups,
+            coverage,
+            self.costs,
+            lateness_allowed=self.lateness,
+            require=self.require,
+            excluded=route.rejected,
+        )
+
+
+class Router:
+    """Finds routes over the rollups of a model; ``known`` is the coverage that was last seen, by dataset and rollup."""
+
+    def __init__(self, model: Model) -> None:
+        self._candidates = {
+            dataset.name: Candidates(dataset) for dataset in model.datasets.values() if dataset.rollups
+        }
+        self._known: dict[str, dict[str, Coverage]] = {}
+
+    def learn(self, dataset: Dataset, coverage: Sequence[Coverage]) -> None:
+        """Remembers what all of the dataset's rollups cover now."""
+        self._known[dataset.name] = {each.rollup: each for each in coverage}
+
+    def concerns(self, plan: Plan, policy: AnswerPolicy) -> bool:
+        """Whether the plan's dataset has rollups, and the caller accepts answers from them."""
+        if policy.rollup is RollupMode.FORBID or not ROLLED & policy.accepted_kinds:
+            return False
+        return plan.main.dataset.name in self._candidates
+
+    def route(self, plan: Plan, policy: AnswerPolicy, consistency: Consistency, live_seconds: float) -> Route:
+        """The way to the rollups that may answer; ``live_seconds`` is what the plan is predicted to take without."""
+        dataset = plan.main.dataset
+        candidates = self._candidates[dataset.name]
+        allowed = policy.max_staleness if policy.max_staleness is not None else dataset.max_staleness
+        scans = [self._scan(scan, candidates, consistency) for scan in plan.scans]
+        costs = Costs.predicted(live_seconds / len(scans), self._extent(dataset))
+        route = Route(tuple(scans), costs, policy.rollup is RollupMode.REQUIRE, allowed)
+        known = self._known.get(dataset.name)
+        if not known or not route.rollups:
+            return route
+        return replace(route, expected=route.cover(known))
+
+    def _scan(self, scan: Scan, candidates: Candidates, consistency: Consistency) -> ScanRoute:
+        dataset, checked = scan.dataset, candidates.check(scan, consistency)
+        if not checked.accepted or (scan.bounds is not None and scan.bounds.start >= scan.bounds.end):
+            return ScanRoute(scan, (), checked.rejected)
+        # A scan without a time dimension may be cut into pieces along any, but only along one.
+        times = [rollup.time for rollup in checked.accepted]
+        time = dataset.default_time if dataset.default_time in times else times[0]
+        along = tuple(rollup for rollup in checked.accepted if rollup.time == time)
+        others = [Rejection(rollup.name, (Rule.TIME,)) for rollup in checked.accepted if rollup.time != time]
+        rejected = [*others, *checked.rejected] if others else checked.rejected
+        bounded = _bounded(scan, dataset.dimensions[time], checked.span(time))
+        return ScanRoute(bounded, along, rejected, {rollup.name: checked.filter(rollup) for rollup in along})
+
+    def _extent(self, dataset: Dataset) -> Span | None:
+        segments = [s for each in self._known.get(dataset.name, {}).values() for s in each.segments]
+        if not segments:
+            return None
+        return Span(min(s.span.lo for s in segments), max(s.span.hi for s in segments))
+
+
+def _bounded(scan: Scan, time: Dimension, span: Span) -> Scan:
+    """The scan along a time dimension, bounded by a span that its filter implies."""
+    own = ALWAYS if scan.bounds is None else Span(micros(scan.bounds.start), micros(scan.bounds.end))
+    if span == own:
+        return replace(scan, time=time)
+    start, end = instant(span.lo) or _FIRST, instant(span.hi) or _LAST
+    return replace(scan, time=time, bounds=AbsoluteRange(start, end))

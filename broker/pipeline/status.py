@@ -1,0 +1,148 @@
+"""What an answer is worth: the status, from where its pieces were read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from broker.domain.answer import (
+    AnswerKind,
+    AnswerPart,
+    AnswerStatus,
+    Cost,
+    Guarantee,
+    Interval,
+    LadderStep,
+    PartSource,
+    Rung,
+    Verdict,
+)
+from broker.domain.fingerprint import fingerprint
+from broker.domain.plan import Scan
+from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Rejection, Span, instant, micros
+from broker.pipeline.bounds import error_bounds, exactness
+from broker.pipeline.stage import Question
+
+MOST_PARTS = 32
+"""Parts of one source beyond this are told as one, with the interval that holds them."""
+MOST_REJECTED = 16
+"""Rollups that were passed over, in the status of an answer; an explanation has them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where an answer was read: one snapshot, and a cover for each scan; no covers when all of it was live.
+
+    ``lag`` is that of a replica, in seconds; ``coverage`` has the rollups that were looked at, by name.
+    """
+
+    as_of: datetime
+    lag: float | None = None
+    covers: tuple[Cover, ...] = ()
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> AnswerKind:
+        """LIVE, ROLLUP, or HYBRID where both were read."""
+        if not any(cover.rollups for cover in self.covers):
+            return AnswerKind.LIVE
+        return AnswerKind.HYBRID if any(cover.live for cover in self.covers) else AnswerKind.ROLLUP
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The rollups that were read, by name."""
+        return tuple(dict.fromkeys(p.rollup for cover in self.covers for p in cover.rollups))
+
+    @property
+    def lateness(self) -> float | None:
+        """Seconds within which late rows may be missing; None for none."""
+        bounds = [self.coverage[name].lateness for name in self.used]
+        return max((bound for bound in bounds if bound is not None), default=None)
+
+
+def span_of(scan: Scan) -> Span:
+    """What a scan reads of its time dimension."""
+    bounds = scan.bounds
+    return ALWAYS if bounds is None else Span(micros(bounds.start), micros(bounds.end))
+
+
+def status_of(question: Question, sources: Sources, now: datetime, actual: Cost | None) -> AnswerStatus:
+    """The status of an answer that was read at ``sources``."""
+    lag, lateness = sources.lag, sources.lateness
+    seconds = actual.duration_p50 if actual is not None else 0.0
+    return AnswerStatus(
+        kind=sources.kind,
+        exactness=exactness(question.plan),
+        as_of=sources.as_of,
+        staleness=max(0.0, (now - sources.as_of).total_seconds()) + (lag or 0.0),
+        guarantee=_guarantee(lateness),
+        guarantee_bound=lateness if _guarantee(lateness) is Guarantee.LATENESS_BOUND else None,
+        parts=parts_of(question, sources, actual.row_count if actual is not None else 0),
+        bounds=error_bounds(question.plan),
+        ladder=(*question.ladder, *steps_of(sources, seconds)),
+        pool=question.classified.classification.pool.value,
+        predicted=question.classified.predicted,
+        actual=actual,
+        cost_class=question.classified.classification.cost_class,
+        answer_version=fingerprint(question.plan.fingerprint, sources.as_of),
+    )
+
+
+def parts_of(question: Question, sources: Sources, rows: int = 0) -> tuple[AnswerPart, ...]:
+    """The pieces that were read; their share is that of the time that they cover, where it has ends."""
+    if not sources.used:
+        bounds = question.plan.main.bounds
+        interval = Interval(bounds.start, bounds.end) if bounds is not None else None
+        live = AnswerPart(
+            PartSource.LIVE, _server(sources), sources.as_of, interval, "", rows, 1.0, sources.lag
+        )
+        return (live,)
+    return tuple(part for cover in sources.covers for part in _parts(cover, sources))
+
+
+def steps_of(sources: Sources, seconds: float = 0.0) -> tuple[LadderStep, ...]:
+    """The rungs that were looked at: rollups that answered or were passed over, and the live one where it was read."""
+    if not sources.covers:
+        return (LadderStep(Rung.LIVE, Verdict.ANSWERED, _server(sources), duration=seconds),)
+    steps = [LadderStep(Rung.ROLLUP, Verdict.ANSWERED, name, duration=seconds) for name in sources.used]
+    steps += passed_over([r for cover in sources.covers for r in cover.rejected], MOST_REJECTED)
+    if not sources.used or any(cover.live for cover in sources.covers):
+        steps.append(LadderStep(Rung.LIVE, Verdict.ANSWERED, _server(sources), duration=seconds))
+    return tuple(steps)
+
+
+def passed_over(rejected: list[Rejection], most: int | None = None) -> list[LadderStep]:
+    """One step for each rollup that was passed over, nearest misses first."""
+    found = {each.rollup: each for each in rejected}
+    nearest = sorted(found.values(), key=lambda each: (len(each.rules), each.rollup))
+    return [
+        LadderStep(Rung.ROLLUP, Verdict.NOT_APPLICABLE, each.rollup, tuple(rule.value for rule in each.rules))
+        for each in nearest[:most]
+    ]
+
+
+def _parts(cover: Cover, sources: Sources) -> Iterator[AnswerPart]:
+    pieces = [Piece(p.rollup, _joined(p.spans)) for p in cover.pieces]
+    total = sum(span.hi - span.lo for piece in pieces for span in piece.spans)
+    for piece in pieces:
+        found = PartSource.ROLLUP if piece.rollup else PartSource.LIVE
+        for span in piece.spans:
+            interval = Interval(instant(span.lo), instant(span.hi))
+            share = (span.hi - span.lo) / total if total else 0.0
+            name = piece.rollup or _server(sources)
+            yield AnswerPart(found, name, sources.as_of, interval, share=share, replica_lag=sources.lag)
+
+
+def _joined(spans: tuple[Span, ...]) -> tuple[Span, ...]:
+    return spans if len(spans) <= MOST_PARTS else (Span(spans[0].lo, spans[-1].hi),)
+
+
+def _server(sources: Sources) -> str:
+    return "primary" if sources.lag is None else "replica"
+
+
+def _guarantee(lateness: float | None) -> Guarantee:
+    if lateness is None:
+        return Guarantee.SNAPSHOT
+    return Guarantee.LATENESS_BOUND if lateness < float("inf") else Guarantee.NONE

@@ -1,0 +1,50 @@
+"""Keeps an eye on what all rollups cover, so that what answers will cost can be predicted.
+
+An answer never rests on what was seen here; it reads its own snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+
+from broker.domain.errors import BrokerError
+from broker.domain.model import Dataset
+from broker.domain.rollup import Coverage
+from broker.pipeline.routes import Router
+
+LOOK_SECONDS = 1.0
+"""Mean time between two looks."""
+_LOG = logging.getLogger(__name__)
+
+Read = Callable[[Dataset], Awaitable[Sequence[Coverage]]]
+"""The coverage of all rollups of a dataset, from a snapshot of its own."""
+
+
+class Watch:
+    """The loop over the datasets that have rollups."""
+
+    def __init__(self, datasets: Sequence[Dataset], read: Read, router: Router, random: Random) -> None:
+        self._datasets, self._read, self._router, self._random = datasets, read, router, random
+        self._ill: set[str] = set()
+
+    async def run(self) -> None:
+        """Looks until it is cancelled. What goes wrong is told once in the log, and tried again."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_SECONDS * self._random.uniform(0.5, 1.5))
+
+    async def look(self) -> None:
+        """Looks at every dataset once."""
+        for dataset in self._datasets:
+            try:
+                found = await self._read(dataset)
+            except BrokerError as error:
+                if dataset.name not in self._ill:
+                    _LOG.warning("the rollups of %s cannot be seen: %s", dataset.name, error.message)
+                self._ill.add(dataset.name)
+            else:
+                self._ill.discard(dataset.name)
+                self._router.learn(dataset, found)
