@@ -70,7 +70,11 @@ class Snapshot(Protocol):
     async def read_rollup(
         self, scan: Scan, finish: Finish, rollup: Rollup, spans: Sequence[Span]
     ) -> ScanResult:
-        """The states of a scan from a rollup that is a table or view, in this snapshot."""
+        """The states of a scan from a rollup that is a table or view, in this snapshot; nothing of ``finish`` is applied.
+
+        The spans are filled by buckets of the rollup. The scan's filter and row policies are over stored dimensions: what
+        the spans or the rollup's own filter imply is left out of it.
+        """
         ...
 
     def stream(self, plan: Plan) -> AsyncGenerator[Block, None]:
@@ -91,6 +95,24 @@ class QueryStore(Protocol):
 
     async def read_alone(self, pool: PoolName, plan: Plan, deadline: Deadline) -> AloneReading | None:
         """The states of a plan, if one small statement is all that it needs; else None, and a snapshot is taken."""
+        ...
+
+    async def read_rolled_alone(
+        self,
+        pool: PoolName,
+        scan: Scan,
+        finish: Finish,
+        rollup: Rollup,
+        spans: Sequence[Span],
+        known: Coverage,
+        deadline: Deadline,
+    ) -> AloneReading | None:
+        """What :meth:`Snapshot.read_rollup` gives, by one statement that also finds the coverage to be as it is known.
+
+        For rollups that are tables with exact tracking. None when the result is not sure or known to be small, when the
+        segments over the spans are others than those of ``known``, or when marks, the catalog or a quarantine stand
+        against them: then a snapshot is taken.
+        """
         ...
 
     async def estimate(self, plan: Plan | SqlPlan, deadline: Deadline) -> Estimate:
