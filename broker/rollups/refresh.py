@@ -65,7 +65,7 @@ def unreported(_: RefreshProgress) -> None:
 class Refreshing:
     """What is to be refreshed: of the partitions that touch ``span``, those that are missing or have changed.
 
-    With ``rebuild`` also those that were built before that instant, and all of them as a whole. At most ``limit`` are
+    With ``rebuild`` also those that were built before that instant, which are built as a whole. At most ``limit`` are
     refreshed, and after each there is a pause of ``rest`` times its duration.
     """
 
@@ -149,7 +149,7 @@ class Refresher:
         def told(span: Span, step: Step) -> None:
             report(replace(progress, span=span, step=step))
 
-        whole = asked.rebuild is not None
+        whole = _old(partition, asked)
         async with self._seat(f"{dataset.name}.{rollup.name}"):
             return await refresh_partition(
                 self._tools, dataset, rollup, partition.span, deadline, whole=whole, told=told
@@ -163,10 +163,14 @@ def due(partitions: Sequence[PartitionStatus], asked: Refreshing) -> list[Partit
         segment, span = partition.segment, partition.span
         if span.lo >= asked.span.hi or span.hi <= asked.span.lo or (segment is not None and segment.sealed):
             continue
-        old = segment is not None and asked.rebuild is not None and segment.as_of < asked.rebuild
-        if segment is None or partition.dirty or old:
+        if segment is None or partition.dirty or _old(partition, asked):
             found.append(partition)
     return sorted(found, key=lambda p: (p.segment is None, -p.span.lo))
+
+
+def _old(partition: PartitionStatus, asked: Refreshing) -> bool:
+    segment = partition.segment
+    return segment is not None and asked.rebuild is not None and segment.as_of < asked.rebuild
 
 
 def _after(progress: RefreshProgress, made: Refreshed) -> RefreshProgress:
