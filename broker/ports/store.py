@@ -70,10 +70,10 @@ class Snapshot(Protocol):
     async def read_rollup(
         self, scan: Scan, finish: Finish, rollup: Rollup, spans: Sequence[Span]
     ) -> ScanResult:
-        """The states of a scan from a rollup that is a table or view, in this snapshot; nothing of ``finish`` is applied.
+        """The states of a scan from a rollup that is a table or view; nothing of ``finish`` is applied.
 
-        The spans are filled by buckets of the rollup. The scan's filter and row policies are over stored dimensions: what
-        the spans or the rollup's own filter imply is left out of it.
+        The spans are filled by buckets of the rollup. The scan's filter and row policies are over stored dimensions:
+        what the spans or the rollup's own filter imply is left out of it.
         """
         ...
 
