@@ -17,9 +17,10 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.plan import LocalFile
 from broker.domain.rollup import Rollup, Segment, SegmentFile, Span
 from broker.ports.clock import Clock
-from broker.ports.rollups import RollupStore
+from broker.ports.rollups import RollupStatus, RollupStore
 from broker.rollups.mirror_disk import MirrorDisk, MirrorOptions
 from broker.rollups.mirror_files import Stamp, file_path, rollup_folder
+from broker.rollups.mirror_hydrate import Progress, hydrate
 from broker.rollups.mirror_room import Current
 from broker.telemetry import catalog_rollups as catalog
 from broker.telemetry.instruments import Telemetry
@@ -64,6 +65,9 @@ class Mirror:
         self._failed: dict[_Key, float] = {}
         self._slots = asyncio.Semaphore(options.parallel)
         self._observed: list[Callable[[], None]] = []
+        self._upkeep: asyncio.Task[None] | None = None
+        self._wanted: tuple[RollupStatus, ...] = ()
+        self._progress = Progress(0, 0, 0, 0)
         self._flying: set[str] = set()
 
     async def open(self) -> None:
@@ -77,15 +81,16 @@ class Mirror:
             self._observed.append(self._telemetry.observe(metric, partial(_reading, value)))
         await self._disk.open()
         await self._disk.tidy(Current())
+        self._upkeep = asyncio.create_task(self._keep_up())
 
     async def close(self) -> None:
         """Ends what is under way."""
         for forget in self._observed:
             forget()
-        flights = list(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        tasks = [*self._flights.values(), *([self._upkeep] if self._upkeep is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._disk.close()
 
     @property
@@ -139,6 +144,17 @@ class Mirror:
         self._telemetry.mirror_eviction("unreadable")
         self._disk.discard(path)
         self._flight(ready.rollup, ready.segment)
+
+    async def hydrate(
+        self, statuses: Iterable[RollupStatus], progress: Callable[[Progress], None] | None = None
+    ) -> Progress:
+        """Removes what was replaced, and fetches every current segment that has room, newest first.
+
+        What is skipped, for want of room or since it failed, is tried again from time to time.
+        """
+        self._wanted = tuple(statuses)
+        self._progress = await hydrate(self, self._wanted, self._options.parallel, progress)
+        return self._progress
 
     async def prefetch(self, rollup: Rollup, segment: Segment) -> bool:
         """Whether the segment is here, after fetching it if there is room.
@@ -200,6 +216,13 @@ class Mirror:
     def path(self, rollup: Rollup, segment: Segment, file: SegmentFile) -> str:
         """Where a file lies."""
         return file_path(self._options.directory, self._options.scope, rollup, segment, file)
+
+    async def _keep_up(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.upkeep)
+            await self._disk.tidy(Current())
+            if self._progress.skipped:
+                await self.hydrate(self._wanted)
 
     def _has_failed(self, key: _Key) -> bool:
         return self._failed.get(key, 0.0) > self._clock.monotonic()

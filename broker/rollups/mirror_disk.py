@@ -32,6 +32,7 @@ class MirrorOptions:
     ``scope`` tells databases apart that share a directory. ``parallel`` segments are fetched at once, each file within
     ``fetch_timeout`` seconds. A file is kept for ``keep`` seconds after its last use whatever happens, since somebody
     may be about to open it. After a failure nothing is tried for ``backoff`` seconds, and for longer while it goes on.
+    Every ``upkeep`` seconds processes tell each other what they use; it must be less than ``keep``.
     """
 
     directory: Path
@@ -41,6 +42,7 @@ class MirrorOptions:
     keep: float = 30.0
     backoff: float = 5.0
     fetch_timeout: float = 60.0
+    upkeep: float = 5.0
 
 
 class Holder(Protocol):
@@ -183,7 +185,7 @@ class MirrorDisk:
         if not self.has_room(byte_count):
             text = (
                 f"the mirror holds {self.byte_count} of {limit} bytes, none of which can be spared for a file of "
-                f"{byte_count}; raise rollups.mirror_bytes. Until then answers that need it are read live"
+                f"{byte_count}; raise rollups.mirror_size. Until then answers that need it are read live"
             )
             raise BrokerError(ErrorReason.STORE_UNAVAILABLE, text)
 
