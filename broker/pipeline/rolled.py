@@ -143,7 +143,7 @@ class Rolled:
                 grouped.append(self._block(route, rollup, piece, coverage[rollup.name], finish))
                 continue
             else:
-                found = await snapshot.read_rollup(route.scan, finish, rollup, piece.spans)
+                found = await snapshot.read_rollup(route.stored(rollup), finish, rollup, piece.spans)
             grouped += found.grouped
             for measure, blocks in found.values.items():
                 values[measure] = (*values.get(measure, ()), *blocks)

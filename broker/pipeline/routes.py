@@ -57,6 +57,10 @@ class ScanRoute:
         bounds = self.scan.bounds
         return ALWAYS if bounds is None else Span(micros(bounds.start), micros(bounds.end))
 
+    def stored(self, rollup: Rollup) -> Scan:
+        """The scan over stored values: what its filter and the row policies ask of them, and no more."""
+        return replace(self.scan, filter=self.filters.get(rollup.name), policies=())
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
