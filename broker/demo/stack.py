@@ -37,7 +37,7 @@ class PortTakenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the demonstration keeps its files: the data of PostgreSQL, results of jobs, logs.
+    """Where the demonstration keeps its files: the data of PostgreSQL, results of jobs, segments, logs.
 
     PostgreSQL runs as another account under root and may not reach ``home``; its data then lies elsewhere.
     """
@@ -53,6 +53,11 @@ class Place:
     def results(self) -> Path:
         """Files of exports."""
         return self.home / "results"
+
+    @property
+    def mirror(self) -> Path:
+        """Local copies of the segments of rollups."""
+        return self.home / "mirror"
 
     def log(self, name: str) -> Path:
         """Log of a child."""
@@ -120,7 +125,11 @@ async def processes(place: Place, dsn: str, port: int) -> AsyncIterator[Running]
     place.results.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "QUERYBROKER__DATABASE__DSN": dsn}  # not an argument: those are public
     with as_file(files("broker.demo") / "flights.yaml") as config:
-        common = {"jobs.result_dir": str(place.results), "server.host": HOST}
+        common = {
+            "jobs.result_dir": str(place.results),
+            "rollups.mirror_dir": str(place.mirror),
+            "server.host": HOST,
+        }
         serve = {
             **common,
             "server.port": str(port),

@@ -46,6 +46,7 @@ def running_fleet(
         "server.port": 0,
         "server.drain.notice": 0,
         "jobs.result_dir": str(home / "results"),
+        "rollups.mirror_dir": str(home / "mirror"),
         **(overrides or {}),
     }
     home.mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,7 @@ def running_broker(
         "server.lag_limit": 10,  # tests share their machine, and are not about that
         "telemetry.prometheus_port": 0,
         "jobs.result_dir": str(home / "results"),
+        "rollups.mirror_dir": str(home / "mirror"),
         **(overrides or {}),
     }
     home.mkdir(parents=True, exist_ok=True)
