@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from broker.adapters import pg_rollup_sql as q
-from broker.adapters.pg_rollup_database import (
-    Connection,
-    NotInstalledError,
-    RollupDatabase,
-    open_rollup_database,
-)
+from broker.adapters.pg_rollup_database import Connection, NotInstalledError, RollupDatabase
 from broker.adapters.pg_rollup_extent import extent, wanted
 from broker.adapters.pg_rollup_segments import Row, fetch, publish, sealed
 from broker.adapters.pg_rollup_sweep import sweep
@@ -183,20 +177,6 @@ class PgRollups:
         if row.definition != definition(self._datasets[rollup.dataset], rollup):
             raise _state(rollup, "is installed for another definition. Run `broker rollup install`")
         return row
-
-
-@asynccontextmanager
-async def open_rollups(
-    dsn: str,
-    schema: RollupSchema,
-    datasets: Mapping[str, Dataset],
-    clock: Clock,
-    *,
-    connections: int = 2,
-) -> AsyncIterator[PgRollups]:
-    """The rollups of the database at ``dsn``, over a few connections of their own that may write."""
-    async with open_rollup_database(dsn, connections) as database:
-        yield PgRollups(database, schema, datasets, clock)
 
 
 def _names(lease: BuildLease) -> tuple[str, str, int, int, str]:
