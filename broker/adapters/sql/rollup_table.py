@@ -98,7 +98,8 @@ def relation_columns(dataset: Dataset, rollup: Rollup) -> dict[str, str]:
     """The unquoted name of the column that holds each dimension and each ``{measure}.{state}``; the bucket's is ''."""
     if rollup.storage is Storage.EXTERNAL:
         given = dict(rollup.columns)
-        return {name: given[name or rollup.time] for name, _, _ in _members(dataset, rollup)}
+        members = [(name, name or rollup.time) for name, _, _ in _members(dataset, rollup)]
+        return {name: given.get(member, member) for name, member in members}
     return {column.member: column.name for column in table_columns(dataset, rollup)}
 
 
