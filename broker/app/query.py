@@ -15,6 +15,7 @@ from broker.pipeline.classified import Classifying
 from broker.pipeline.execute import Loads, SnapshotAnswers
 from broker.pipeline.explain import Explainer
 from broker.pipeline.grids import GridCache
+from broker.pipeline.noted import RollupNotes
 from broker.pipeline.planner import Planner
 from broker.pipeline.service import QueryService
 from broker.pipeline.sql import SqlGate, SqlStream
@@ -53,11 +54,12 @@ def build_query_service(
     def observe(question: Question, run: Run) -> None:
         classifying.observe(question.classified, run)
 
+    noted = RollupNotes(telemetry)
     stacks = recipes.build(
         admission,
         ids,
-        SnapshotAnswers(store, rollups.rolled, aggregator, clock, observe, load),
-        SnapshotStream(store, rollups.rolled, aggregator, clock, observe, load, limits),
+        SnapshotAnswers(store, rollups.rolled, aggregator, clock, observe, noted, load),
+        SnapshotStream(store, rollups.rolled, aggregator, clock, observe, noted, load, limits),
         recipes.PanelLimits(settings.server.dashboard.max_rows, settings.server.dashboard.max_bytes),
     )
     gate = build_gate(settings, model, store, seats)

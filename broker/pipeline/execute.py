@@ -30,6 +30,9 @@ ENDS_SNAPSHOT = frozenset({ErrorReason.STORE_UNAVAILABLE, ErrorReason.DEADLINE_E
 Observer = Callable[[Question, Run], None]
 """Told of every question that was read, and how it went."""
 
+Noted = Callable[[Question, Sources], None]
+"""Told of every question that was answered, and from what."""
+
 Loads = Callable[[PoolName], Load]
 """How busy the database of a pool is, beside the one who asks."""
 
@@ -43,6 +46,7 @@ class SnapshotAnswers:
     aggregator: Aggregator
     clock: Clock
     observe: Observer
+    noted: Noted
     load: Loads
 
     async def __call__(self, group: Group) -> Sequence[Outcome]:
@@ -56,15 +60,15 @@ class SnapshotAnswers:
     async def _alone(self, group: Group, question: Question) -> Outcome | None:
         """The answer of a single question by a single statement; None when it takes more."""
         pool, deadline = pool_of(group), group.context.deadline
-        if question.route is not None and question.route.rollups:
-            return None
         with self._timed(question, pool) as timer:
-            alone = await self.store.read_alone(pool, question.plan, deadline)
-        if alone is None:
+            found = await self.rolled.read_alone(self.store, pool, question, deadline)
+        if found is None:
             return None
-        reading = self.rolled.live(question, alone.results)
+        as_of, reading = found
         table = await self._finish(reading, question, pool, group)
-        return self._answer(table, question, Sources(alone.as_of, None, reading.covers), timer.run)
+        return self._answer(
+            table, question, Sources(as_of, None, reading.covers, reading.coverage), timer.run
+        )
 
     async def _together(self, group: Group) -> Sequence[Outcome]:
         context, questions = group.context, group.questions
@@ -121,6 +125,7 @@ class SnapshotAnswers:
     def _answer(self, table: Table, question: Question, sources: Sources, run: Run) -> Answer:
         rows, size, seconds = table.row_count, len(table.encoded), run.seconds
         self.observe(question.as_read(sources.kind), replace(run, row_count=rows, byte_count=size))
+        self.noted(question, sources)
         cost = Cost(seconds, seconds, rows, size)
         return Answer(table, status_of(question, sources, self.clock.now(), cost))
 
@@ -149,4 +154,9 @@ async def reap(tasks: Sequence[asyncio.Task[object]]) -> None:
 def pool_of(group: Group) -> PoolName:
     """The pool of the group's heaviest question; they are admitted together."""
     order = (PoolName.ADMIN, PoolName.DASHBOARD, PoolName.EXPLORATION, PoolName.JOB)
-    return max((q.classified.classification.pool for q in group.questions), key=order.index)
+    return max((pool_of_question(q) for q in group.questions), key=order.index)
+
+
+def pool_of_question(question: Question) -> PoolName:
+    """The pool of the question's class."""
+    return question.classified.classification.pool

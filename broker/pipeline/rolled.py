@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
@@ -24,12 +25,13 @@ from broker.domain.plan import (
     key_name,
     state_name,
 )
+from broker.domain.pool import PoolName
 from broker.domain.rollup import Cover, Coverage, Piece, Rollup, Segment, Span, Storage
 from broker.domain.values import Column, ColumnRole, DataType
 from broker.pipeline.routes import Route, ScanRoute
 from broker.pipeline.stage import Question
 from broker.ports.rollups import SegmentMirror
-from broker.ports.store import Snapshot
+from broker.ports.store import QueryStore, Snapshot
 
 _MOST_TOLD = 5
 
@@ -102,6 +104,30 @@ class Rolled:
             for scan, cover in zip(route.scans, covers, strict=True)
         ]
         return Reading(tuple(results), finish, covers, coverage)
+
+    async def read_alone(
+        self, store: QueryStore, pool: PoolName, question: Question, deadline: Deadline
+    ) -> tuple[datetime, Reading] | None:
+        """The states of a question that one statement can give, and when they were read; None when it takes more."""
+        plan, route = question.plan, question.route
+        if route is None or not route.rollups:
+            alone = await store.read_alone(pool, plan, deadline)
+            return None if alone is None else (alone.as_of, self.live(question, alone.results))
+        piece = _only_piece(route)
+        if piece is None:
+            return None
+        (scan,), rollup, finish = (
+            route.scans,
+            route.rollup(piece.rollup),
+            replace(plan.finish, pushed_down=False),
+        )
+        known = route.known[rollup.name]
+        alone = await store.read_rolled_alone(
+            pool, scan.stored(rollup), finish, rollup, piece.spans, known, deadline
+        )
+        if alone is None:
+            return None
+        return alone.as_of, Reading(alone.results, finish, route.expected, route.known)
 
     @staticmethod
     def live(question: Question, results: tuple[ScanResult, ...]) -> Reading:
@@ -177,6 +203,16 @@ class Rolled:
                 raise BrokerError(ErrorReason.STORE_UNAVAILABLE, text, retry_after=0.1)
             found += files
         return tuple(found)
+
+
+def _only_piece(route: Route) -> Piece | None:
+    """The one piece that is expected to answer all of the route's only scan, from a table that the broker keeps."""
+    if len(route.expected) != 1 or len(route.expected[0].pieces) != 1:
+        return None
+    (piece,) = route.expected[0].pieces
+    if not piece.rollup or route.rollup(piece.rollup).storage is not Storage.TABLE:
+        return None
+    return piece
 
 
 def unanswerable(cover: Cover) -> BrokerError:

@@ -59,15 +59,15 @@ class ScanRoute:
 
     def stored(self, rollup: Rollup) -> Scan:
         """The scan over stored values: what its filter and the row policies ask of them, and no more."""
-        return replace(self.scan, filter=self.filters.get(rollup.name), policies=())
+        return replace(self.scan, filter=self.filters[rollup.name], policies=())
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """How a question may be answered from rollups; ``scans`` in the order of the plan.
 
-    ``expected`` are the covers that were predicted, none where nothing was known. ``lateness`` is what the caller
-    allows data to be late by, in seconds; None for no limit.
+    ``expected`` are the covers that were predicted from what was ``known``, none where nothing was. ``lateness`` is
+    what the caller allows data to be late by, in seconds; None for no limit.
     """
 
     scans: tuple[ScanRoute, ...]
@@ -75,6 +75,7 @@ class Route:
     require: bool = False
     lateness: float | None = None
     expected: tuple[Cover, ...] = ()
+    known: Mapping[str, Coverage] = field(default_factory=dict)
 
     @property
     def rollups(self) -> tuple[Rollup, ...]:
@@ -154,7 +155,7 @@ class Router:
         known = self._known.get(dataset.name)
         if not known or not route.rollups:
             return route
-        return replace(route, expected=route.cover(known))
+        return replace(route, expected=route.cover(known), known=known)
 
     def _scan(self, scan: Scan, candidates: Candidates, consistency: Consistency) -> ScanRoute:
         dataset, checked = scan.dataset, candidates.check(scan, consistency)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -53,6 +53,13 @@ class Sources:
     def used(self) -> tuple[str, ...]:
         """The rollups that were read, by name."""
         return tuple(dict.fromkeys(p.rollup for cover in self.covers for p in cover.rollups))
+
+    @property
+    def live_share(self) -> float:
+        """Which part of the time range was read live, from 0 to 1; beyond where anything else begins counts nothing."""
+        live = [span for cover in self.covers for span in _finite(cover.pieces, live=True)]
+        every = [span for cover in self.covers for span in _finite(cover.pieces)]
+        return _length(live) / total if (total := _length(every)) else 0.0
 
     @property
     def lateness(self) -> float | None:
@@ -123,15 +130,35 @@ def passed_over(rejected: list[Rejection], most: int | None = None) -> list[Ladd
 
 
 def _parts(cover: Cover, sources: Sources) -> Iterator[AnswerPart]:
-    pieces = [Piece(p.rollup, _joined(p.spans)) for p in cover.pieces]
-    total = sum(span.hi - span.lo for piece in pieces for span in piece.spans)
-    for piece in pieces:
+    total = _length(_finite(cover.pieces))
+    ends = _ends(cover.pieces)
+    for piece in (Piece(p.rollup, _joined(p.spans)) for p in cover.pieces):
         found = PartSource.ROLLUP if piece.rollup else PartSource.LIVE
         for span in piece.spans:
             interval = Interval(instant(span.lo), instant(span.hi))
-            share = (span.hi - span.lo) / total if total else 0.0
+            share = _length([_clipped(span, ends)]) / total if total else 0.0
             name = piece.rollup or _server(sources)
             yield AnswerPart(found, name, sources.as_of, interval, share=share, replica_lag=sources.lag)
+
+
+def _finite(pieces: Sequence[Piece], *, live: bool = False) -> list[Span]:
+    """The spans of all pieces, or of the live ones, without what has no end."""
+    ends = _ends(pieces)
+    return [_clipped(span, ends) for piece in pieces if not (live and piece.rollup) for span in piece.spans]
+
+
+def _ends(pieces: Sequence[Piece]) -> Span:
+    """The first and the last instant that any piece names."""
+    named = [at for piece in pieces for span in piece.spans for at in span if at not in ALWAYS]
+    return Span(min(named), max(named)) if named else Span(0, 0)
+
+
+def _clipped(span: Span, ends: Span) -> Span:
+    return Span(max(span.lo, ends.lo), min(span.hi, ends.hi))
+
+
+def _length(spans: Sequence[Span]) -> int:
+    return sum(max(0, span.hi - span.lo) for span in spans)
 
 
 def _joined(spans: tuple[Span, ...]) -> tuple[Span, ...]:

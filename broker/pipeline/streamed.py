@@ -21,7 +21,7 @@ from broker.domain.plan import Block, Finish
 from broker.domain.pool import PoolName
 from broker.domain.request import ExploreEvent, ExploreHeader
 from broker.domain.values import Column, ResultFormat
-from broker.pipeline.execute import Loads, Observer, pool_of, reap
+from broker.pipeline.execute import Loads, Noted, Observer, pool_of, reap
 from broker.pipeline.rolled import Reading, Rolled, Seen
 from broker.pipeline.routed import too_stale, unaccepted
 from broker.pipeline.stage import Group, Question
@@ -73,6 +73,7 @@ class SnapshotStream:
     aggregator: Aggregator
     clock: Clock
     observe: Observer
+    noted: Noted
     load: Loads
     limits: Limits
 
@@ -115,6 +116,7 @@ class SnapshotStream:
         run, seconds = timer.run, timer.run.seconds
         run = replace(run, row_count=rows, byte_count=size, cut_short=timer.slowed)
         self.observe(question.as_read(sources.kind), run)
+        self.noted(question, sources)
         yield status_of(question, sources, self.clock.now(), Cost(seconds, seconds, rows, size))
 
     async def _reading(self, snapshot: Snapshot, question: Question, deadline: Deadline) -> Reading:

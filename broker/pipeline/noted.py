@@ -1,0 +1,31 @@
+"""What is noted of every answer: metrics of the rollups that had a part in it or were passed over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.pipeline.stage import Question
+from broker.pipeline.status import Sources
+from broker.telemetry.instruments import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class RollupNotes:
+    """Counts answers by rollup. A rollup that could have answered and did not is counted with the rule that failed."""
+
+    telemetry: Telemetry
+
+    def __call__(self, question: Question, sources: Sources) -> None:
+        """Notes one answer."""
+        route, name = question.route, question.plan.main.dataset.name
+        if route is None or not route.rollups:
+            return
+        outcome = "part" if any(cover.live for cover in sources.covers) else "whole"
+        for rollup in sources.used:
+            self.telemetry.rollup_answer(name, rollup, outcome)
+        able = {rollup.name for rollup in route.rollups} - {*sources.used}
+        for rejected in {each.rollup: each for cover in sources.covers for each in cover.rejected}.values():
+            if rejected.rollup in able:
+                self.telemetry.rollup_answer(name, rejected.rollup, "rejected", rejected.rules[0].value)
+        if sources.used:
+            self.telemetry.rollup_live_share(name, sources.live_share)
