@@ -68,7 +68,7 @@ class RollupDatabase:
 
 
 @asynccontextmanager
-async def open_rollup_database(dsn: str, connections: int = 2) -> AsyncIterator[RollupDatabase]:
+async def open_rollup_database(dsn: str, connections: int = 4) -> AsyncIterator[RollupDatabase]:
     """A pool of at most so many connections, which are made when they are needed."""
     async with asyncpg.create_pool(
         dsn,

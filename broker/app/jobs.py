@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,11 +12,13 @@ from broker.adapters.pg_jobs_open import PgJobs, open_jobs
 from broker.adapters.result_dir import DirectoryResults
 from broker.app.process import Process
 from broker.config.settings import JobSettings
+from broker.domain.model import Dataset
 from broker.domain.state import JobQueueState
 from broker.jobs.gauges import QueueGauges
 from broker.jobs.hub import JobHub
-from broker.jobs.service import JobService, JobTerms
+from broker.jobs.service import Check, JobService, JobTerms
 from broker.jobs.sources import Planner, Sources, SqlGate
+from broker.rollups.kinds import BUILD, REFRESH, RollupChecks, stored
 
 COMPONENT = "jobs"
 """Name of the job tables among the migrations."""
@@ -36,14 +38,16 @@ class Jobs:
     hub: JobHub
     migrated: bool = False
 
-    def service(self, plan: Planner, gate: SqlGate) -> JobService:
-        """The application's side of JobService."""
-        sources = Sources(plan, gate)
+    def service(self, plan: Planner, gate: SqlGate, datasets: Mapping[str, Dataset]) -> JobService:
+        """The application's side of JobService; rollups are built where ``datasets`` have some."""
+        checks: dict[str, Check] = {"export": Sources(plan, gate).check}
+        if stored(datasets):
+            checks |= dict.fromkeys((BUILD, REFRESH), RollupChecks(datasets).check)
         return JobService(
             store=self.ports.store,
             events=self.hub,
             results=DirectoryResults(self.settings.result_dir),
-            checks={"export": sources.check},
+            checks=checks,
             clock=self.process.clock,
             new_id=lambda: str(uuid.uuid4()),
             terms=JobTerms(self.settings.max_attempts, self.settings.attempt_timeout),

@@ -249,7 +249,9 @@ class Broker:
             protection.door.refusal,
         )
         defaults = AnswerPolicy()
-        job_servicer = JobServicer(self.jobs.service(query.plan, query.sql.gate), statuses, defaults, new_id)
+        job_servicer = JobServicer(
+            self.jobs.service(query.plan, query.sql.gate, self.model.datasets), statuses, defaults, new_id
+        )
         services = [
             QueryServicer(query, statuses, defaults, self.settings.server.max_panels).service(),
             job_servicer.service(),

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from broker.app.fleet import sharing
 from broker.app.jobs import CONNECTIONS
 from broker.app.process import Process, process
 from broker.app.query import build_gate, build_planner
+from broker.app.rollup_work import rollup_work
 from broker.app.stopping import until
 from broker.config.settings import Settings
 from broker.domain.fleet import MemberKind
@@ -29,6 +30,7 @@ from broker.domain.terms import AnswerPolicy
 from broker.jobs.attempt import Tools
 from broker.jobs.children import Children
 from broker.jobs.export import ExportKind
+from broker.jobs.kind import JobKind
 from broker.jobs.lease import LeaseKeeper
 from broker.jobs.progress import ProgressBoard
 from broker.jobs.seats import Seat, job_seats, patient
@@ -37,6 +39,7 @@ from broker.jobs.tracing import traced
 from broker.jobs.upkeep import Upkeep
 from broker.jobs.worker import Pace, Worker
 from broker.ports.jobs import WorkerIdentity
+from broker.runtime.admission import Admission
 from broker.runtime.lifecycle import Program, Stop
 from broker.runtime.signals import handled
 from broker.transport.decode_job import decode_job_spec
@@ -66,10 +69,22 @@ async def run_worker(
         queue = await running.enter("jobs", _queue(settings, own.value), [own])
         children = await running.enter("children", _children(settings), [own])
         seats = await running.enter("seats", _seats(settings, own.value), [own])
-        worker = build_worker(
-            settings, model, own.value, data.value, queue.value, children.value, seats.value
+        rollups = await running.enter(
+            "rollups", rollup_work(settings, model, own.value, data.value, seats.value), [data, seats]
         )
-        running.start("worker", partial(_work, worker), [data, queue, children, seats])
+        worker = build_worker(
+            settings,
+            model,
+            own.value,
+            data.value,
+            queue.value,
+            children.value,
+            job_seats(seats.value),
+            kinds=rollups.value.kinds,
+        )
+        running.start("worker", partial(_work, worker), [data, queue, children, seats, rollups])
+        if rollups.value.upkeep is not None:
+            running.start("upkeep of rollups", rollups.value.run, [rollups])
         if stop is not None:
             running.start("stop", partial(until, stop, running))
         if ready is not None:
@@ -115,17 +130,17 @@ async def _children(settings: Settings) -> AsyncIterator[Children]:
 
 
 @asynccontextmanager
-async def _seats(settings: Settings, own: Process) -> AsyncIterator[Seat]:
-    """Seats of the database that jobs read from, shared with brokers and other workers.
+async def _seats(settings: Settings, own: Process) -> AsyncIterator[Admission]:
+    """Seats of the database that jobs read from, shared with brokers and other workers; one more waits, for rollups.
 
     Limits of tenants are for callers who wait; jobs were let in when they were submitted.
     """
-    pools = {PoolName.JOB: patient(settings.pools[PoolName.JOB], settings.jobs.slots)}
+    pools = {PoolName.JOB: patient(settings.pools[PoolName.JOB], settings.jobs.slots + 1)}
     free = replace(settings, tenants={}, default_tenant=TenantLimits())
     admission = build_admission(free, pools, own)
     try:
         async with sharing(settings, MemberKind.WORKER, pools, admission, own):
-            yield job_seats(admission)
+            yield admission
     finally:
         admission.close()
 
@@ -138,8 +153,10 @@ def build_worker(
     ports: PgJobs,
     children: Children,
     seats: Seat,
+    *,
+    kinds: Mapping[str, JobKind],
 ) -> Worker:
-    """The worker over the open parts."""
+    """The worker over the open parts; ``kinds`` are those beside exports."""
     results = DirectoryResults(settings.jobs.result_dir)
     # Estimates are few and short beside the reading that takes a seat.
     gate = build_gate(settings, model, data.store, lambda _: nullcontext())
@@ -169,7 +186,7 @@ def build_worker(
         ports.lease, identity, settings.jobs.lease, clock=_sleepless, exit=os._exit, rng=own.random
     )
     return Worker(
-        {export.name: export},
+        {export.name: export, **kinds},
         tools,
         slots=settings.jobs.slots,
         lease=lease,

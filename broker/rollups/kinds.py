@@ -13,7 +13,7 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.job import Job, JobProgress, JobResult
 from broker.domain.model import Dataset
 from broker.domain.request import CallContext
-from broker.domain.rollup import ALWAYS, FAR_FUTURE, FAR_PAST, Rollup, Span, instant, micros
+from broker.domain.rollup import ALWAYS, FAR_FUTURE, FAR_PAST, Rollup, Span, Storage, instant, micros
 from broker.domain.work import JobAsk, RollupBuildWork, RollupRefreshWork
 from broker.rollups.refresh import Refresher, Refreshing, RefreshProgress
 
@@ -87,6 +87,15 @@ class RollupKind:
             await asyncio.sleep(BUSY_SECONDS)
         context.report(JobProgress("done", 1.0, told.rows, told.rows, told.size))
         return JobResult(row_count=told.rows, byte_count=told.size)
+
+
+def stored(datasets: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """The datasets with rollups that the broker stores itself; where there are none, nothing is built."""
+    return {
+        name: dataset
+        for name, dataset in datasets.items()
+        if any(rollup.storage is not Storage.EXTERNAL for rollup in dataset.rollups.values())
+    }
 
 
 def find(datasets: Mapping[str, Dataset], ask: JobAsk) -> tuple[Dataset, Rollup, Interval | None]:
