@@ -72,7 +72,7 @@ def asked_of(scan: Scan, time: Dimension, parts: Iterable[Filter], policy: tuple
 def policy_conditions(scan: Scan) -> tuple[Condition, ...] | None:
     """The row policies of a scan with the values of its principal, as conditions on dimensions.
 
-    None where one is no conjunction of equalities, or needs what the principal lacks: the tables answer then, or refuse.
+    None where one is no conjunction of equalities, or needs what the principal lacks: then the tables decide.
     """
     found: dict[Condition, None] = {}
     for policy in scan.policies:

@@ -16,6 +16,16 @@ _LAST = micros(datetime(9998, 1, 1, tzinfo=UTC))
 _HELD = 4096
 
 
+def beginning(at: int, otherwise: int) -> int:
+    """The instant, or another where it is so early that it stands for no bound."""
+    return at if at > _FIRST else otherwise
+
+
+def ending(at: int, otherwise: int) -> int:
+    """The instant, or another where it is so late that it stands for no bound."""
+    return at if at < _LAST else otherwise
+
+
 class Boundaries:
     """The beginnings of one grain's buckets: in UTC up to an hour, else at midnights of a zone.
 

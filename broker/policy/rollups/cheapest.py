@@ -1,0 +1,136 @@
+"""The cheapest sequence of sources over intervals, by dynamic programming.
+
+What is minimised, over all assignments of one source to each interval, in order:
+
+- every interval costs what its source asks for it;
+- whenever the source changes to the tables, and at the first interval, ``live_first`` if nothing was read live before,
+  else ``live_again``;
+- whenever the source changes to a rollup, and at the first interval, ``again`` if that was also the last rollup before
+  (only live intervals lie between), else ``enter`` of that rollup.
+
+At most ``max_live`` spans are read live. Costs are integers, so that sums are exact whatever their order; ties are part
+of them (see :mod:`broker.policy.rollups.intervals`). An interval that a source cannot give costs ``NEVER``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NEVER = 1 << 200
+LIVE = -1
+"""The source that stands for the tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Costs of intervals by source: ``stored[r][i]`` for rollups, ``live[i]``; and what it costs to change."""
+
+    stored: Sequence[Sequence[int]]
+    live: Sequence[int]
+    enter: Sequence[int]
+    again: int
+    live_first: int
+    live_again: int
+
+
+def cheapest(problem: Problem, max_live: int | None) -> tuple[int, list[int]] | None:
+    """The least cost and the source of every interval; None when no assignment is possible.
+
+    The limit is only looked at when the cheapest assignment without it breaks it.
+    """
+    found = _solve(problem, 1, limited=False)
+    if found is None or max_live is None or live_spans(found[1]) <= max_live:
+        return found
+    return _solve(problem, max_live, limited=True)
+
+
+def live_spans(sources: Sequence[int]) -> int:
+    """How many spans are read live."""
+    return sum(s == LIVE and (i == 0 or sources[i - 1] != LIVE) for i, s in enumerate(sources))
+
+
+def _solve(problem: Problem, levels: int, *, limited: bool) -> tuple[int, list[int]] | None:
+    """The same for 0 to ``levels`` live spans; unless limited, the last level stands for all that are more."""
+    k = len(problem.stored)
+    width = 2 * (k + 1)
+    cost = [NEVER] * (width * (levels + 1))
+    cost[k] = 0
+    parents: list[list[int]] = []
+    for i, live in enumerate(problem.live):
+        here = [(r, own[i]) for r, own in enumerate(problem.stored) if own[i] < NEVER]
+        step = _Step(problem, cost, width)
+        for level in range(levels + 1):
+            step.read_stored(level, here)
+            if live < NEVER and level:
+                change = problem.live_first if level == 1 else problem.live_again
+                step.read_live(level, live, level - 1, change)
+                if level == levels and not limited:
+                    step.read_live(level, live, level, problem.live_again)
+        cost = step.following
+        parents.append(step.parent)
+    total = min(cost)
+    if total >= NEVER:
+        return None
+    return total, _traced(cost.index(total), parents, width)
+
+
+class _Step:
+    """One interval: from the costs of all states to those after it, and where each came from.
+
+    A state is a level, the last rollup (place ``k`` stands for none), and what is being read: that rollup, at
+    ``level * width + rollup``, or the tables, ``k + 1`` places further.
+    """
+
+    __slots__ = ("_again", "_cost", "_enter", "_width", "following", "parent")
+
+    def __init__(self, problem: Problem, cost: list[int], width: int) -> None:
+        self._again, self._enter = problem.again, problem.enter
+        self._cost, self._width = cost, width
+        self.following = [NEVER] * len(cost)
+        self.parent = [0] * len(cost)
+
+    def read_stored(self, level: int, here: Sequence[tuple[int, int]]) -> None:
+        """Reads the interval from each rollup that holds it: goes on with it, comes back to it, or begins it."""
+        low, half = level * self._width, self._width // 2
+        block = self._cost[low : low + self._width]
+        best = min(block)
+        if best >= NEVER:
+            return
+        cheapest_from = block.index(best)
+        for r, own in here:
+            value, source = block[r], r
+            back = block[half + r] + self._again
+            if back < value:
+                value, source = back, half + r
+            begun = best + self._enter[r]
+            if begun < value:
+                value, source = begun, cheapest_from
+            self.following[low + r] = value + own
+            self.parent[low + r] = low + source
+
+    def read_live(self, level: int, own: int, before: int, change: int) -> None:
+        """Reads the interval live: goes on so, or changes to it from a rollup at the level ``before``."""
+        low, half, other = level * self._width, self._width // 2, before * self._width
+        for place, (on, changed) in enumerate(
+            zip(
+                self._cost[low + half : low + self._width], self._cost[other : other + half], strict=True
+            ),
+            low + half,
+        ):  # fmt: skip
+            value, source = on, place
+            if changed + change < value:
+                value, source = changed + change, other + place - low - half
+            if value + own < self.following[place]:
+                self.following[place] = value + own
+                self.parent[place] = source
+
+
+def _traced(state: int, parents: Sequence[Sequence[int]], width: int) -> list[int]:
+    """The sources that led to a state."""
+    sources = []
+    for parent in reversed(parents):
+        place = state % width
+        sources.append(place if place < width // 2 else LIVE)
+        state = parent[state]
+    return sources[::-1]
