@@ -21,7 +21,7 @@ from decimal import Context, Decimal
 import polars as pl
 
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.plan import Block, Rows
+from broker.domain.plan import CsvBlock, Rows
 from broker.domain.values import Column, DataType
 
 DECIMAL_DIGITS = 38
@@ -41,7 +41,7 @@ def dtype(kind: DataType, scale: int = 0) -> pl.DataType:
     return pl.Decimal(DECIMAL_DIGITS, scale) if kind is DataType.DECIMAL else _SIMPLE[kind]
 
 
-def read(block: Block, names: Sequence[str] | None = None) -> pl.DataFrame:
+def read(block: Rows | CsvBlock, names: Sequence[str] | None = None) -> pl.DataFrame:
     """The rows of a block, with the columns' own names or the given ones (names of SQL columns may repeat).
 
     Raises:
@@ -99,7 +99,7 @@ def _read_csv(data: bytes, names: Sequence[str], columns: Sequence[Column]) -> p
     )
 
 
-def _row_count(block: Block) -> int:
+def _row_count(block: Rows | CsvBlock) -> int:
     """Rows of a block without columns: nothing was selected but the one group of all rows."""
     return len(block.rows) if isinstance(block, Rows) else block.data.count(b"\n")
 

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 import polars as pl
 
 from broker.aggregation import calculations as calc
-from broker.aggregation import frames, measures, sketches, states
+from broker.aggregation import frames, gather, measures, states
 from broker.aggregation.having import predicate
 from broker.aggregation.physical import beginning
 from broker.aggregation.rolling import roll
-from broker.domain.measures import SKETCHES
-from broker.domain.plan import BUCKET, Block, Finish, Leaf, ScanResult, key_name
-from broker.domain.values import Column, ColumnRole, DataType
+from broker.domain.plan import BUCKET, Block, Finish, Leaf, ScanResult, SegmentBlock
+from broker.domain.values import Column, ColumnRole
 
 
 def answer(results: Sequence[ScanResult], finish: Finish) -> pl.DataFrame:
@@ -26,12 +25,15 @@ def answer(results: Sequence[ScanResult], finish: Finish) -> pl.DataFrame:
     Raises:
         BrokerError: STORE_REJECTED for values out of range, RESULT_TOO_LARGE when gap filling makes too many rows.
     """
-    keys = _keys(finish)
+    keys = gather.keys(finish)
     if finish.pushed_down:
-        rows = _concat(results[0].grouped, finish, keys, finish.leaves)
+        rows = gather.concat(results[0].grouped, gather.typed_keys(finish), finish.leaves)
         return _labelled(states.finish(rows, keys, finish.leaves, finish.outputs), finish)
-    leaves = [finish.leaves, _compared(finish)]
-    scans = [_merged(result, finish, keys, own) for result, own in zip(results, leaves, strict=False)]
+    leaves = [finish.leaves, compared(finish)]
+    scans = [
+        gather.merged(result, gather.typed_keys(finish), own)
+        for result, own in zip(results, leaves, strict=False)
+    ]
     top = finish.calculations.top_n
     if top is not None:
         kept = calc.rank(scans[0], top, finish)
@@ -55,18 +57,13 @@ def answer(results: Sequence[ScanResult], finish: Finish) -> pl.DataFrame:
 def rows(block: Block, finish: Finish | None, columns: Sequence[Column]) -> pl.DataFrame:
     """One block of a pushed-down plan, finished row by row; without a finish, a block of SQL rows as it is."""
     if finish is None:
+        assert not isinstance(block, SegmentBlock)
         return frames.read(block, [f"c{i}" for i in range(len(columns))])
-    states_read = frames.read(block)
-    return _labelled(states.finish(states_read, _keys(finish), finish.leaves, finish.outputs), finish)
+    states_read = gather.read(block)
+    return _labelled(states.finish(states_read, gather.keys(finish), finish.leaves, finish.outputs), finish)
 
 
-def _keys(finish: Finish) -> list[str]:
-    bucket = finish.grid is not None
-    dimensions = [key_name(i) for i in range(len(finish.keys) - bucket)]
-    return [BUCKET, *dimensions] if bucket else dimensions
-
-
-def _compared(finish: Finish) -> tuple[Leaf, ...]:
+def compared(finish: Finish) -> tuple[Leaf, ...]:
     """The leaves that the comparison scan holds."""
     names = {
         name
@@ -75,38 +72,6 @@ def _compared(finish: Finish) -> tuple[Leaf, ...]:
         for name in output.ratio or (output.column.name,)
     }
     return tuple(leaf for leaf in finish.leaves if leaf.measure.name in names)
-
-
-def _concat(
-    blocks: Sequence[Block], finish: Finish, keys: Sequence[str], leaves: Sequence[Leaf]
-) -> pl.DataFrame:
-    """The rows of all blocks; the schema alone when there are none."""
-    if blocks:
-        return pl.concat([frames.read(block) for block in blocks])
-    bucket = [(BUCKET, DataType.INT64, 0)] if BUCKET in keys else []
-    dimensions = [(key_name(i), c.type, c.scale) for i, c in enumerate(finish.keys[len(bucket) :])]
-    columns = [
-        (name, state.type, state.scale)
-        for leaf in leaves
-        if leaf.measure.kind not in SKETCHES
-        for name, state in zip(measures.state_columns(leaf), leaf.states, strict=True)
-    ]
-    return frames.empty([*bucket, *dimensions, *columns])
-
-
-def _merged(result: ScanResult, finish: Finish, keys: Sequence[str], leaves: Sequence[Leaf]) -> pl.DataFrame:
-    """The states of a scan, one row per key, with the sketches that only a kernel can build."""
-    parts = [_concat(result.grouped, finish, keys, leaves)]
-    for leaf in leaves:
-        if leaf.measure.kind in SKETCHES:
-            blocks = result.values.get(leaf.measure.name, ())
-            if blocks:
-                counted = pl.concat([frames.read(block) for block in blocks])
-                parts.append(sketches.build(counted, keys, leaf))
-            else:
-                parts.append(pl.DataFrame(schema={measures.state_columns(leaf)[0]: pl.Binary()}))
-    together = parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal")
-    return states.merge(together, keys, leaves)
 
 
 def _limited(rows: pl.DataFrame, keys: Sequence[str], finish: Finish) -> pl.DataFrame:

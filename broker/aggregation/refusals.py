@@ -37,3 +37,17 @@ def draining() -> BrokerError:
     """The workers have been told to go."""
     text = "The broker is stopping. Ask another replica, or this one again in a moment."
     return BrokerError(ErrorReason.DRAINING, text, retry_after=_RETRY_SECONDS)
+
+
+def unreadable(path: str, detail: str) -> BrokerError:
+    """A local file of a segment is missing, or is not what it should be; ``segment`` in the metadata is its path."""
+    text = (
+        f"A local file of a rollup cannot be read ({detail}). It is fetched again; until then, answers come from the "
+        "source. Ask again."
+    )
+    return BrokerError(
+        ErrorReason.STORE_REJECTED,
+        text,
+        retry_after=_RETRY_SECONDS,
+        metadata={"segment": path, "detail": detail},
+    )

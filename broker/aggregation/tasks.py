@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from broker.aggregation import encode, kernels
+from broker.aggregation import compare as comparing
+from broker.aggregation import encode, kernels, segment_write
 from broker.aggregation.framing import Encoded
 from broker.domain.plan import Block, CsvBlock, Finish, Rows, ScanResult
+from broker.domain.segment import BuiltFiles, Comparison, SegmentBuild
 from broker.domain.values import Column, DataType, ResultFormat
 
 BATCH_BYTES = 1 << 20
@@ -43,6 +45,16 @@ def batch(
     """One block of a pushed-down plan, or of SQL rows, as one serialized ``RowBatch``."""
     frame = kernels.rows(block, finish, columns)
     return (Encoded(frame.height, encode.row_batch(frame, columns, encoding)),)
+
+
+def segment(result: ScanResult, build: SegmentBuild) -> BuiltFiles:
+    """One partition of a rollup as files, or as rows of a table."""
+    return segment_write.build(result, build)
+
+
+def compare(left: Sequence[ScanResult], right: Sequence[ScanResult], finish: Finish) -> Comparison:
+    """Compares every group of two answers before having, order, limit and calculations."""
+    return comparing.compare(left, right, finish)
 
 
 def warm_up() -> None:

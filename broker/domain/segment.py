@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.domain.model import Dimension
@@ -62,9 +61,3 @@ class Comparison:
     differing: int
     columns: tuple[str, ...] = ()
     example: str = ""
-
-
-def table_columns(stored: Sequence[Dimension], leaves: Sequence[Leaf]) -> tuple[str, ...]:
-    """Columns of a rollup's table, in order: ``t``, dimensions by name, ``{measure}.{state}``."""
-    states = (f"{leaf.measure.name}.{state.name}" for leaf in leaves for state in leaf.states)
-    return ("t", *(dimension.name for dimension in stored), *states)

@@ -11,7 +11,18 @@ from typing import Any
 
 from broker.domain.measures import SKETCHES
 from broker.domain.model import Measure, MeasureKind
-from broker.domain.plan import BUCKET, Block, CsvBlock, Plan, Rows, Scan, ScanResult, key_name, state_name
+from broker.domain.plan import (
+    BUCKET,
+    Block,
+    CsvBlock,
+    Leaf,
+    Plan,
+    Rows,
+    Scan,
+    ScanResult,
+    key_name,
+    state_name,
+)
 from broker.domain.values import Column, DataType
 from tests.unit.aggregation.facts import Fact, inputs, rank, scanned
 
@@ -22,14 +33,19 @@ Row = tuple[object, ...]
 
 def results(plan: Plan, facts: list[Fact], parts: Sequence[int], *, csv: bool) -> tuple[ScanResult, ...]:
     """The results of the plan's scans, with fact ``i`` in part ``parts[i % len(parts)]``."""
-    return tuple(_result(plan, scan, scanned(facts, scan), parts, csv=csv) for scan in plan.scans)
+    return tuple(
+        result(plan.finish.leaves, scan, scanned(facts, scan), parts, csv=csv) for scan in plan.scans
+    )
 
 
-def _result(plan: Plan, scan: Scan, facts: list[Fact], parts: Sequence[int], *, csv: bool) -> ScanResult:
+def result(
+    leaves: Sequence[Leaf], scan: Scan, facts: list[Fact], parts: Sequence[int] = (0,), *, csv: bool = False
+) -> ScanResult:
+    """The result of one scan that reads these facts, with those of the leaves that the scan asks for."""
     split: dict[int, list[Fact]] = {}
     for fact in facts:
         split.setdefault(parts[fact.id % len(parts)], []).append(fact)
-    leaves = [leaf for leaf in plan.finish.leaves if leaf.measure in scan.leaves]
+    leaves = [leaf for leaf in leaves if leaf.measure in scan.leaves]
     plain = [leaf for leaf in leaves if leaf.measure.kind not in SKETCHES]
     columns = _key_columns(scan)
     for leaf in plain:

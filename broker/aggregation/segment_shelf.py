@@ -1,0 +1,169 @@
+"""The files of segments that a worker process has open: mapped, checked once, and with one numbering of values.
+
+Opening a file costs far more than reading a few rows of it, and segments never change, so files stay open, within
+bounds. Dimensions of all files of a rollup are numbered alike (a :class:`Lexicon` each), so rows of many files are
+filtered and grouped together by numbers, and text is looked at once per value, not once per row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from broker.aggregation import segment_file
+from broker.aggregation.refusals import unreadable
+from broker.domain.plan import LocalFile
+
+Codes = npt.NDArray[np.int32]
+_MAPPED_BYTES = 1 << 18
+"""Smaller files are read as a whole: a mapping holds a file descriptor."""
+_MAX_FILES = 4096
+_MAX_MAPPED = 256
+_MAX_HELD = 64 << 20
+_MAX_WORDS = 1 << 20
+
+
+class Lexicon:
+    """Numbers of the values of one dimension; null is 0."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[object, int] = {None: 0}
+        self._values = pl.Series(dtype=pl.Null())
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def values(self) -> pl.Series:
+        """The values by number."""
+        return self._values
+
+    def numbered(self, dictionary: pl.Series) -> Codes | None:
+        """Our number of every value of a file's dictionary; None when they are its positions."""
+        numbers, fresh = self._numbers, []
+        for position, value in enumerate(dictionary.to_list()):
+            key = "NaN" if value != value else value  # noqa: PLR0124 - only NaN differs from itself
+            if key not in numbers:
+                numbers[key] = len(numbers)
+                fresh.append(position)
+        if not len(self._values):
+            self._values = dictionary.head(1)
+        if fresh:
+            self._values = pl.concat([self._values, dictionary.gather(fresh)], rechunk=True)
+        found = np.array(
+            [numbers["NaN" if v != v else v] for v in dictionary.to_list()],  # noqa: PLR0124 - as above
+            np.int32,
+        )
+        return None if np.array_equal(found, np.arange(len(found))) else found
+
+
+class OpenFile:
+    """One file. Columns become series when they are first asked for."""
+
+    def __init__(self, data: Any, path: str) -> None:
+        self._batch, self.buckets = segment_file.decode(data)
+        self.path = path
+        self._columns: dict[str, pl.Series] = {}
+        self._codes: dict[int, Codes] = {}
+        self.mapped = isinstance(data, mmap.mmap)
+        self.held = 0 if self.mapped else len(data)
+
+    def column(self, name: str) -> pl.Series:
+        """A column of states."""
+        found = self._columns.get(name)
+        if found is None:
+            position = self._batch.schema.get_field_index(name)
+            if position < 0:
+                raise unreadable(self.path, f"it has no column {name}")
+            found = self._columns[name] = segment_file.series_of(self._batch.column(position), name)
+        return found
+
+    def codes(self, position: int, name: str, lexicon: Lexicon) -> Codes:
+        """The numbers of a dimension, by its position among the stored ones."""
+        found = self._codes.get(position)
+        if found is None:
+            if self._batch.schema.names[1 + position] != name:
+                raise unreadable(self.path, f"its column {1 + position} is not {name}")
+            array = self._batch.column(1 + position)
+            codes: Codes = array.indices.to_numpy(zero_copy_only=True)
+            numbers = lexicon.numbered(segment_file.series_of(array.dictionary, name))
+            found = codes if numbers is None else numbers.take(codes)
+            self.held += 0 if numbers is None else found.nbytes
+            self._codes[position] = found
+        return found
+
+
+class Shelf:
+    """Open files by path, those used least recently dropped first; lexicons by directory and dimension."""
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[str, int, int], OpenFile] = {}
+        self._fresh = False
+        self._lexicons: dict[tuple[str, str], Lexicon] = {}
+
+    def trim(self) -> None:
+        """Keeps within bounds. Between queries only: the numbers of one query must come from the same lexicons."""
+        if not self._fresh:
+            return
+        self._fresh = False
+        if sum(map(len, self._lexicons.values())) > _MAX_WORDS:
+            self._files.clear()
+            self._lexicons.clear()
+        held = sum(file.held for file in self._files.values())
+        mapped = sum(file.mapped for file in self._files.values())
+        while len(self._files) > _MAX_FILES or held > _MAX_HELD or mapped > _MAX_MAPPED:
+            dropped = self._files.pop(next(iter(self._files)))
+            held -= dropped.held
+            mapped -= dropped.mapped
+
+    def lexicon(self, files: str, dimension: str) -> Lexicon:
+        """The numbering of a dimension in the files of one directory."""
+        return self._lexicons.setdefault((files, dimension), Lexicon())
+
+    def open(self, file: LocalFile) -> OpenFile:
+        """The file, opened now or before.
+
+        Raises:
+            BrokerError: STORE_REJECTED when it is missing, or not what it should be.
+        """
+        try:
+            seen = os.stat(file.path)  # noqa: PTH116 - hundreds of files in a query: no objects for their paths
+        except OSError as error:
+            raise unreadable(file.path, str(error)) from error
+        key = (file.path, seen.st_mtime_ns, seen.st_size)
+        found = self._files.pop(key, None)
+        if found is None:
+            found, self._fresh = _opened(file), True
+        self._files[key] = found
+        return found
+
+
+def _opened(file: LocalFile) -> OpenFile:
+    try:
+        data = _data(file.path)
+        if file.sha256 and hashlib.sha256(data).hexdigest() != file.sha256:
+            raise unreadable(file.path, "its checksum differs")
+        return OpenFile(data, file.path)
+    except (OSError, ValueError) as error:
+        raise unreadable(file.path, str(error)) from error
+
+
+def _data(path: str) -> bytes | mmap.mmap:
+    with Path(path).open("rb") as opened:
+        if os.fstat(opened.fileno()).st_size < _MAPPED_BYTES:
+            return opened.read()
+        return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+@cache
+def shelf() -> Shelf:
+    """The shelf of this worker process: it serves one request at a time, and nobody else sees it."""
+    return Shelf()
