@@ -8,79 +8,67 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Protocol
 
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.plan import LocalFile
-from broker.domain.rollup import Rollup, Segment, SegmentFile, Span
+from broker.domain.rollup import Rollup, Segment, SegmentFile
 from broker.ports.clock import Clock
-from broker.ports.rollups import RollupStatus, RollupStore
+from broker.ports.rollups import RollupStatus
 from broker.rollups.mirror_disk import MirrorDisk, MirrorOptions
 from broker.rollups.mirror_files import Stamp, file_path, rollup_folder
 from broker.rollups.mirror_hydrate import Progress, hydrate
+from broker.rollups.mirror_ready import Key, ReadySegments, key_of
 from broker.rollups.mirror_room import Current
 from broker.telemetry import catalog_rollups as catalog
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.meters import Reading
 
 logger = logging.getLogger(__name__)
-_Key = tuple[int, datetime]
-_Place = tuple[str, str, Span]
 
 
-class _Ready:
-    """A segment whose files are here, and when somebody last asked for them, on the monotonic clock."""
+class SegmentSource(Protocol):
+    """Where segments are fetched from; a RollupStore is one."""
 
-    __slots__ = ("files", "rollup", "segment", "stamps", "used")
-
-    def __init__(
-        self,
-        rollup: Rollup,
-        segment: Segment,
-        files: tuple[LocalFile, ...],
-        stamps: tuple[Stamp, ...],
-        used: float,
-    ) -> None:
-        self.rollup, self.segment, self.files, self.stamps, self.used = rollup, segment, files, stamps, used
+    async def fetch(self, segment: Segment, file: SegmentFile) -> bytes:
+        """The bytes of a file, not yet verified. Raises LookupError when the version is gone."""
+        ...
 
 
 class Mirror:
     """The mirror of one process; call :meth:`open` before and :meth:`close` after its use."""
 
     def __init__(
-        self, options: MirrorOptions, store: RollupStore, clock: Clock, telemetry: Telemetry
+        self, options: MirrorOptions, store: SegmentSource, clock: Clock, telemetry: Telemetry
     ) -> None:
         self._options = options
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
-        self._disk = MirrorDisk(options, self, clock, telemetry)
-        self._ready: dict[int, _Ready] = {}
-        self._owners: dict[str, int] = {}
-        self._latest: dict[_Place, int] = {}
-        self._flights: dict[_Key, asyncio.Task[None]] = {}
-        self._failed: dict[_Key, float] = {}
+        self._ready = ReadySegments(options.keep, clock)
+        self._disk = MirrorDisk(options, self._ready, clock, telemetry)
+        self._flights: dict[Key, asyncio.Task[None]] = {}
+        self._failed: dict[Key, float] = {}
         self._slots = asyncio.Semaphore(options.parallel)
         self._observed: list[Callable[[], None]] = []
         self._upkeep: asyncio.Task[None] | None = None
         self._wanted: tuple[RollupStatus, ...] = ()
         self._progress = Progress(0, 0, 0, 0)
-        self._flying: set[str] = set()
 
     async def open(self) -> None:
         """Makes the directory and clears away what dead processes left; one that cannot be used is logged."""
         for metric, value in (
-            (catalog.PENDING, lambda: len(self._flying)),
+            (catalog.PENDING, lambda: len(self._ready.flying)),
             (catalog.MIRROR_FILES, lambda: len(self._disk.files)),
             (catalog.MIRROR_USAGE, lambda: self._disk.byte_count),
             (catalog.MIRROR_LIMIT, lambda: self._options.byte_limit),
         ):
             self._observed.append(self._telemetry.observe(metric, partial(_reading, value)))
         await self._disk.open()
-        await self._disk.tidy(Current())
+        await self.tidy()
         self._upkeep = asyncio.create_task(self._keep_up())
 
     async def close(self) -> None:
@@ -105,11 +93,7 @@ class Mirror:
 
     def local(self, rollup: Rollup, segment: Segment) -> tuple[LocalFile, ...] | None:  # noqa: ARG002 - ids are unique; the port says more
         """The files of a segment, if all are here; they stay for the next seconds at least."""
-        ready = self._ready.get(segment.id)
-        if ready is None or ready.segment.as_of != segment.as_of:
-            return None if segment.files else ()
-        ready.used = self._clock.monotonic()
-        return ready.files
+        return self._ready.files(segment) if segment.files else ()
 
     async def ensure(self, rollup: Rollup, segments: Sequence[Segment], deadline: Deadline) -> None:
         """Fetches what is missing; each segment is fetched once however many wait for it.
@@ -132,12 +116,12 @@ class Mirror:
     def want(self, rollup: Rollup, segments: Sequence[Segment]) -> None:
         """Fetches what is missing behind the caller's back, unless it has just failed."""
         for segment in segments:
-            if self.local(rollup, segment) is None and not self._has_failed(_key(segment)):
+            if self.local(rollup, segment) is None and not self._has_failed(key_of(segment)):
                 self._flight(rollup, segment)
 
     def forget(self, path: str) -> None:
         """Removes a file that a worker could not read, and fetches it again."""
-        ready = self._drop(path)
+        ready = self._ready.drop(path)
         if ready is None:
             return
         logger.warning("segment file %s cannot be read; it is fetched again", path)
@@ -162,13 +146,12 @@ class Mirror:
         Only the next version of a partition that is here makes room for itself: what nobody has asked for yet pushes
         nothing out.
         """
-        key = _key(segment)
-        ready = self._ready.get(segment.id)
-        if (ready is not None and _key(ready.segment) == key) or not segment.files:
+        key = key_of(segment)
+        if segment in self._ready or not segment.files:
             return True
         missing = [f for f in segment.files if self.path(rollup, segment, f) not in self._disk.files]
         full = not self._disk.has_room(sum(file.byte_count for file in missing))
-        if (full and not self._succeeds(rollup, segment)) or self._has_failed(key):
+        if (full and not self._ready.succeeded_by(rollup, segment)) or self._has_failed(key):
             return False
         try:
             await asyncio.shield(self._flight(rollup, segment))
@@ -185,33 +168,9 @@ class Mirror:
             paths |= {self.path(rollup, segment, file) for segment in segments for file in segment.files}
         await self._disk.tidy(Current(frozenset(folders), frozenset(paths)))
 
-    def used(self) -> dict[str, float]:
-        """Wall-clock times at which files were handed out, of those that are kept for it."""
-        now = self._clock.monotonic()
-        offset, since = self._clock.now().timestamp() - now, now - self._options.keep
-        lately = [ready for ready in self._ready.values() if ready.used > since]
-        return {file.path: ready.used + offset for ready in lately for file in ready.files}
-
-    def release(self, paths: Iterable[str]) -> list[str]:
-        """Stops handing these out, and returns them without those that were handed out lately."""
-        since = self._clock.monotonic() - self._options.keep
-        released: list[str] = []
-        for path in paths:
-            if path in self._flying:
-                continue
-            ready = self._ready.get(self._owners.get(path, -1))
-            if ready is None or ready.used <= since:
-                released.append(path)
-        for path in released:
-            self._drop(path)
-        return released
-
-    def settle(self, files: Mapping[str, Stamp]) -> None:
-        """Stops handing out what is not there any more, or is not what it was."""
-        for ready in list(self._ready.values()):
-            for file, stamp in zip(ready.files, ready.stamps, strict=True):
-                if files.get(file.path) != stamp:
-                    self._drop(file.path)
+    async def tidy(self) -> None:
+        """Tells other processes what this one uses, and learns what they removed."""
+        await self._disk.tidy(Current())
 
     def path(self, rollup: Rollup, segment: Segment, file: SegmentFile) -> str:
         """Where a file lies."""
@@ -220,31 +179,26 @@ class Mirror:
     async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(self._options.upkeep)
-            await self._disk.tidy(Current())
+            await self.tidy()
             if self._progress.skipped:
                 await self.hydrate(self._wanted)
 
-    def _has_failed(self, key: _Key) -> bool:
+    def _has_failed(self, key: Key) -> bool:
         return self._failed.get(key, 0.0) > self._clock.monotonic()
 
-    def _succeeds(self, rollup: Rollup, segment: Segment) -> bool:
-        """Whether an older version of the partition is here."""
-        here = self._latest.get(_place(rollup, segment), 0)
-        return 0 < here < segment.version
-
     def _flight(self, rollup: Rollup, segment: Segment) -> asyncio.Task[None]:
-        key = _key(segment)
+        key = key_of(segment)
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = asyncio.create_task(self._fetch(rollup, segment))
-            self._flying |= {self.path(rollup, segment, file) for file in segment.files}
+            self._ready.flying |= {self.path(rollup, segment, file) for file in segment.files}
             flight.add_done_callback(partial(self._landed, rollup, segment))
         return flight
 
     def _landed(self, rollup: Rollup, segment: Segment, flight: asyncio.Task[None]) -> None:
-        key, now = _key(segment), self._clock.monotonic()
+        key, now = key_of(segment), self._clock.monotonic()
         del self._flights[key]
-        self._flying -= {self.path(rollup, segment, file) for file in segment.files}
+        self._ready.flying -= {self.path(rollup, segment, file) for file in segment.files}
         self._failed = {other: until for other, until in self._failed.items() if until > now and other != key}
         if flight.cancelled() or (error := flight.exception()) is None:
             return
@@ -268,25 +222,7 @@ class Mirror:
                 fetch = partial(self._store.fetch, segment, file)
                 stamps.append(await self._disk.obtain(path, file, fetch))
                 files.append(LocalFile(path, file.grain, rollup.zone, segment.span, file.sha256))
-        now = self._clock.monotonic()
-        self._ready[segment.id] = _Ready(rollup, segment, tuple(files), tuple(stamps), now)
-        self._latest[_place(rollup, segment)] = segment.version
-        self._owners.update((file.path, segment.id) for file in files)
-
-    def _drop(self, path: str) -> _Ready | None:
-        """Takes the segment out of use that the file belongs to."""
-        ready = self._ready.pop(self._owners.get(path, -1), None)
-        for file in ready.files if ready is not None else ():
-            self._owners.pop(file.path, None)
-        return ready
-
-
-def _key(segment: Segment) -> _Key:
-    return segment.id, segment.as_of
-
-
-def _place(rollup: Rollup, segment: Segment) -> _Place:
-    return rollup.dataset, rollup.name, segment.span
+        self._ready.add(rollup, segment, tuple(files), tuple(stamps))
 
 
 def _reading(value: Callable[[], float]) -> list[Reading]:

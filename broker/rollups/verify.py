@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError
@@ -20,7 +21,7 @@ from broker.domain.rollup import Rollup, instant
 from broker.pipeline.stage import Question
 from broker.policy.admission.values import PoolLoad
 from broker.ports.clock import Clock
-from broker.ports.rollups import BothWays, RollupStore
+from broker.ports.rollups import BothWays
 from broker.telemetry.instruments import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,18 @@ logger = logging.getLogger(__name__)
 Both = Callable[[Question, Deadline], Awaitable[BothWays | None]]
 """Answers a question from rollups and from the source in one snapshot, at the lowest criticality; None when rollups
 would not answer it any more."""
+
+
+class Verdicts(Protocol):
+    """Where the outcome is kept; a RollupStore is one."""
+
+    async def quarantine(self, rollup: Rollup, reason: str) -> None:
+        """Lets the rollup answer no more."""
+        ...
+
+    async def verified(self, rollup: Rollup) -> None:
+        """Notes that the rollup was compared with its source and agreed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,7 @@ class SelfVerification:
     def __init__(
         self,
         both: Both,
-        store: RollupStore,
+        store: Verdicts,
         seats_idle: Callable[[], bool],
         options: VerifyOptions,
         clock: Clock,
