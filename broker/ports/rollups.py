@@ -167,6 +167,21 @@ class BothWays:
     exact: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A rollup compared with its source in one snapshot: ``buckets`` of the base grain, and ``mismatched`` ones.
+
+    ``mismatches`` are the stretches that differ, ascending; ``example`` shows the first difference. ``exact`` is false
+    where the rollup promises less than equality.
+    """
+
+    buckets: int = 0
+    mismatched: int = 0
+    mismatches: tuple[Span, ...] = ()
+    example: str = ""
+    exact: bool = True
+
+
 class CoverageReader(Protocol):
     """Coverage read outside of an answer's snapshot: enough to predict, never to answer."""
 

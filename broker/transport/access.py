@@ -1,13 +1,17 @@
-"""One line in the log for every call."""
+"""One line in the log for every call; calls that are refused unread by the hundred share one."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from broker.domain.principal import Principal
 
 ACCESS_LOGGER = "querybroker.access"
+TOGETHER = 1.0
+"""Seconds of refusals that are alike and share a line."""
 _LOG = logging.getLogger(ACCESS_LOGGER)
 
 
@@ -19,6 +23,8 @@ def log_call(
     principal: Principal | None,
     notes: Mapping[str, str],
     reason: str = "",
+    *,
+    calls: int = 1,
 ) -> None:
     """Writes the line; its parts are attributes of the record, so a formatter may write them as JSON."""
     if not _LOG.isEnabledFor(logging.INFO):
@@ -33,5 +39,76 @@ def log_call(
         "reason": reason,
         "answer_source": notes.get("answer-kind", ""),
         "degraded_reason": notes.get("degraded-reason", ""),
+        "calls": calls if calls > 1 else "",
     }
     _LOG.info("%s %s", method, code, extra={key: value for key, value in extra.items() if value != ""})
+
+
+@dataclass(slots=True)
+class _Alike:
+    """Calls since the last line, and the latest of them."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    request_id: str = ""
+    principal: Principal | None = None
+
+
+class RefusalLog:
+    """Lines about calls that were refused unread, because writing one for each would cost more than refusing it.
+
+    The first of its kind has a line at once; those that follow within :data:`TOGETHER` share one, which says how many
+    they are (``calls``) and describes the latest.
+    """
+
+    def __init__(self) -> None:
+        self._alike: dict[tuple[str, str, str, str], _Alike] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(
+        self,
+        method: str,
+        code: str,
+        seconds: float,
+        request_id: str,
+        principal: Principal | None,
+        reason: str,
+    ) -> None:
+        """A call was refused."""
+        key = method, code, reason, principal.name if principal is not None else ""
+        alike = self._alike.get(key)
+        if alike is None:
+            log_call(method, code, seconds, request_id, principal, {}, reason)
+            self._alike[key] = _Alike()
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(TOGETHER, self._due)
+            return
+        alike.calls += 1
+        alike.seconds, alike.request_id, alike.principal = seconds, request_id, principal
+
+    def flush(self) -> None:
+        """Writes what has not been written; the next call of any kind is a first one again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        alikes, self._alike = self._alike, {}
+        for (method, code, reason, _), alike in alikes.items():
+            if alike.calls:
+                self._write(method, code, reason, alike)
+
+    def _due(self) -> None:
+        self._timer = None
+        for key, alike in list(self._alike.items()):
+            if alike.calls:
+                self._write(*key[:3], alike)
+                self._alike[key] = _Alike()
+            else:
+                del self._alike[key]
+        if self._alike:
+            self._timer = asyncio.get_running_loop().call_later(TOGETHER, self._due)
+
+    @staticmethod
+    def _write(method: str, code: str, reason: str, alike: _Alike) -> None:
+        log_call(
+            method, code, alike.seconds, alike.request_id, alike.principal, {}, reason, calls=alike.calls
+        )

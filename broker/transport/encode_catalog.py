@@ -17,6 +17,7 @@ def encode_dataset(dataset: Dataset, *, members: bool) -> catalog_service_pb2.Da
         dimensions=[_dimension(dataset, d) for d in dataset.dimensions.values()] if members else (),
         measures=[_measure(dataset, m) for m in dataset.measures.values()] if members else (),
         default_time_dimension=dataset.default_time,
+        rollups=list(dataset.rollups),
         version=dataset.version,
     )
 

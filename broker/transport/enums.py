@@ -21,6 +21,7 @@ from broker.domain.job import ExportFormat, JobStage, JobState
 from broker.domain.model import MeasureKind
 from broker.domain.query import Grain, Operator
 from broker.domain.request import Basis, RequestKind
+from broker.domain.rollup import Storage, Tracking
 from broker.domain.state import Breaker
 from broker.domain.terms import (
     CacheMode,
@@ -105,3 +106,5 @@ EXPORT_FORMAT = pair(job_pb2.ExportFormat.items(), "EXPORT_FORMAT_", ExportForma
 
 MEASURE_KIND = pair(catalog_service_pb2.MeasureKind.items(), "MEASURE_KIND_", MeasureKind)
 BREAKER = pair(admin_service_pb2.BreakerState.items(), "BREAKER_STATE_", Breaker)
+STORAGE = pair(admin_service_pb2.RollupStorage.items(), "ROLLUP_STORAGE_", Storage)
+TRACKING = pair(admin_service_pb2.RollupTracking.items(), "ROLLUP_TRACKING_", Tracking)

@@ -7,7 +7,7 @@ ends the client's chance of a retry (gRFC A6).
 
 At the door calls that take seats are authenticated and, where the answer is no whatever they ask, refused without being
 decoded, traced or timed: refusing has to be cheaper than serving, or refusals alone bring the server down. Such a call
-is counted and logged like any other.
+is counted like any other; in the log, such calls share a line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Never, cast
 
 import grpc
@@ -31,7 +31,7 @@ from broker.ports.auth import Authenticator
 from broker.ports.clock import Clock
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.spans import ServerCall
-from broker.transport.access import log_call
+from broker.transport.access import RefusalLog, log_call
 from broker.transport.arrival import PREFIX, Arrival, lowered, named, number, stalled
 from broker.transport.call import RESPONSE_LIMIT, Call, Endpoint, Streaming
 from broker.transport.decode_values import is_uuid
@@ -63,6 +63,7 @@ class CallPath:
     gate: Gate
     options: ServerOptions
     door: Door = open_door
+    refusals: RefusalLog = field(default_factory=RefusalLog)
 
     def handler(self, service: str, name: str, endpoint: Endpoint) -> grpc.RpcMethodHandler[Any, Any]:
         """The endpoint as gRPC wants it: bytes in, bytes out."""
@@ -117,7 +118,7 @@ class CallPath:
     def _turned_away(self, arrival: Arrival, code: str, reason: str = "") -> None:
         seconds = self.clock.monotonic() - arrival.started
         self.telemetry.call(arrival.method, code, seconds, reason or code)
-        log_call(arrival.method, code, seconds, arrival.request_id, arrival.principal, {}, reason)
+        self.refusals.add(arrival.method, code, seconds, arrival.request_id, arrival.principal, reason)
 
     def _named(self, arrival: Arrival) -> str:
         return named(arrival.metadata) or self.ids()
@@ -136,7 +137,7 @@ class CallPath:
             if unread is not None:
                 arrival.request_id = self._named(arrival)
                 remaining = cast("float | None", context.time_remaining())
-                refusal = self.statuses.refusal(unread, arrival.request_id, remaining)
+                refusal = self.statuses.again(unread, arrival.request_id, remaining)
                 self._turned_away(arrival, refusal.code.name, refusal.reason.value)
                 return await _abort(context, refusal, self._trailers(arrival))
         self._read(arrival, raw)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
+from broker.domain.answer import Interval
+from broker.domain.deadline import Deadline
 from broker.domain.job import Job, JobEvent
 from broker.domain.model import Dataset
 from broker.domain.principal import Principal
@@ -17,8 +19,10 @@ from broker.domain.request import (
     ExploreAsk,
     ExploreEvent,
 )
+from broker.domain.rollup import Rollup
 from broker.domain.state import BrokerState
 from broker.domain.work import JobAsk, JobListing, ResultPiece
+from broker.ports.rollups import Examined, RollupStatus
 
 
 class QueryApp(Protocol):
@@ -101,4 +105,32 @@ class AdminApp(Protocol):
 
     async def drain(self, grace: float | None) -> None:
         """Begins to drain and returns at once; None gives running calls the configured time."""
+        ...
+
+
+class RollupApp(Protocol):
+    """Operates the rollups of a model. Every method raises BrokerError: ROLLUP_NOT_FOUND, ROLLUP_STATE, ..."""
+
+    async def rollups(
+        self, dataset: str, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[RollupStatus]:
+        """At most ``limit`` rollups by dataset and name, of one dataset or of all (empty), after a position."""
+        ...
+
+    def answer_count(self, rollup: Rollup) -> int:
+        """Answers that the rollup gave since the start of this process."""
+        ...
+
+    async def verify(
+        self, dataset: str, rollup: str, interval: Interval | None, deadline: Deadline
+    ) -> tuple[Examined, RollupStatus]:
+        """Compares a rollup with its source; one that differs from it is quarantined."""
+        ...
+
+    async def release(self, dataset: str, rollup: str) -> RollupStatus:
+        """Lets a quarantined rollup answer again."""
+        ...
+
+    async def drop(self, dataset: str, rollup: str, *, keep_triggers: bool) -> None:
+        """Deletes a rollup's data and, unless others need them or they are to be kept, its triggers."""
         ...

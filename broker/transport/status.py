@@ -7,7 +7,7 @@ of headers by default) with RESOURCE_EXHAUSTED in place of the error: what does 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import grpc
@@ -26,6 +26,8 @@ MIN_DELAY = 0.001
 MAX_MESSAGE = 400
 MAX_TEXT = 256
 MAX_METADATA = 16
+MOST_KNOWN = 256
+"""Errors whose encoding is remembered at once."""
 INTERNAL_TEXT = "The broker failed. This is a bug: please report it with the request id."
 
 
@@ -109,6 +111,7 @@ class Statuses:
 
     random: Callable[[], float]
     help_url: str = ""
+    _known: dict[int, tuple[BrokerError, str, bytes]] = field(default_factory=dict, repr=False, compare=False)
 
     def status(self, error: BrokerError, request_id: str) -> Status:
         """The status of an error, as it stands in an answer's panel or in a trailer."""
@@ -120,15 +123,39 @@ class Statuses:
         ``remaining`` are the seconds that the caller still waits, None for ever. A library that is told to come back
         later than that waits for its deadline and then reports that alone, so it is told not to retry.
         """
-        rule, delay = RULES[error.reason], self._delay(error)
+        delay = self._delay(error)
         status = self._status(error, request_id, delay)
-        trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
+        return self._refusal(error, status.message, status.SerializeToString(), delay, remaining)
+
+    def again(self, error: BrokerError, request_id: str, remaining: float | None = None) -> Refusal:
+        """The same for an error that is told to many callers: what is the same for all of them is encoded once.
+
+        A message of Protocol Buffers may be written in pieces, one after the other; a caller's own come last.
+        """
+        known = self._known.get(id(error))  # it keeps the error, so that nothing else has its id
+        if known is None:
+            common = self._status(error, "", None)
+            known = error, common.message, common.SerializeToString()
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[id(error)] = known
+        delay, own = self._delay(error), Status()
+        for detail in _own(request_id, delay):
+            own.details.add().Pack(detail)
+        return self._refusal(error, known[1], known[2] + own.SerializeToString(), delay, remaining)
+
+    @staticmethod
+    def _refusal(
+        error: BrokerError, message: str, status: bytes, delay: float | None, remaining: float | None
+    ) -> Refusal:
+        rule = RULES[error.reason]
+        trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status)]
         if rule.retry is Retry.HINTED:
             trailers.append(("grpc-retry-pushback-ms", "-1"))
         elif rule.retry is Retry.BACKOFF and delay is not None:
             late = remaining is not None and delay >= remaining
             trailers.append(("grpc-retry-pushback-ms", "-1" if late else str(round(delay * 1000))))
-        return Refusal(error.reason, rule.code, status.message, tuple(trailers))
+        return Refusal(error.reason, rule.code, message, tuple(trailers))
 
     def _delay(self, error: BrokerError) -> float | None:
         """The hint, 20 % up or down, so that callers refused together do not come back together."""
@@ -160,12 +187,7 @@ class Statuses:
     def _others(
         self, error: BrokerError, request_id: str, message: str, delay: float | None
     ) -> list[Message]:
-        found: list[Message] = []
-        if delay is not None:
-            nanos = round(delay * 1e9)
-            found.append(details.RetryInfo(retry_delay=Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)))
-        if request_id:
-            found.append(details.RequestInfo(request_id=clip(request_id, MAX_TEXT)))
+        found = _own(request_id, delay)
         if error.reason is ErrorReason.TENANT_QUOTA:
             found.append(details.QuotaFailure(violations=[_quota(error, message)]))
         if kind := _RESOURCE_TYPES.get(error.reason):
@@ -183,6 +205,17 @@ class Statuses:
             )
             found.append(details.Help(links=[link]))
         return found
+
+
+def _own(request_id: str, delay: float | None) -> list[Message]:
+    """What is told to one caller alone."""
+    found: list[Message] = []
+    if delay is not None:
+        nanos = round(delay * 1e9)
+        found.append(details.RetryInfo(retry_delay=Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)))
+    if request_id:
+        found.append(details.RequestInfo(request_id=clip(request_id, MAX_TEXT)))
+    return found
 
 
 def _quota(error: BrokerError, message: str) -> details.QuotaFailure.Violation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
@@ -13,7 +13,8 @@ from broker.transport.call import Call, Endpoint, Service, streaming, unary
 from broker.transport.decode_admin import grace, one_job, state_interval
 from broker.transport.encode_state import encode_state
 from broker.transport.servicers.jobs import JobServicer
-from broker.transport.services import AdminApp
+from broker.transport.servicers.rollups import RollupMethods
+from broker.transport.services import AdminApp, RollupApp
 from querybroker.v1 import admin_service_pb2 as pb
 
 GRANT = "admin"
@@ -21,10 +22,11 @@ GRANT = "admin"
 
 @dataclass(frozen=True, slots=True)
 class AdminServicer:
-    """Operates the broker; every method needs the grant ``admin``."""
+    """Operates the broker; every method needs the grant ``admin``. Without ``rollups`` theirs are not offered."""
 
     app: AdminApp
     jobs: JobServicer
+    rollups: RollupApp | None = None
 
     def service(self) -> Service:
         """The service with its handlers."""
@@ -35,18 +37,27 @@ class AdminServicer:
                 "WatchState": streaming(
                     pb.WatchStateRequest, self.watch_state, watch="state", while_draining=True
                 ),
-                "ListRollups": not_offered(pb.ListRollupsRequest, "This server has no rollups."),
-                "BuildRollup": not_offered(pb.BuildRollupRequest, "This server has no rollups."),
-                "RefreshRollup": not_offered(pb.RefreshRollupRequest, "This server has no rollups."),
-                "VerifyRollup": not_offered(pb.VerifyRollupRequest, "This server has no rollups."),
-                "ReleaseQuarantine": not_offered(pb.ReleaseQuarantineRequest, "This server has no rollups."),
-                "DropRollup": not_offered(pb.DropRollupRequest, "This server has no rollups."),
+                **self._rollups(),
                 "RequeueJob": unary(pb.RequeueJobRequest, self.requeue),
                 "DeleteJob": unary(pb.DeleteJobRequest, self.delete),
                 "InvalidateCache": not_offered(pb.InvalidateCacheRequest, "This server has no cache."),
                 "Drain": unary(pb.DrainRequest, self.drain, while_draining=True),
             },
         )
+
+    def _rollups(self) -> Mapping[str, Endpoint]:
+        if self.rollups is not None:
+            return RollupMethods(self.rollups, self.jobs).endpoints()
+        requests = (
+            pb.ListRollupsRequest,
+            pb.BuildRollupRequest,
+            pb.RefreshRollupRequest,
+            pb.VerifyRollupRequest,
+            pb.ReleaseQuarantineRequest,
+            pb.DropRollupRequest,
+        )
+        text = "The model of this server declares no rollups."
+        return {r.DESCRIPTOR.name.removesuffix("Request"): not_offered(r, text) for r in requests}
 
     async def get_state(self, call: Call, _request: pb.GetStateRequest) -> bytes:
         """What the broker is doing."""

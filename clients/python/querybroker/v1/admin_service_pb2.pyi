@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from querybroker.v1 import answer_pb2 as _answer_pb2
 from querybroker.v1 import job_pb2 as _job_pb2
+from querybroker.v1 import query_pb2 as _query_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -90,6 +91,66 @@ ROLLUP_STATE_QUARANTINED: RollupState.ValueType  # 5
 ROLLUP_STATE_MISMATCHED: RollupState.ValueType  # 6
 """The source's tables, triggers or columns no longer fit; does not answer."""
 Global___RollupState: _TypeAlias = RollupState  # noqa: Y015
+
+class _RollupStorage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RollupStorageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RollupStorage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLLUP_STORAGE_UNSPECIFIED: _RollupStorage.ValueType  # 0
+    """Not set."""
+    ROLLUP_STORAGE_SEGMENTS: _RollupStorage.ValueType  # 1
+    """In compressed columnar files."""
+    ROLLUP_STORAGE_TABLE: _RollupStorage.ValueType  # 2
+    """In an indexed table."""
+    ROLLUP_STORAGE_EXTERNAL: _RollupStorage.ValueType  # 3
+    """In a table or view that somebody else keeps."""
+
+class RollupStorage(_RollupStorage, metaclass=_RollupStorageEnumTypeWrapper):
+    """Where the states of a rollup are kept."""
+
+ROLLUP_STORAGE_UNSPECIFIED: RollupStorage.ValueType  # 0
+"""Not set."""
+ROLLUP_STORAGE_SEGMENTS: RollupStorage.ValueType  # 1
+"""In compressed columnar files."""
+ROLLUP_STORAGE_TABLE: RollupStorage.ValueType  # 2
+"""In an indexed table."""
+ROLLUP_STORAGE_EXTERNAL: RollupStorage.ValueType  # 3
+"""In a table or view that somebody else keeps."""
+Global___RollupStorage: _TypeAlias = RollupStorage  # noqa: Y015
+
+class _RollupTracking:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RollupTrackingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RollupTracking.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLLUP_TRACKING_UNSPECIFIED: _RollupTracking.ValueType  # 0
+    """Not set."""
+    ROLLUP_TRACKING_TRIGGERS: _RollupTracking.ValueType  # 1
+    """Writers mark what they change; answers are exact."""
+    ROLLUP_TRACKING_APPEND_ONLY: _RollupTracking.ValueType  # 2
+    """Rows are only added, within a bound on how late they are."""
+    ROLLUP_TRACKING_CHANGE_TOKEN: _RollupTracking.ValueType  # 3
+    """A value changes whenever the source does."""
+    ROLLUP_TRACKING_NONE: _RollupTracking.ValueType  # 4
+    """Not at all."""
+
+class RollupTracking(_RollupTracking, metaclass=_RollupTrackingEnumTypeWrapper):
+    """How changes of the source of a rollup are noticed."""
+
+ROLLUP_TRACKING_UNSPECIFIED: RollupTracking.ValueType  # 0
+"""Not set."""
+ROLLUP_TRACKING_TRIGGERS: RollupTracking.ValueType  # 1
+"""Writers mark what they change; answers are exact."""
+ROLLUP_TRACKING_APPEND_ONLY: RollupTracking.ValueType  # 2
+"""Rows are only added, within a bound on how late they are."""
+ROLLUP_TRACKING_CHANGE_TOKEN: RollupTracking.ValueType  # 3
+"""A value changes whenever the source does."""
+ROLLUP_TRACKING_NONE: RollupTracking.ValueType  # 4
+"""Not at all."""
+Global___RollupTracking: _TypeAlias = RollupTracking  # noqa: Y015
 
 class _PartitionState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -557,6 +618,12 @@ class Rollup(_message.Message):
     HIT_COUNT_FIELD_NUMBER: _builtins.int
     DEFINITION_VERSION_FIELD_NUMBER: _builtins.int
     VERIFY_TIME_FIELD_NUMBER: _builtins.int
+    GRAINS_FIELD_NUMBER: _builtins.int
+    TIME_DIMENSION_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    PARTITION_GRAIN_FIELD_NUMBER: _builtins.int
+    STORAGE_FIELD_NUMBER: _builtins.int
+    TRACKING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `datasets/{dataset}/rollups/{rollup}`."""
     state: Global___RollupState.ValueType
@@ -571,6 +638,16 @@ class Rollup(_message.Message):
     """Answers given since the start of this process."""
     definition_version: _builtins.str
     """Hash of the definition that it was built for."""
+    time_dimension: _builtins.str
+    """Time dimension of its buckets."""
+    time_zone: _builtins.str
+    """Time zone of days, of longer buckets and of partitions."""
+    partition_grain: _query_pb2.TimeGrain.ValueType
+    """Width of its partitions."""
+    storage: Global___RollupStorage.ValueType
+    """Where its states are kept."""
+    tracking: Global___RollupTracking.ValueType
+    """How changes of the source are noticed."""
     @_builtins.property
     def base_grain(self) -> _duration_pb2.Duration:
         """Base bucket width."""
@@ -591,6 +668,10 @@ class Rollup(_message.Message):
     def verify_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last verified."""
 
+    @_builtins.property
+    def grains(self) -> _containers.RepeatedScalarFieldContainer[_query_pb2.TimeGrain.ValueType]:
+        """Widths of its buckets, the base first."""
+
     def __init__(
         self,
         *,
@@ -606,10 +687,16 @@ class Rollup(_message.Message):
         hit_count: _builtins.int = ...,
         definition_version: _builtins.str = ...,
         verify_time: _timestamp_pb2.Timestamp | None = ...,
+        grains: _abc.Iterable[_query_pb2.TimeGrain.ValueType] | None = ...,
+        time_dimension: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+        partition_grain: _query_pb2.TimeGrain.ValueType = ...,
+        storage: Global___RollupStorage.ValueType = ...,
+        tracking: Global___RollupTracking.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["base_grain", b"base_grain", "verify_time", b"verify_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_grain", b"base_grain", "byte_count", b"byte_count", "definition_version", b"definition_version", "dimensions", b"dimensions", "hit_count", b"hit_count", "measures", b"measures", "name", b"name", "partitions", b"partitions", "row_count", b"row_count", "state", b"state", "state_message", b"state_message", "verify_time", b"verify_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_grain", b"base_grain", "byte_count", b"byte_count", "definition_version", b"definition_version", "dimensions", b"dimensions", "grains", b"grains", "hit_count", b"hit_count", "measures", b"measures", "name", b"name", "partition_grain", b"partition_grain", "partitions", b"partitions", "row_count", b"row_count", "state", b"state", "state_message", b"state_message", "storage", b"storage", "time_dimension", b"time_dimension", "time_zone", b"time_zone", "tracking", b"tracking", "verify_time", b"verify_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
