@@ -275,7 +275,7 @@ class _Build:
             data = await self._tools.rollups.fetch(current, file)
         except LookupError:
             return None
-        if (await asyncio.to_thread(hashlib.sha256, data)).hexdigest() == file.sha256:
+        if hashlib.sha256(data).hexdigest() == file.sha256:
             return data
         logger.error("the file of %s from %s is damaged", self._rollup.name, instant(self._span.lo))
         return None

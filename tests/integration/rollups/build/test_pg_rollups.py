@@ -30,9 +30,10 @@ def month(number: int) -> Span:
 
 async def built(owner: Connection, data: bytes = b"file", rows: int = 1) -> Built:
     """A build from a snapshot that is taken now."""
-    snapshot, as_of = await owner.fetchrow("SELECT pg_current_snapshot()::text, now()")
+    row = await owner.fetchrow("SELECT pg_current_snapshot()::text AS snapshot, now() AS as_of")
+    assert row is not None
     file = SegmentFile(Grain.FIFTEEN_MINUTES, rows, len(data), hashlib.sha256(data).hexdigest())
-    return Built(snapshot, as_of, rows, (file,), (data,))
+    return Built(row["snapshot"], row["as_of"], rows, (file,), (data,))
 
 
 async def mark(owner: Connection, span: Span) -> None:
