@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from broker.adapters.pg_rollup_database import open_rollup_database
-from broker.adapters.pg_rollup_schema import RollupSchema
+from broker.adapters.pg_rollup_schema import PgRollupSchema
 from broker.adapters.pg_rollups import PgRollups
 from broker.app.process import Process
 from broker.app.rollup_options import mirror_options
@@ -82,4 +82,4 @@ def rollups_of(datasets: Iterable[Dataset]) -> Iterator[tuple[Dataset, Rollup]]:
 async def open_rollups(settings: Settings, model: Model, own: Process) -> AsyncIterator[PgRollups]:
     """The store of rollups, on connections of its own."""
     async with open_rollup_database(settings.database.dsn) as database:
-        yield PgRollups(database, RollupSchema(database), model.datasets, own.clock)
+        yield PgRollups(database, PgRollupSchema(database), model.datasets, own.clock)

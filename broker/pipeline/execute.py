@@ -82,6 +82,11 @@ class SnapshotAnswers:
                     failed = tasks[-1]
                     if isinstance(failed, BrokerError) and failed.reason in ENDS_SNAPSHOT:
                         break
+                for i, panel in enumerate(tasks):
+                    if isinstance(panel, _Panel) and await self._unreadable(panel):
+                        tasks[i] = await self._read(
+                            snapshot, seen, questions[i].without_rollups(), pool, group
+                        )
             lost = next((t for t in reversed(tasks) if isinstance(t, BrokerError)), None)
             outcomes: list[Outcome] = []
             for i, question in enumerate(questions):
@@ -107,6 +112,13 @@ class SnapshotAnswers:
         sources = Sources(snapshot.as_of, snapshot.replica_lag, reading.covers, reading.coverage)
         table = asyncio.create_task(self._finish(reading, question, pool, group))
         return _Panel(table, sources, timer.run)
+
+    async def _unreadable(self, panel: _Panel) -> bool:
+        """Whether a local file of a segment turned out to be bad; asked while the snapshot can still be read."""
+        if not panel.sources.used:
+            return False
+        await asyncio.wait([panel.table])
+        return self.rolled.forgot(panel.table.exception())
 
     async def _finish(self, reading: Reading, question: Question, pool: PoolName, group: Group) -> Table:
         return await self.aggregator.table(

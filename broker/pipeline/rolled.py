@@ -129,6 +129,13 @@ class Rolled:
             return None
         return alone.as_of, Reading(alone.results, finish, route.expected, route.known)
 
+    def forgot(self, error: BaseException | None) -> bool:
+        """Whether a worker could not read a local file of a segment, which is fetched again behind this."""
+        path = error.metadata.get("segment", "") if isinstance(error, BrokerError) else ""
+        if path and self._mirror is not None:
+            self._mirror.forget(path)
+        return bool(path)
+
     @staticmethod
     def live(question: Question, results: tuple[ScanResult, ...]) -> Reading:
         """A reading of the tables alone, of a question without a route to rollups."""

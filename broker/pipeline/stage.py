@@ -37,6 +37,10 @@ class Question:
     route: Route | None = None
     live: Classified | None = None
 
+    def without_rollups(self) -> Question:
+        """The question for the tables alone."""
+        return replace(self, route=None, classified=self.live or self.classified)
+
     def as_read(self, kind: AnswerKind) -> Question:
         """The question as it turned out to be read, so that what it took teaches the right prediction."""
         if kind is AnswerKind.LIVE and self.live is not None:

@@ -97,11 +97,12 @@ class SnapshotStream:
             )
             waiting = True
             with timer:
-                reading = await self._reading(snapshot, question, group.context.deadline)
+                reading, made = await self._read(snapshot, question, pool, group.context.deadline)
                 sources = Sources(snapshot.as_of, snapshot.replica_lag, reading.covers, reading.coverage)
                 if (refused := unaccepted(question.policy, sources.kind)) is not None:
                     raise refused
-                async with aclosing(self._batches(snapshot, reading, question, pool, group)) as batches:
+                whole = made if reading.results else None
+                async with aclosing(self._batches(snapshot, whole, question, pool, group)) as batches:
                     async for batch in batches:
                         with timer.paused():
                             if waiting:
@@ -119,21 +120,39 @@ class SnapshotStream:
         self.noted(question, sources)
         yield status_of(question, sources, self.clock.now(), Cost(seconds, seconds, rows, size))
 
-    async def _reading(self, snapshot: Snapshot, question: Question, deadline: Deadline) -> Reading:
-        """The states, unless they are to be streamed: then only where they come from."""
+    async def _read(
+        self, snapshot: Snapshot, question: Question, pool: PoolName, deadline: Deadline
+    ) -> tuple[Reading, tuple[Batch, ...]]:
+        """The states and the batches that they become; neither where the tables alone are to be streamed.
+
+        A local file of a rollup that turns out to be bad leaves the question to the tables, in the same snapshot.
+        """
         plan = question.plan
         streams = plan.finish.pushed_down and not 0 < plan.query.limit <= SMALL_LIMIT
-        return await self.rolled.read(snapshot, question, Seen(snapshot), deadline, streamed=streams)
+        reading = await self.rolled.read(snapshot, question, Seen(snapshot), deadline, streamed=streams)
+        if not reading.results:
+            return reading, ()
+        results, finish = reading.results, reading.finish
+        try:
+            return reading, await self.aggregator.batches(pool, results, finish, question.format, deadline)
+        except BrokerError as error:
+            if not self.rolled.forgot(error):
+                raise
+        return await self._read(snapshot, question.without_rollups(), pool, deadline)
 
     async def _batches(
-        self, snapshot: Snapshot, reading: Reading, question: Question, pool: PoolName, group: Group
+        self,
+        snapshot: Snapshot,
+        whole: tuple[Batch, ...] | None,
+        question: Question,
+        pool: PoolName,
+        group: Group,
     ) -> AsyncGenerator[Batch, None]:
-        plan, deadline = question.plan, group.context.deadline
-        if reading.results:
-            results, finish = reading.results, reading.finish
-            for batch in await self.aggregator.batches(pool, results, finish, question.format, deadline):
+        if whole is not None:
+            for batch in whole:
                 yield batch
             return
+        plan, deadline = question.plan, group.context.deadline
         encoding = Encoding(self.aggregator, pool, plan.finish, plan.columns, question.format, deadline)
         async with aclosing(encoded(snapshot.stream(plan), encoding, self.limits.window)) as batches:
             async for batch in batches:
