@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.domain.answer import Interval
@@ -11,8 +11,9 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.model import Dataset
 from broker.domain.rollup import ALWAYS, FAR_FUTURE, FAR_PAST, Rollup, Span, micros
 from broker.ports.rollups import Examined, RollupStatus, RollupStore
-from broker.rollups.examine import Examiner
 
+Examine = Callable[[Dataset, Rollup, Span, Deadline], Awaitable[Examined]]
+"""Compares what a rollup claims to hold of a span with its source."""
 Position = tuple[str, str]
 """Names of a dataset and of a rollup, by which rollups are ordered."""
 
@@ -23,7 +24,7 @@ class RollupService:
 
     datasets: Mapping[str, Dataset]
     store: RollupStore
-    examiner: Examiner
+    examine: Examine
     answers: Callable[[Rollup], int] = lambda _: 0
 
     async def rollups(self, dataset: str, after: Position | None, limit: int) -> Sequence[RollupStatus]:
@@ -58,7 +59,7 @@ class RollupService:
             BrokerError: ROLLUP_NOT_FOUND, ROLLUP_STATE when nothing can be compared, what the store raises.
         """
         own, found = self._find(dataset, rollup)
-        examined = await self.examiner.examine(own, found, span_of(interval), deadline)
+        examined = await self.examine(own, found, span_of(interval), deadline)
         if examined.mismatched and examined.exact:
             buckets = "1 bucket" if examined.mismatched == 1 else f"{examined.mismatched} buckets"
             reason = f"{buckets} of {examined.buckets} differed from the source: {examined.example}"

@@ -25,6 +25,7 @@ from broker.transport.servicers.catalog import CatalogServicer
 from broker.transport.servicers.jobs import JobServicer
 from broker.transport.servicers.operations import OperationsServicer
 from broker.transport.servicers.query import QueryServicer
+from broker.transport.services import RollupApp
 from broker.transport.status import Statuses
 from tests.rpc.fake_jobs import FakeJobs
 from tests.rpc.fakes import KEY, NOON, FakeCatalog, FakeQueries
@@ -68,6 +69,7 @@ async def serving(
     anonymous: Principal | None = ANONYMOUS,
     door: Door = open_door,
     gate: Gate | None = None,
+    rollups: RollupApp | None = None,
 ) -> AsyncIterator[Serving]:
     """Starts a server on a free port, and drains it when the test is done: a call left behind would cost its grace."""
     queries, jobs, admin, clock = FakeQueries(), FakeJobs(), FakeAdmin(), SystemClock()
@@ -84,7 +86,7 @@ async def serving(
         QueryServicer(queries, statuses, AnswerPolicy()).service(),
         job_servicer.service(),
         CatalogServicer(FakeCatalog()).service(),
-        AdminServicer(admin, job_servicer).service(),
+        AdminServicer(admin, job_servicer, rollups).service(),
         OperationsServicer(jobs, statuses, clock).service(),
     )
     server = Server(path, services, checks or {}, options)
