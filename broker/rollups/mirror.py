@@ -19,7 +19,7 @@ from broker.domain.rollup import Rollup, Segment, SegmentFile
 from broker.ports.clock import Clock
 from broker.ports.rollups import RollupStatus
 from broker.rollups.mirror_disk import MirrorDisk, MirrorOptions
-from broker.rollups.mirror_files import Stamp, file_path, rollup_folder
+from broker.rollups.mirror_files import Stamp, file_name, rollup_folder
 from broker.rollups.mirror_hydrate import Progress, hydrate
 from broker.rollups.mirror_ready import Key, ReadySegments, key_of
 from broker.rollups.mirror_room import Current
@@ -52,11 +52,10 @@ class Mirror:
         self._disk = MirrorDisk(options, self._ready, clock, telemetry)
         self._flights: dict[Key, asyncio.Task[None]] = {}
         self._failed: dict[Key, float] = {}
+        self._folders: dict[tuple[str, str], str] = {}
         self._slots = asyncio.Semaphore(options.parallel)
         self._observed: list[Callable[[], None]] = []
         self._upkeep: asyncio.Task[None] | None = None
-        self._wanted: tuple[RollupStatus, ...] = ()
-        self._progress = Progress(0, 0, 0, 0)
 
     async def open(self) -> None:
         """Makes the directory and clears away what dead processes left; one that cannot be used is logged."""
@@ -134,11 +133,9 @@ class Mirror:
     ) -> Progress:
         """Removes what was replaced, and fetches every current segment that has room, newest first.
 
-        What is skipped, for want of room or since it failed, is tried again from time to time.
+        What finds no room, or fails, is skipped.
         """
-        self._wanted = tuple(statuses)
-        self._progress = await hydrate(self, self._wanted, self._options.parallel, progress)
-        return self._progress
+        return await hydrate(self, statuses, self._options.parallel, progress)
 
     async def prefetch(self, rollup: Rollup, segment: Segment) -> bool:
         """Whether the segment is here, after fetching it if there is room.
@@ -164,7 +161,7 @@ class Mirror:
         folders: set[str] = set()
         paths: set[str] = set()
         for rollup, segments in found:
-            folders.add(rollup_folder(self._options.scope, rollup))
+            folders.add(self._folder(rollup))
             paths |= {self.path(rollup, segment, file) for segment in segments for file in segment.files}
         await self._disk.tidy(Current(frozenset(folders), frozenset(paths)))
 
@@ -174,14 +171,19 @@ class Mirror:
 
     def path(self, rollup: Rollup, segment: Segment, file: SegmentFile) -> str:
         """Where a file lies."""
-        return file_path(self._options.directory, self._options.scope, rollup, segment, file)
+        return f"{self._options.directory}/{self._folder(rollup)}/{file_name(segment, file)}"
+
+    def _folder(self, rollup: Rollup) -> str:
+        key = rollup.dataset, rollup.name
+        found = self._folders.get(key)
+        if found is None:
+            found = self._folders[key] = rollup_folder(self._options.scope, rollup)
+        return found
 
     async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(self._options.upkeep)
             await self.tidy()
-            if self._progress.skipped:
-                await self.hydrate(self._wanted)
 
     def _has_failed(self, key: Key) -> bool:
         return self._failed.get(key, 0.0) > self._clock.monotonic()

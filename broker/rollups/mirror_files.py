@@ -45,14 +45,13 @@ class Found:
     used: float
 
 
-def file_path(root: Path, scope: str, rollup: Rollup, segment: Segment, file: SegmentFile) -> str:
-    """Where a file lies. ``scope`` tells databases apart that share a directory."""
-    name = f"{segment.id}.{file.grain.value}.{file.sha256[:16]}{SUFFIX}"
-    return str(root / rollup_folder(scope, rollup) / name)
+def file_name(segment: Segment, file: SegmentFile) -> str:
+    """Name of a file in its rollup's folder."""
+    return f"{segment.id}.{file.grain.value}.{file.sha256[:16]}{SUFFIX}"
 
 
 def rollup_folder(scope: str, rollup: Rollup) -> str:
-    """Name of the folder of a rollup's files."""
+    """Name of the folder of a rollup's files. ``scope`` tells databases apart that share a directory."""
     return fingerprint(scope, rollup.dataset, rollup.name)
 
 
