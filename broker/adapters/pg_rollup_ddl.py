@@ -38,7 +38,7 @@ BEGIN
 {body}
 END
 $rollup$"""
-_MARK_ALL = "INSERT INTO broker.rollup_mark (source, lo, hi) VALUES ({source}, {lo}, {hi});"
+_MARK_ALL = "INSERT INTO broker.rollup_mark (source, lo, hi) VALUES ({source}, {lo}, {hi})"
 _MARK_ALL_IF = """\
   IF EXISTS ({rows}) THEN
     {all}
@@ -73,6 +73,11 @@ SELECT min(c.t) AS t FROM (
         ) AS c GROUP BY c.used HAVING sum(c.n) <> 0"""
 # Instants are counted from 2000, where PostgreSQL's begin: none is too far from it.
 _BIN = "date_bin('{seconds} seconds', {instant}, '2000-01-01 00:00:00+00')"
+_EXTENT = """\
+SELECT {source}, min({lo}), max({lo}) + 1
+FROM (SELECT {instant} AS t FROM ONLY {relation} AS {alias}) AS d
+WHERE d.t >= {first} AND d.t < {last}
+HAVING count(*) > 0"""
 _EVENTS = (
     ("insert", "INSERT", "REFERENCING NEW TABLE AS changed", "rows"),
     ("delete", "DELETE", "REFERENCING OLD TABLE AS changed", "rows"),
@@ -95,17 +100,16 @@ def stem(source: TrackedSource, table: TrackedTable) -> str:
 
 def functions(source: TrackedSource, number: int | None) -> dict[str, str]:
     """The statements that make the functions, by name. ``number`` is that of the source; None before it has one."""
-    shown = NEW_SOURCE if number is None else str(number)
-    mark_all = _fill(_MARK_ALL, source=shown, lo=FAR_PAST, hi=FAR_FUTURE)
-    made = {f"{source.tag}_all": f"  {mark_all}\n  RETURN NULL;"}
+    shown, everything = _shown(number), f"{mark_all(number)};"
+    made = {f"{source.tag}_all": f"  {everything}\n  RETURN NULL;"}
     for table in written_tables(source):
         name, alias = stem(source, table), quoted(table.alias)
         if table.alias == source.dataset.name:
-            made[f"{name}_rows"] = _buckets(source, shown, _fill(_CHANGED, alias=alias), mark_all)
-            made[f"{name}_update"] = _buckets(source, shown, _differing(table, "{bin}"), mark_all)
+            made[f"{name}_rows"] = _buckets(source, shown, _fill(_CHANGED, alias=alias), everything)
+            made[f"{name}_update"] = _buckets(source, shown, _differing(table, "{bin}"), everything)
         else:
-            made[f"{name}_rows"] = _fill(_MARK_ALL_IF, rows="SELECT FROM changed", all=mark_all)
-            made[f"{name}_update"] = _fill(_MARK_ALL_IF, rows=_differing(table, "1"), all=mark_all)
+            made[f"{name}_rows"] = _fill(_MARK_ALL_IF, rows="SELECT FROM changed", all=everything)
+            made[f"{name}_update"] = _fill(_MARK_ALL_IF, rows=_differing(table, "1"), all=everything)
     return {name: _fill(_FUNCTION, name=quoted(name), body=body) for name, body in made.items()}
 
 
@@ -145,22 +149,50 @@ def _differing(table: TrackedTable, time: str) -> str:
     return _fill(_DIFFERING, new=new, old=old)
 
 
-def _buckets(source: TrackedSource, shown: str, rows: str, mark_all: str) -> str:
-    """A function over the dataset's own table; ``rows`` gives the buckets as ``t``, with ``{bin}`` to be filled."""
-    time = source.time
-    instant = DatasetSql(source.dataset).dimension(time).sql(dialect=DIALECT)
-    first, last = "0001-01-01", "10000-01-01"
-    if time.type is DataType.DATE:  # a date counts as its midnight in UTC
-        width, lo, binned = _DAY, "(d.t - '1970-01-01'::date)::bigint * 86400000000", instant
+def mark_all(number: int | None) -> str:
+    """The statement that marks everything of a source."""
+    return _fill(_MARK_ALL, source=_shown(number), lo=FAR_PAST, hi=FAR_FUTURE)
+
+
+def mark_extent(source: TrackedSource, number: int | None, relation: str, *, insert: bool = False) -> str:
+    """The statement that finds, or with ``insert`` marks, all from the first to the last instant in a relation."""
+    query = _fill(
+        _EXTENT, source=_shown(number), relation=relation, alias=quoted(source.dataset.name), **_time(source)
+    )
+    return f"INSERT INTO broker.rollup_mark (source, lo, hi)\n{query}" if insert else query
+
+
+def body_of(statement: str) -> str:
+    """The text of a function between its quotes, as PostgreSQL keeps it."""
+    return statement.split("$rollup$")[1]
+
+
+def _shown(number: int | None) -> str:
+    return NEW_SOURCE if number is None else str(number)
+
+
+def _time(source: TrackedSource) -> dict[str, str]:
+    """The instant of a row; ``lo``, microseconds of it as ``d.t``; and the ends of what segments can hold."""
+    instant = DatasetSql(source.dataset).dimension(source.time).sql(dialect=DIALECT)
+    if source.time.type is DataType.DATE:  # a date counts as its midnight in UTC
+        lo, midnight = f"(d.t - '1970-01-01'::date)::bigint * {_DAY}", ""
     else:
-        width, lo = source.width, "(extract(epoch FROM d.t) * 1000000)::bigint"
-        binned = _fill(_BIN, seconds=width // 1_000_000, instant=instant)
-        first, last = f"{first} 00:00:00+00", f"{last} 00:00:00+00"
-    names = {"source": shown, "width": width, "lo": lo, "first": f"'{first}'", "last": f"'{last}'"}
-    body = _fill(_MARK_BUCKETS, rows=_fill(rows, bin=binned), **names)
-    if bare(time.sql, source.dataset.name) and not time.stored_zone:
+        lo, midnight = "(extract(epoch FROM d.t) * 1000000)::bigint", " 00:00:00+00"
+    ends = {"first": f"'0001-01-01{midnight}'", "last": f"'10000-01-01{midnight}'"}
+    return {"instant": instant, "lo": lo, **ends}
+
+
+def _buckets(source: TrackedSource, shown: str, rows: str, everything: str) -> str:
+    """A function over the dataset's own table; ``rows`` gives the buckets as ``t``, with ``{bin}`` to be filled."""
+    names = _time(source)
+    width, binned = _DAY, names["instant"]
+    if source.time.type is not DataType.DATE:
+        width = source.width
+        binned = _fill(_BIN, seconds=width // 1_000_000, instant=binned)
+    body = _fill(_MARK_BUCKETS, source=shown, width=width, rows=_fill(rows, bin=binned), **names)
+    if bare(source.time.sql, source.dataset.name) and not source.time.stored_zone:
         return body
-    return body + _fill(_OR_ALL, all=mark_all)
+    return body + _fill(_OR_ALL, all=everything)
 
 
 def _fill(template: str, **values: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -31,10 +31,11 @@ class TrackedTable:
 
 @dataclass(frozen=True, slots=True)
 class TrackedSource:
-    """A dataset with one of its time dimensions, and the rollups over it that are kept by the broker.
+    """A dataset with one of its time dimensions, and the rollups over it.
 
-    ``tables`` are all that the rollups read, the dataset's own first; ``written`` those of them that need triggers.
-    ``tag`` begins the name of everything that is made for the source; ``width`` is that of marks, in microseconds.
+    ``tables`` are all that those kept by the broker read, the dataset's own first; ``written`` those of them that need
+    triggers. ``tag`` begins the name of everything that is made for the source; ``width`` is that of marks, in
+    microseconds.
     """
 
     dataset: Dataset
@@ -47,16 +48,11 @@ class TrackedSource:
     width: int
 
 
-def managed(rollup: Rollup) -> bool:
-    """Whether the broker keeps the rollup, so that it has segments and may be followed by marks."""
-    return rollup.storage is not Storage.EXTERNAL
-
-
-def sources(dataset: Dataset) -> tuple[TrackedSource, ...]:
-    """The sources of a dataset, one for each time dimension that a managed rollup has."""
+def sources(dataset: Dataset, names: Container[str] | None = None) -> tuple[TrackedSource, ...]:
+    """The sources of a dataset, one for each time dimension that a rollup has; with ``names`` of those rollups only."""
     by_time: dict[str, list[Rollup]] = {}
     for rollup in dataset.rollups.values():
-        if managed(rollup):
+        if names is None or rollup.name in names:
             by_time.setdefault(rollup.time, []).append(rollup)
     return tuple(_source(dataset, time, found) for time, found in by_time.items())
 
@@ -73,13 +69,14 @@ def bare(sql: str, alias: str) -> bool:
 
 
 def _source(dataset: Dataset, time: str, rollups: list[Rollup]) -> TrackedSource:
-    marked = [rollup for rollup in rollups if rollup.tracking is Tracking.TRIGGERS]
+    kept = [rollup for rollup in rollups if rollup.storage is not Storage.EXTERNAL]
+    marked = [rollup for rollup in kept if rollup.tracking is Tracking.TRIGGERS]
     base = min((_WIDTHS.get(rollup.base, _WIDTH) for rollup in marked), default=_WIDTH)
     return TrackedSource(
         dataset,
         dataset.dimensions[time],
         tuple(rollups),
-        _tables(dataset, rollups),
+        _tables(dataset, kept) if kept else (),
         _tables(dataset, marked) if marked else (),
         source_definition(dataset, time, marked),
         tag(dataset.name, time),

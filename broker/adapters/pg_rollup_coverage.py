@@ -1,0 +1,250 @@
+"""Coverage: what of each rollup a snapshot may use, read in one round trip while nothing was built anew."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from broker.adapters.pg_rollup_marks import Marks, SegmentList, merged, within
+from broker.adapters.pg_rollup_visibility import TransactionView
+from broker.adapters.sql.compiler import Recent
+from broker.domain.model import Dataset
+from broker.domain.query import Grain
+from broker.domain.rollup import (
+    ALWAYS,
+    FAR_FUTURE,
+    Coverage,
+    Rollup,
+    Rule,
+    Segment,
+    SegmentFile,
+    Span,
+    Storage,
+    Tracking,
+    micros,
+)
+from broker.policy.rollups.definition import definition
+
+STATE = "SELECT * FROM broker.rollup_state($1, $2, $3, $4)"
+SEGMENTS = """
+SELECT rollup, id, lo, hi, version, snapshot::text AS snapshot, token, as_of, row_count, byte_count, sealed,
+       files::text AS files
+FROM broker.rollup_segment WHERE rollup = ANY($1::int[]) AND retire_time IS NULL ORDER BY rollup, lo
+"""
+SNAPSHOT = "SELECT pg_current_snapshot()::text"
+MISSING = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InvalidSchemaNameError,
+)
+"""What is raised where the tables of rollups are missing or old."""
+_LAST = 2**63 - 1
+"""After every transaction."""
+_LISTS = 2_000
+"""Rollups whose segments are remembered."""
+_INSTALL = "Run `broker rollup install`."
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+)
+
+
+class CoverageReading:
+    """Reads coverage in snapshots of one database, and remembers the segments of each rollup between them.
+
+    A list of segments is known by the version of its rollup, which every change of it changes in the same transaction;
+    so what is remembered is what the snapshot would find.
+    """
+
+    def __init__(self) -> None:
+        self._lists: Recent[tuple[str, str, str], SegmentList] = Recent(_LISTS)
+        self._definitions: Recent[tuple[int, str], tuple[Dataset, str]] = Recent(_LISTS)
+
+    async def read(
+        self, connection: Connection, dataset: Dataset, rollups: Sequence[Rollup], span: Span, as_of: datetime
+    ) -> tuple[tuple[Coverage, ...], str]:
+        """What of each rollup the connection's snapshot, taken at ``as_of``, may use within the span; and its text.
+
+        Raises what asyncpg raises, one of :data:`MISSING` when the tables of rollups are not there.
+        """
+        found: dict[str, Coverage] = {}
+        text = ""
+        for time in dict.fromkeys(rollup.time for rollup in rollups):
+            own = [rollup for rollup in rollups if rollup.time == time]
+            text, coverages = await self._source(connection, dataset, own, span, as_of)
+            found |= coverages
+        if not text:
+            text = await connection.fetchval(SNAPSHOT)
+        return tuple(found[rollup.name] for rollup in rollups), text
+
+    async def _source(
+        self, connection: Connection, dataset: Dataset, rollups: Sequence[Rollup], span: Span, as_of: datetime
+    ) -> tuple[str, dict[str, Coverage]]:
+        """The rollups over one time dimension."""
+        time = rollups[0].time
+        keys = {r.name: (dataset.name, time, r.name) for r in rollups if r.storage is not Storage.EXTERNAL}
+        lists = {name: known for name, key in keys.items() if (known := self._lists.get(key)) is not None}
+        since, running = _needed(lists.values()) if len(lists) == len(keys) else (0, frozenset())
+        state = await self._state(connection, dataset.name, time, since, running)
+        rows = _rows(state)
+        changed = {
+            name: rows[name] for name in keys
+            if name in rows and (name not in lists or lists[name].version != rows[name]["versions"])
+        }  # fmt: skip
+        if changed:
+            lists |= await self._read_lists(connection, changed)
+            for name in changed:
+                self._lists.put(keys[name], lists[name])
+            wanted, running_then = _needed(lists.values())
+            if wanted < since or not running_then <= running:
+                state = await self._state(connection, dataset.name, time, wanted, running_then)
+        marks = _marks(state)
+        found = {}
+        for rollup in rollups:
+            row = rows.get(rollup.name)
+            refused = self._refused(dataset, rollup, row, intact=bool(state["intact"]))
+            if refused is not None:
+                found[rollup.name] = refused
+            elif rollup.storage is Storage.EXTERNAL:
+                found[rollup.name] = external(rollup, as_of)
+            else:
+                token = await _token(connection, rollup)
+                found[rollup.name] = _covered(rollup, lists[rollup.name], marks, span, token)
+        return state["snapshot"], found
+
+    def _refused(
+        self, dataset: Dataset, rollup: Rollup, row: Mapping[str, Any] | None, *, intact: bool
+    ) -> Coverage | None:
+        """Why nothing of a rollup may be used, if so. An external one needs no installation to be used."""
+        kept = rollup.storage is not Storage.EXTERNAL
+        if row is None:
+            text = f"Nothing is installed for the rollup. {_INSTALL}"
+            return Coverage(rollup.name, unusable=Rule.COVER, message=text) if kept else None
+        if row["definitions"] != self._definition(dataset, rollup):
+            text = f"The rollup was installed for another definition. {_INSTALL}"
+            return Coverage(rollup.name, unusable=Rule.DEF, message=text) if kept else None
+        if row["quarantines"]:
+            return Coverage(rollup.name, unusable=Rule.QUARANTINE, message=row["quarantines"])
+        if kept and not intact:
+            text = f"Tables, partitions, columns or triggers of the source have changed. {_INSTALL}"
+            return Coverage(rollup.name, unusable=Rule.DEF, message=text)
+        return None
+
+    def _definition(self, dataset: Dataset, rollup: Rollup) -> str:
+        """The hash of a rollup's definition. Found by identity; the entry keeps the dataset, and so its id."""
+        key = id(dataset), rollup.name
+        return self._definitions.setdefault(key, lambda: (dataset, definition(dataset, rollup)))[1]
+
+    @staticmethod
+    async def _state(
+        connection: Connection, dataset: str, time: str, since: int, running: frozenset[int]
+    ) -> asyncpg.Record:
+        state = await connection.fetchrow(STATE, dataset, time, since, list(running))
+        assert state is not None, "the function returns a row"
+        return state
+
+    @staticmethod
+    async def _read_lists(
+        connection: Connection, rows: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, SegmentList]:
+        found: dict[int, list[asyncpg.Record]] = {row["ids"]: [] for row in rows.values()}
+        for record in await connection.fetch(SEGMENTS, list(found)):
+            found[record["rollup"]].append(record)
+        return {name: _list(row["versions"], found[row["ids"]]) for name, row in rows.items()}
+
+
+def external(rollup: Rollup, as_of: datetime) -> Coverage:
+    """Coverage of a relation that somebody else keeps: all of it, with what was promised of its lateness.
+
+    What its change token was when it was last filled is not known, so a token promises nothing either.
+    """
+    whole = (Segment(0, ALWAYS, 0, as_of, 0, 0),)
+    if rollup.tracking is Tracking.APPEND_ONLY:
+        late = Span(micros(as_of) - round(rollup.lateness * 1_000_000), FAR_FUTURE)
+        return Coverage(rollup.name, whole, (late,), lateness=rollup.lateness)
+    return Coverage(rollup.name, whole, lateness=math.inf)
+
+
+def not_installed(rollups: Iterable[Rollup], as_of: datetime) -> tuple[Coverage, ...]:
+    """Coverage where the tables of rollups are missing."""
+    text = "The tables of rollups are missing or old. Run `broker migrate`, then `broker rollup install`."
+    return tuple(
+        external(r, as_of) if r.storage is Storage.EXTERNAL
+        else Coverage(r.name, unusable=Rule.COVER, message=text)
+        for r in rollups
+    )  # fmt: skip
+
+
+def _covered(rollup: Rollup, known: SegmentList, marks: Marks, span: Span, token: str) -> Coverage:
+    positions = list(known.overlapping(span))
+    segments = tuple(known.segments[position] for position in positions)
+    match rollup.tracking:
+        case Tracking.TRIGGERS:
+            return Coverage(rollup.name, segments, known.dirty(marks, span))
+        case Tracking.APPEND_ONLY:
+            # A row may come so long after its own time: only what was older at the build is complete.
+            late = round(rollup.lateness * 1_000_000)
+            tails = (
+                Span(max(s.span.lo, micros(s.as_of) - late), s.span.hi) for s in segments if not s.sealed
+            )
+            dirty = merged(within(tail, span) for tail in tails)
+            return Coverage(rollup.name, segments, dirty, lateness=rollup.lateness)
+        case _:
+            stale = (
+                within(known.segments[p].span, span)
+                for p in positions if known.tokens[p] != token and not known.segments[p].sealed
+            )  # fmt: skip
+            return Coverage(rollup.name, segments, merged(stale), lateness=0.0, token=token)
+
+
+async def _token(connection: Connection, rollup: Rollup) -> str:
+    if rollup.tracking is not Tracking.CHANGE_TOKEN:
+        return ""
+    # An empty result is a value like any other, but not that of a build from before there were tokens.
+    found = await connection.fetchval(f"SELECT coalesce(({rollup.token})::text, 'null')")
+    return str(found)
+
+
+def _needed(lists: Iterable[SegmentList]) -> tuple[int, frozenset[int]]:
+    """From which transaction on marks are needed, and of which ones before."""
+    known = list(lists)
+    running: frozenset[int] = frozenset().union(*(each.running for each in known))
+    return min((each.since for each in known), default=_LAST), running
+
+
+def _rows(state: asyncpg.Record) -> dict[str, dict[str, Any]]:
+    """The rollups that are registered, by name."""
+    fields = ("ids", "names", "definitions", "versions", "quarantines")
+    columns = [state[field] or () for field in fields]
+    return {row[1]: dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)}
+
+
+def _marks(state: asyncpg.Record) -> Marks:
+    last = dict(zip(map(Span, state["lows"] or (), state["highs"] or ()), state["xids"] or (), strict=True))
+    running = zip(
+        map(Span, state["pending_lows"] or (), state["pending_highs"] or ()),
+        state["pending_xids"] or (),
+        strict=True,
+    )
+    return Marks(last, tuple(running))
+
+
+def _list(version: str, records: Sequence[asyncpg.Record]) -> SegmentList:
+    segments = tuple(
+        Segment(
+            r["id"], Span(r["lo"], r["hi"]), r["version"], r["as_of"], r["row_count"], r["byte_count"], r["sealed"],
+            tuple(
+                SegmentFile(Grain(f["grain"]), f["row_count"], f["byte_count"], f["sha256"])
+                for f in json.loads(r["files"])
+            ),
+        )
+        for r in records
+    )  # fmt: skip
+    views = tuple(TransactionView.parse(r["snapshot"]) for r in records)
+    starts = tuple(segment.span.lo for segment in segments)
+    return SegmentList(version, segments, views, tuple(r["token"] for r in records), starts)
