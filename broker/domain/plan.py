@@ -102,6 +102,7 @@ class Plan:
     """A resolved query: what to scan, how to finish, and what identifies the answer.
 
     ``fingerprint`` is equal for queries with equal answers at one snapshot, whoever asks with the same row policies.
+    The bounds of a ``snapped`` plan are not those that were asked for.
     """
 
     query: Query
@@ -109,6 +110,7 @@ class Plan:
     comparison: Scan | None
     finish: Finish
     fingerprint: str
+    snapped: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:

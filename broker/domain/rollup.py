@@ -173,8 +173,8 @@ class Coverage:
     """What of a rollup one snapshot may use: ``segments`` without the ``dirty`` spans; both ascending and disjoint.
 
     ``unusable`` says why nothing may be used at all. ``lateness`` is None where the answer is exact at the snapshot,
-    else the seconds within which late rows may be missing (infinite where nothing is promised). ``token`` is the source's
-    change token in this snapshot, where it has one; a build keeps it.
+    else the seconds within which late rows may be missing (infinite where nothing is promised). ``token`` is the
+    source's change token in this snapshot, where it has one; a build keeps it.
     """
 
     rollup: str

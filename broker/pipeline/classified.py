@@ -27,8 +27,12 @@ TIME_SHARE, MOST_TIME, LEAST_TIME = 0.05, 0.5, 0.01
 
 @dataclass(frozen=True, slots=True)
 class Prospect:
-    """What a question should cost, its route to rollups if there is one, and what it would cost without them."""
+    """What a question should cost, its route to rollups if there is one, and what it would cost without them.
 
+    ``plan`` is what was planned, with its edges snapped if the caller allows that.
+    """
+
+    plan: Plan
     classified: Classified
     route: Route | None = None
     live: Classified | None = None
@@ -57,29 +61,33 @@ class Classifying:
         consistency: Consistency,
     ) -> list[Prospect]:
         """The same with the way to the rollups that may answer, for questions that have a plan."""
+        plans: list[Plan] = []
         routes: list[Route | None] = []
         subjects: list[Subject] = []
         lives: list[Classified | None] = []
         now = self.clock.monotonic()
-        for plan, policy in asked:
+        for given, policy in asked:
+            rolled = self.router.concerns(given, policy)
+            plan = self.router.snapped(given, policy, consistency) if rolled else given
             subject = self.subject(context, kind, plan)
             live: Classified | None = None
             route = None
-            if self.router.concerns(plan, policy):
+            if rolled:
                 live = self.classifier.classify(subject, now)
                 route = self.router.route(plan, policy, consistency, live.quantiles.p50)
                 if route.expected_sources:
                     named = routed_fingerprint(subject.fingerprint, route.expected_sources)
                     subject = replace(subject, fingerprint=named, expected=route.expected_seconds)
+            plans.append(plan)
             routes.append(route)
             subjects.append(subject)
             lives.append(live)
         wanted = [i for i, subject in enumerate(subjects) if self.classifier.wants_estimate(subject)]
-        await self._ask(context, [plan for plan, _ in asked], subjects, wanted[:MOST_ASKED])
+        await self._ask(context, plans, subjects, wanted[:MOST_ASKED])
         now = self.clock.monotonic()
         return [
-            Prospect(self.classifier.classify(subject, now), route, live)
-            for subject, route, live in zip(subjects, routes, lives, strict=True)
+            Prospect(plan, self.classifier.classify(subject, now), route, live)
+            for plan, subject, route, live in zip(plans, subjects, routes, lives, strict=True)
         ]
 
     async def classify(

@@ -35,7 +35,7 @@ class Explainer:
         consistency = ask.policy.consistency
         async with self.seats(context):
             (asked,) = await self.classifying.prospects(context, ask.kind, [(plan, ask.policy)], consistency)
-            sources, classified = Sources(context.received), asked.classified
+            sources, classified, plan = Sources(context.received), asked.classified, asked.plan
             if asked.route is not None:
                 sources = await self._sources(asked.route, context)
             if not sources.used:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from broker.domain.answer import AnswerKind
+from broker.domain.fingerprint import fingerprint
 from broker.domain.model import Dataset, Dimension, Model
 from broker.domain.plan import Plan, Scan
 from broker.domain.query import AbsoluteRange, Filter
@@ -27,10 +28,11 @@ from broker.domain.rollup import (
     instant,
     micros,
 )
-from broker.domain.terms import AnswerPolicy, Consistency, RollupMode
+from broker.domain.terms import AnswerPolicy, Consistency, EdgeMode, RollupMode
 from broker.policy.rollups.candidates import Candidates
 from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.cover import cover as cheapest
+from broker.policy.rollups.snap import snapped
 
 ROLLED = frozenset({AnswerKind.ROLLUP, AnswerKind.HYBRID})
 """Kinds of answers that rollups have a part in."""
@@ -157,6 +159,24 @@ class Router:
             return route
         return replace(route, expected=route.cover(known), known=known)
 
+    def snapped(self, plan: Plan, policy: AnswerPolicy, consistency: Consistency) -> Plan:
+        """The plan with edges moved outwards to where buckets begin, as little as possible, if the caller allows that.
+
+        Edges that a rolling window or a comparison depends on stay where they are.
+        """
+        main = plan.main
+        if policy.edge is not EdgeMode.SNAP or main.bounds is None or plan.comparison or plan.finish.lead:
+            return plan
+        accepted = self._candidates[main.dataset.name].check(main, consistency).accepted
+        found = [scan for rollup in accepted if (scan := snapped(main, rollup)) is not None]
+        if not found:
+            return plan
+        nearest = min(found, key=_length)
+        if nearest.bounds == main.bounds:
+            return plan
+        finish, named = replace(plan.finish, grid=nearest.grid), fingerprint(plan.fingerprint, nearest.bounds)
+        return replace(plan, main=nearest, finish=finish, fingerprint=named, snapped=True)
+
     def _scan(self, scan: Scan, candidates: Candidates, consistency: Consistency) -> ScanRoute:
         dataset, checked = scan.dataset, candidates.check(scan, consistency)
         if not checked.accepted or (scan.bounds is not None and scan.bounds.start >= scan.bounds.end):
@@ -184,3 +204,8 @@ def _bounded(scan: Scan, time: Dimension, span: Span) -> Scan:
         return replace(scan, time=time)
     start, end = instant(span.lo) or _FIRST, instant(span.hi) or _LAST
     return replace(scan, time=time, bounds=AbsoluteRange(start, end))
+
+
+def _length(scan: Scan) -> timedelta:
+    assert scan.bounds is not None, "a scan that was snapped has bounds"
+    return scan.bounds.end - scan.bounds.start

@@ -61,8 +61,8 @@ class QueryService:
             ask.consistency,
         )
         questions = tuple(
-            Question(panel.panel_id, plan, panel.policy, ask.format, p.classified, route=p.route, live=p.live)
-            for (panel, plan), p in zip(asked, found, strict=True)
+            Question(panel.panel_id, p.plan, panel.policy, ask.format, p.classified, (), p.route, p.live)
+            for (panel, _), p in zip(asked, found, strict=True)
         )
         load_group = f"{ask.dashboard_id}:{context.request_id}"
         group = Group(context, RequestKind.DASHBOARD, questions, ask.consistency, load_group=load_group)
@@ -107,7 +107,7 @@ class QueryService:
             plan = self.plan(ask.source, context)
             asked = [(plan, ask.policy)]
             (p,) = await self._prospects(context, RequestKind.EXPLORE, asked, ask.policy.consistency)
-            question = Question("", plan, ask.policy, ask.format, p.classified, route=p.route, live=p.live)
+            question = Question("", p.plan, ask.policy, ask.format, p.classified, (), p.route, p.live)
             group = Group(
                 context,
                 RequestKind.EXPLORE,

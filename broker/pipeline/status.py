@@ -11,6 +11,7 @@ from broker.domain.answer import (
     AnswerPart,
     AnswerStatus,
     Cost,
+    Exactness,
     Guarantee,
     Interval,
     LadderStep,
@@ -19,7 +20,7 @@ from broker.domain.answer import (
     Verdict,
 )
 from broker.domain.fingerprint import fingerprint
-from broker.domain.plan import Scan
+from broker.domain.plan import Plan, Scan
 from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Rejection, Span, instant, micros
 from broker.pipeline.bounds import error_bounds, exactness
 from broker.pipeline.stage import Question
@@ -77,15 +78,17 @@ def span_of(scan: Scan) -> Span:
 def status_of(question: Question, sources: Sources, now: datetime, actual: Cost | None) -> AnswerStatus:
     """The status of an answer that was read at ``sources``."""
     lag, lateness = sources.lag, sources.lateness
+    effective = snapped_range(question.plan)
     seconds = actual.duration_p50 if actual is not None else 0.0
     return AnswerStatus(
         kind=sources.kind,
-        exactness=exactness(question.plan),
+        exactness=Exactness.SNAPPED if effective is not None else exactness(question.plan),
         as_of=sources.as_of,
         staleness=max(0.0, (now - sources.as_of).total_seconds()) + (lag or 0.0),
         guarantee=_guarantee(lateness),
         guarantee_bound=lateness if _guarantee(lateness) is Guarantee.LATENESS_BOUND else None,
         parts=parts_of(question, sources, actual.row_count if actual is not None else 0),
+        effective_range=effective,
         bounds=error_bounds(question.plan),
         ladder=(*question.ladder, *steps_of(sources, seconds)),
         pool=question.classified.classification.pool.value,
@@ -94,6 +97,12 @@ def status_of(question: Question, sources: Sources, now: datetime, actual: Cost 
         cost_class=question.classified.classification.cost_class,
         answer_version=fingerprint(question.plan.fingerprint, sources.as_of),
     )
+
+
+def snapped_range(plan: Plan) -> Interval | None:
+    """The range that was read, where it is not the one that was asked for."""
+    bounds = plan.main.bounds
+    return Interval(bounds.start, bounds.end) if plan.snapped and bounds is not None else None
 
 
 def parts_of(question: Question, sources: Sources, rows: int = 0) -> tuple[AnswerPart, ...]:
