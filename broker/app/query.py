@@ -54,7 +54,7 @@ def build_query_service(
     def observe(question: Question, run: Run) -> None:
         classifying.observe(question.classified, run)
 
-    noted = RollupNotes(telemetry)
+    noted = RollupNotes(telemetry, rollups.answers)
     stacks = recipes.build(
         admission,
         ids,

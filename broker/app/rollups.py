@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from broker.adapters.pg_rollup_database import open_rollup_database
 from broker.adapters.pg_rollup_schema import PgRollupSchema
@@ -30,12 +31,13 @@ READ_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Rollups:
-    """The parts; ``store`` and ``mirror`` are None where the model declares no rollups."""
+    """The parts; ``store`` and ``mirror`` are None where the model declares no rollups. ``answers`` counts theirs."""
 
     router: Router
     rolled: Rolled
     store: PgRollups | None = None
     mirror: Mirror | None = None
+    answers: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from broker.app.pressure import heard
 from broker.app.process import Process, process
 from broker.app.protection import Protection, protected
 from broker.app.query import build_query_service
+from broker.app.rollup_admin import rollup_admin
 from broker.app.rollups import Rollups, rollups
 from broker.app.stopping import Order, until
 from broker.app.workers import workers
@@ -249,6 +250,7 @@ class Broker:
             protection.door.refusal,
         )
         defaults = AnswerPolicy()
+        operated = rollup_admin(self.model, self.rollups, self.database.store, self.crew, admission)
         job_servicer = JobServicer(
             self.jobs.service(query.plan, query.sql.gate, self.model.datasets), statuses, defaults, new_id
         )
@@ -256,7 +258,7 @@ class Broker:
             QueryServicer(query, statuses, defaults, self.settings.server.max_panels).service(),
             job_servicer.service(),
             CatalogServicer(query.plan.catalog).service(),
-            AdminServicer(admin, job_servicer).service(),
+            AdminServicer(admin, job_servicer, operated).service(),
             OperationsServicer(job_servicer.app, statuses, own.clock).service(),
         ]
         checks = {QUERY_SERVICE: protection.before(backends.check), JOB_SERVICE: self.jobs.ready}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources
@@ -11,9 +12,13 @@ from broker.telemetry.instruments import Telemetry
 
 @dataclass(frozen=True, slots=True)
 class RollupNotes:
-    """Counts answers by rollup. A rollup that could have answered and did not is counted with the rule that failed."""
+    """Counts answers by rollup. A rollup that could have answered and did not is counted with the rule that failed.
+
+    ``answers`` are those that a rollup had a part in, by the names of dataset and rollup.
+    """
 
     telemetry: Telemetry
+    answers: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def __call__(self, question: Question, sources: Sources) -> None:
         """Notes one answer."""
@@ -23,6 +28,7 @@ class RollupNotes:
         outcome = "part" if any(cover.live for cover in sources.covers) else "whole"
         for rollup in sources.used:
             self.telemetry.rollup_answer(name, rollup, outcome)
+            self.answers[name, rollup] += 1
         able = {rollup.name for rollup in route.rollups} - {*sources.used}
         for rejected in {each.rollup: each for cover in sources.covers for each in cover.rejected}.values():
             if rejected.rollup in able:

@@ -1,4 +1,4 @@
-"""Seats for building rollups: one at a time, of the pool of jobs, after everybody who waits for an answer."""
+"""Seats for building and comparing rollups: one at a time, after everybody who waits for an answer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ TENANT = "rollups"
 """Whose share of the pool builds take; no caller pays for them."""
 
 
-def rollup_seats(admission: Admission) -> Seat:
-    """Seats of the pool of jobs at the lowest criticality. Builds have no deadline: they wait as long as it takes."""
+def rollup_seats(admission: Admission, pool: PoolName = PoolName.JOB) -> Seat:
+    """Seats of a pool at the lowest criticality. Builds have no deadline: they wait as long as it takes."""
     numbers = count(1)
 
     @asynccontextmanager
@@ -26,7 +26,7 @@ def rollup_seats(admission: Admission) -> Seat:
         request = AdmissionRequest(
             id=f"rollup/{name}/{next(numbers)}",
             tenant=TENANT,
-            pool=PoolName.JOB,
+            pool=pool,
             deadline_at=math.inf,
             criticality=Criticality.SHEDDABLE,
         )
