@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from broker.adapters.pg_connection import Lease
 from broker.adapters.pg_copy import BlockCollector, BlockWriter, Put, streamed, too_large
 from broker.adapters.pg_errors import deadline_exceeded, translated
+from broker.adapters.pg_rollup_coverage import MISSING, SNAPSHOT, CoverageReading, not_installed
 from broker.adapters.sql.compiler import Recent, SqlCompiler
 from broker.adapters.sql.statements import ScanStatements, Statement, first_text
 from broker.domain.deadline import Deadline
+from broker.domain.errors import BrokerError
+from broker.domain.model import Dataset
 from broker.domain.plan import Block, Finish, Plan, Rows, Scan, ScanResult
-from broker.domain.rollup import Rollup, Span
+from broker.domain.rollup import Coverage, Rollup, Span
 from broker.domain.values import Column
 from broker.ports.clock import Clock
 from broker.ports.store import SqlPlan
@@ -63,13 +66,17 @@ class ReadLimits:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What snapshots share: ``counts`` remembers how many rows a shape had last."""
+    """What snapshots share.
+
+    ``counts`` remembers how many rows a shape had last, ``coverage`` the segments of rollups.
+    """
 
     compiler: SqlCompiler
     counts: Recent[object, int]
     limits: ReadLimits
     clock: Clock
     telemetry: Telemetry
+    coverage: CoverageReading = field(default_factory=CoverageReading)
 
 
 class PgSnapshot:
@@ -127,6 +134,22 @@ class PgSnapshot:
     async def read_scan(self, scan: Scan, finish: Finish) -> ScanResult:
         """The states of one scan, of its pieces only where it has some; nothing of the finish is applied."""
         return await self._one(self._tools.compiler.scan(scan, finish))
+
+    async def coverage(
+        self, dataset: Dataset, rollups: Sequence[Rollup], span: Span
+    ) -> tuple[tuple[Coverage, ...], str]:
+        """What of each rollup this snapshot may use, and the snapshot's text; nothing where no tables were made."""
+        connection, reading = self._connection, self._tools.coverage
+        try:
+            with self._guarded("SELECT", "broker.rollup"):
+                await self._prepare()
+                return await reading.read(connection, dataset, rollups, span, self.as_of)
+        except BrokerError as error:
+            if not isinstance(error.__cause__, MISSING):
+                raise
+        with self._guarded("SELECT", "broker.rollup"):
+            await self._prepare()
+            return not_installed(rollups, self.as_of), await connection.fetchval(SNAPSHOT)
 
     async def read_rollup(
         self, scan: Scan, finish: Finish, rollup: Rollup, spans: Sequence[Span]
