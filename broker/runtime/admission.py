@@ -14,7 +14,6 @@ from broker.domain.errors import BrokerError
 from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
 from broker.domain.state import PoolState
-from broker.policy.admission.echo import Echo
 from broker.policy.admission.refusals import refusal_error
 from broker.policy.admission.values import (
     AdmissionCore,
@@ -38,6 +37,10 @@ from broker.telemetry.names import SpanName
 
 MIN_TIMER = 0.001
 """Shortest timer in seconds: loops count in milliseconds, and a timer may come a little early."""
+SAME_WORDS = 0.25
+"""Seconds for which refusals at the door that are alike are told in the same words, with the same numbers."""
+MOST_WORDS = 1024
+"""Errors that are remembered at once."""
 
 
 class Admission:
@@ -55,7 +58,7 @@ class Admission:
         self._timer_at: float | None = None
         self._draining = False
         self._told = Told(core, telemetry)
-        self._echo = Echo()
+        self._words: dict[tuple[PoolName, str, str, float], tuple[float, BrokerError]] = {}
 
     def permit(self, request: AdmissionRequest) -> Permission:
         """The seats for a request, as an async context; entering it waits.
@@ -77,7 +80,6 @@ class Admission:
                 if isinstance(decision, Refused):
                     verdict, reason = "refused", decision.reason.value
                     self._told.refused(request, decision, span, self._clock.monotonic())
-                    self._echo.refused(request, decision, self._clock.monotonic())
                     raise refusal_error(decision, self._told.standing(request.pool, request.tenant))
                 verdict = "admitted"
                 self._told.admitted(request, decision, span, self._clock.monotonic())
@@ -104,7 +106,6 @@ class Admission:
             self._perform(others)
             decision: Admitted | Refused = await future
         except asyncio.CancelledError:
-            self._echo.changed()
             # The decision may have been made already and not been seen: the core knows whether seats are to be freed.
             self._perform(self._core.cancel(request.id, self._clock.monotonic()))
             raise
@@ -115,7 +116,6 @@ class Admission:
     def _finish(self, permit: Permit, outcome: Outcome, seconds: float | None) -> None:
         now = self._clock.monotonic()
         held = now - permit.since
-        self._echo.changed()
         del self._held[permit.decision.id]
         if not self._held:
             self._idle.set()
@@ -154,26 +154,31 @@ class Admission:
 
     def _tick(self) -> None:
         self._timer = self._timer_at = None
-        self._echo.changed()
         self._perform(self._core.tick(self._clock.monotonic()))
 
     def refusal(self, pool: PoolName, tenant: str) -> Refused | None:
         """Why every request of the tenant would be refused now, whatever it asks; None if it may ask."""
         return self._core.refusal(pool, tenant, self._clock.monotonic())
 
-    def turn_away(self, pool: PoolName, principal: Principal, allowed_wait: float) -> BrokerError | None:
+    def turn_away(self, pool: PoolName, principal: Principal, budget: float) -> BrokerError | None:
         """The error for a caller whose request has not been read and would be refused, counted as a refusal.
 
-        ``allowed_wait`` is what the request may wait at the very most, in seconds.
+        ``budget`` is what it may wait at the very most, in seconds. Refusals of a tenant within a moment are one error,
+        so that its words are found once: every decision is made anew, but the numbers in it may be a moment old.
         """
-        tenant, level = principal.tenant, principal.criticality
-        refused = self.refusal(pool, tenant)
-        if refused is None:
-            refused = self._echo.again(pool, tenant, level, allowed_wait, self._clock.monotonic())
+        now, tenant = self._clock.monotonic(), principal.tenant
+        refused = self._core.refusal(pool, tenant, now, principal.criticality, budget)
         if refused is None:
             return None
         self.turned_away(pool, principal, refused.reason.value, refused.limiting_factor)
-        return refusal_error(refused, self._told.standing(pool, tenant))
+        key = pool, tenant, refused.limiting_factor, round(refused.allowed_wait, 1)
+        until, error = self._words.get(key, (now, None))
+        if error is None or now >= until:
+            error = refusal_error(refused, self._told.standing(pool, tenant))
+            if len(self._words) >= MOST_WORDS:
+                self._words.clear()
+            self._words[key] = now + SAME_WORDS, error
+        return error
 
     def turned_away(self, pool: PoolName, principal: Principal, reason: str, factor: str) -> None:
         """A request was refused by somebody else before it was read."""
@@ -185,7 +190,6 @@ class Admission:
         Raises:
             KeyError: There is no such backend.
         """
-        self._echo.changed()
         self._perform(self._core.signal(backend, news, self._clock.monotonic()))
 
     def lease(self, backend: str, seats: int | None) -> None:
@@ -194,7 +198,6 @@ class Admission:
         Raises:
             KeyError: There is no such backend.
         """
-        self._echo.changed()
         self._perform(self._core.lease(backend, seats, self._clock.monotonic()))
 
     def charge(self, pool: PoolName, tenant: str, seconds: float) -> None:

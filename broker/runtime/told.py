@@ -29,6 +29,7 @@ from broker.telemetry import names as n
 from broker.telemetry.instruments import Telemetry, Value
 from broker.telemetry.meters import Reading
 from broker.telemetry.names import Metric
+from broker.telemetry.tally import Tally
 
 DECISION_LOGGER = "querybroker.admission"
 DOOR = "door"
@@ -48,6 +49,7 @@ class Told:
         self._seats: dict[PoolName, int] = dict.fromkeys(self._fairness, 0)
         self.unread_count: dict[PoolName, int] = dict.fromkeys(self._fairness, 0)
         """Refusals at the door, which the core does not hear of."""
+        self._unread = Tally(self._count_unread)
         sources: Sequence[tuple[Metric, Callable[[], Iterable[Reading]]]] = (
             (catalog.SEAT_USAGE, lambda: self._pools(lambda load: load.seats_used)),
             (catalog.SEAT_LIMIT, lambda: self._pools(lambda load: load.seat_limit)),
@@ -61,9 +63,11 @@ class Told:
             (catalog.BACKEND_PROGRESS, lambda: self._backends(lambda load: load.progress)),
         )
         self._forget = [telemetry.observe(metric, source) for metric, source in sources]
+        self._forget.append(telemetry.observe(catalog.SEAT_USAGE, self._unread.flush))
 
     def close(self) -> None:
         """Ends the gauges."""
+        self._unread.flush()
         for forget in self._forget:
             forget()
 
@@ -105,12 +109,10 @@ class Told:
             }
             self._event(request, facts, span, now)
 
-    def unread(self, pool: PoolName, level: str, reason: str, factor: str, seconds: float = 0.0) -> None:
+    def unread(self, pool: PoolName, level: str, reason: str, factor: str) -> None:
         """A call was turned away at the door; of those there may be many, so they are only counted."""
         self.unread_count[pool] += 1
-        self._telemetry.admission(pool.value, level, "refused", reason)
-        self._telemetry.refusal(pool.value, reason, DOOR, factor)
-        self._telemetry.queue_wait(pool.value, "refused", seconds)
+        self._unread.add((pool.value, level, reason, factor))
 
     def killed(self, request: AdmissionRequest, killed: Killed, ran: float, now: float) -> None:
         """Running work is stopped; its span is its own task's, so only the log tells more."""
@@ -142,6 +144,11 @@ class Told:
                 return Standing(tenant, share, load.name, load.limit, load.seats_used, load.progress)
         (own,) = (load for load in self._core.loads() if load.pool is pool)
         return Standing(tenant, share, pool.value, own.seat_limit, own.seats_used)
+
+    def _count_unread(self, key: tuple[str, ...], count: int) -> None:
+        pool, level, reason, factor = key
+        self._telemetry.admission(pool, level, "refused", reason, count)
+        self._telemetry.refusal(pool, reason, DOOR, factor, count)
 
     @staticmethod
     def _listening(span: Span) -> bool:

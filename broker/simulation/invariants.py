@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from broker.domain.pool import PoolName
+from broker.domain.principal import Criticality
 from broker.domain.state import PoolState
 from broker.policy.admission.events import Configuration
 from broker.policy.admission.values import (
@@ -147,9 +148,16 @@ class Checked:
         """Books work that others did for a tenant."""
         self.core.charge(pool, tenant, seconds, now)
 
-    def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:
+    def refusal(
+        self,
+        pool: PoolName,
+        tenant: str,
+        now: float,
+        criticality: Criticality = Criticality.CRITICAL,
+        budget: float = math.inf,
+    ) -> Refused | None:
         """Whether everything of a tenant would be refused."""
-        return self.core.refusal(pool, tenant, now)
+        return self.core.refusal(pool, tenant, now, criticality, budget)
 
     def next_wakeup(self) -> float | None:
         """When to tick."""

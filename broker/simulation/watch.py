@@ -87,7 +87,9 @@ class Watch:
                 seen = self._of(pool, tenant)
                 seen.offered += 1
                 seen.refused += 1
-                seen.parts[Part.TENANT_QUOTA] += 1
+                (refused,) = entry.decisions
+                assert isinstance(refused, Refused)
+                seen.parts[self._part(AdmissionRequest("", tenant, pool, entry.at), refused)] += 1
             case Finished(id):
                 self._open.pop(id, None)
             case Cancelled(id) if (gone := self._open.pop(id, None)) is not None:

@@ -115,15 +115,15 @@ class Meters(RollupMeters):
         """A question was classified: ``basis`` is what its prediction rests on."""
         self._counters[c.CLASSIFIED.name].add(1, {n.COST_CLASS: cost_class, n.BASIS: basis})
 
-    def admission(self, pool: str, criticality: str, verdict: str, reason: str = "") -> None:
-        """A decision about a request: verdict ``admitted``, ``refused`` or ``cancelled``, and the refusal's reason."""
+    def admission(self, pool: str, criticality: str, verdict: str, reason: str = "", count: int = 1) -> None:
+        """Decisions about requests: verdict ``admitted``, ``refused`` or ``cancelled``, and the refusal's reason."""
         attributes = {n.POOL: pool, n.CRITICALITY: criticality, n.VERDICT: verdict, n.REASON: reason}
-        self._counters[c.ADMISSION.name].add(1, attributes)
+        self._counters[c.ADMISSION.name].add(count, attributes)
 
-    def refusal(self, pool: str, reason: str, stage: str, factor: str) -> None:
-        """A refusal: when it was decided, and what gave out."""
+    def refusal(self, pool: str, reason: str, stage: str, factor: str, count: int = 1) -> None:
+        """Refusals: when they were decided, and what gave out."""
         attributes = {n.POOL: pool, n.REASON: reason, n.STAGE: stage, n.FACTOR: factor}
-        self._counters[c.REFUSALS.name].add(1, attributes)
+        self._counters[c.REFUSALS.name].add(count, attributes)
 
     def wait_ratio(self, pool: str, ratio: float) -> None:
         """How long an admitted request waited, over what was expected."""

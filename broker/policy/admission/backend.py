@@ -104,6 +104,10 @@ class Backend:
             return "too_wide"
         return "yes" if self._lent(pool, entry, free) else "not_lent"
 
+    def full(self, pool: Pool) -> bool:
+        """Whether no request of a pool may start now, whatever it is like."""
+        return len(pool.running) >= pool.limits.in_flight or (not pool.own_seats and self.used >= self.limit)
+
     def _lent(self, pool: Pool, entry: Entry, free: int) -> bool:
         """Whether the others let a pool have seats for a request that leaves ``free`` ones."""
         after = pool.seats_used + entry.seats

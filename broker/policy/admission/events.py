@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from broker.domain.pool import BackendLimits, PoolLimits, PoolName, TenantLimits
+from broker.domain.principal import Criticality
 from broker.policy.admission.values import (
     AdmissionCore,
     AdmissionRequest,
@@ -88,6 +90,8 @@ class Asked:
 
     pool: PoolName
     tenant: str
+    criticality: Criticality = Criticality.CRITICAL
+    budget: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +164,8 @@ def apply(core: AdmissionCore, event: Event, at: float) -> tuple[Decision, ...]:
         case Charged(pool, tenant, seconds):
             core.charge(pool, tenant, seconds, at)
             return ()
-        case Asked(pool, tenant):
-            refused = core.refusal(pool, tenant, at)
+        case Asked(pool, tenant, criticality, budget):
+            refused = core.refusal(pool, tenant, at, criticality, budget)
             return () if refused is None else (refused,)
         case Lost():
             return ()

@@ -114,7 +114,10 @@ class FairQueue:
         until virtual time has come as far: the way from its tag, by weight, and one request begun on the way; never
         more than waits there. Where many flows are earlier, some of them stand for the others.
         """
-        own = flow.work_before(rank) + more
+        return self.behind(flow, flow.work_before(rank) + more)
+
+    def behind(self, flow: Flow, own: float) -> float:
+        """The same for a request with ``own`` work of its flow before it, whatever its rank."""
         start = (max(self.virtual, flow.start)) + own / flow.weight
         passed = bisect_right(self._heads, (start, math.inf))
         if not passed:

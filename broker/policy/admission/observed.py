@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from broker.domain.pool import PoolName
+from broker.domain.principal import Criticality
 from broker.domain.state import PoolState
 from broker.policy.admission.events import (
     Asked,
@@ -83,9 +85,16 @@ class ObservedCore:
         """A tenant has used seat-seconds elsewhere."""
         self._tell(Charged(pool, tenant, seconds), now)
 
-    def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:
+    def refusal(
+        self,
+        pool: PoolName,
+        tenant: str,
+        now: float,
+        criticality: Criticality = Criticality.CRITICAL,
+        budget: float = math.inf,
+    ) -> Refused | None:
         """Why every request of the tenant would be refused now. Told too: it may draw a random hint."""
-        for decision in self._tell(Asked(pool, tenant), now):
+        for decision in self._tell(Asked(pool, tenant, criticality, budget), now):
             assert isinstance(decision, Refused)
             return decision
         return None

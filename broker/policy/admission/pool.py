@@ -54,6 +54,14 @@ class Pool:
         least = min(hand(tenant), key=lambda name: queue.flows[name].work if name in queue.flows else 0.0)
         return queue.flow(least, 1.0)
 
+    def known_flow(self, tenant: str, limits: TenantLimits, level: Criticality) -> Flow | None:
+        """The flow that :meth:`flow_of` would give, without making one; None where it depends on others."""
+        queue = self.queue.levels[level]
+        known = queue.flows.get(tenant)
+        if known is not None or queue.waiting_flows >= EXACT_TENANTS:
+            return known
+        return Flow(tenant, limits.weight, queue.virtual, level)
+
     def size(self, entry: Entry, memory_share: float) -> None:
         """Predicts the work of a request. ``memory_share`` is what its memory is worth in seats."""
         request: AdmissionRequest = entry.request

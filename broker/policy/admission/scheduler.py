@@ -19,11 +19,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from broker.domain.pool import PoolLimits, PoolName, TenantLimits
+from broker.domain.principal import Criticality
 from broker.domain.state import PoolState
 from broker.policy.admission import reading
 from broker.policy.admission.backend import Backend, BackendSpec, alone
 from broker.policy.admission.book import Book
 from broker.policy.admission.entry import Entry
+from broker.policy.admission.foregone import foregone
 from broker.policy.admission.groups import Group
 from broker.policy.admission.pool import Pool
 from broker.policy.admission.tenants import Tenants
@@ -215,12 +217,25 @@ class Scheduler:
         found.queue.of(flow).correct(flow, 0.0, seconds)
         found.ledger.add(tenant, seconds, now)
 
-    def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:
-        """Whether every request of a tenant would be refused: draining, or over its quota."""
+    def refusal(
+        self,
+        pool: PoolName,
+        tenant: str,
+        now: float,
+        criticality: Criticality = Criticality.CRITICAL,
+        budget: float = math.inf,
+    ) -> Refused | None:
+        """Whether every request of a tenant would be refused: draining, over its quota, or for its wait."""
         if self._draining:
             return self._verdicts.draining("", pool, Stage.ARRIVAL)
         excess = self._tenants.excess(tenant, now)
-        return None if excess is None else self._verdicts.over_quota("", pool, excess)
+        if excess is not None:
+            return self._verdicts.over_quota("", pool, excess)
+        found, backend = self._pools[pool], self._backend_of[pool]
+        flow = found.known_flow(tenant, self._tenants.limits(tenant), criticality)
+        if flow is None or (expected := foregone(found, backend, flow, criticality, budget, now)) is None:
+            return None
+        return self._verdicts.foregone(found, backend.limit, expected, budget)
 
     def drain(self, now: float) -> tuple[Decision, ...]:
         """Refuses those who wait and, from now on, all who come."""

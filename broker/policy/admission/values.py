@@ -7,6 +7,7 @@ broker and in a simulator.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -249,10 +250,18 @@ class AdmissionCore(Protocol):
         """A tenant has used seat-seconds of a pool elsewhere, in another process that shares the backend."""
         ...
 
-    def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:
+    def refusal(
+        self,
+        pool: PoolName,
+        tenant: str,
+        now: float,
+        criticality: Criticality = Criticality.CRITICAL,
+        budget: float = math.inf,
+    ) -> Refused | None:
         """Why every request of the tenant would be refused now, whatever it asks; None if it may be offered.
 
-        Decided without the request, so that it need not be decoded; the id of the refusal is empty.
+        Decided without the request, so that it need not be decoded; the id of the refusal is empty. ``budget`` is
+        what it may wait at the very most, in seconds.
         """
         ...
 

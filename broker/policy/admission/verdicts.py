@@ -53,6 +53,13 @@ class Verdicts:
             budget, self.pushback(expected - budget),
         )  # fmt: skip
 
+    def foregone(self, pool: Pool, limit: int, expected: float, budget: float) -> Refused:
+        """The same for whatever a tenant may ask; no request is named."""
+        return Refused(
+            "", pool.name, RefusalReason.OVERLOADED, Stage.ARRIVAL, "wait_budget", limit, 0.0, expected, budget,
+            self.pushback(expected - budget),
+        )  # fmt: skip
+
     def full(self, entry: Entry, bound: tuple[RefusalReason, str, int], budget: float) -> Refused:
         """A queue is as long as it may be."""
         reason, factor, limit = bound

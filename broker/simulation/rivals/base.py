@@ -5,9 +5,11 @@ Rivals know neither tenants nor criticality nor fairness, as the schemes that th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from broker.domain.pool import BackendLimits, PoolName
+from broker.domain.principal import Criticality
 from broker.domain.state import PoolState
 from broker.policy.admission.events import Configuration, RecordedBackend
 from broker.policy.admission.limit import LimitPolicy
@@ -201,7 +203,14 @@ class RivalCore:
     def charge(self, pool: PoolName, tenant: str, seconds: float, now: float) -> None:
         """Changes nothing, for the same reason."""
 
-    def refusal(self, pool: PoolName, tenant: str, now: float) -> Refused | None:  # noqa: ARG002 - the interface
+    def refusal(
+        self,
+        pool: PoolName,  # noqa: ARG002 - the interface
+        tenant: str,  # noqa: ARG002 - the interface
+        now: float,  # noqa: ARG002 - the interface
+        criticality: Criticality = Criticality.CRITICAL,  # noqa: ARG002 - the interface
+        budget: float = math.inf,  # noqa: ARG002 - the interface
+    ) -> Refused | None:
         """Nothing is refused unseen."""
         return None
 

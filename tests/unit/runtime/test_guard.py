@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -14,7 +13,7 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.pool import PoolLimits, TenantLimits
 from broker.domain.principal import Criticality, Principal
 from broker.policy.admission.scheduler import Scheduler
-from broker.policy.admission.values import Quantiles
+from broker.runtime.admission import SAME_WORDS
 from broker.runtime.guard import Door, Guard
 from broker.telemetry.instruments import Telemetry
 from tests.support.metrics import read
@@ -147,28 +146,39 @@ def test_the_door_asks_the_guard_first_and_then_the_quota() -> None:
     run(main())
 
 
-def test_between_two_that_end_the_like_of_a_refused_request_is_not_read() -> None:
+def test_who_would_wait_too_long_whatever_they_ask_is_not_read() -> None:
     async def main() -> None:
         limits = {POOL: PoolLimits(1, 5, 1, 1, wait_fraction=0.25)}
         admission = shell(Scheduler(limits, 1))
         door = Door(None, admission, limits)
-        known = Quantiles(1.0, 2.0, 3.0)
-        async with admission.permit(replace(ask("1", 100.0), predicted=known)):
-            with pytest.raises(BrokerError) as first:
-                await hold(admission, replace(ask("2", 5.0), predicted=known), 1.0)
+        await hold(admission, ask("0", 100.0), 2.0)
+        async with admission.permit(ask("1", 100.0)):
+            with pytest.raises(BrokerError) as read_first:
+                await hold(admission, ask("2", 5.0), 1.0)
             error = door.refusal(POOL, ALICE, 5.0)
             assert error is not None
-            assert (error.reason, error.message) == (first.value.reason, first.value.message)
+            assert error.reason is read_first.value.reason
             assert error.metadata["limiting_factor"] == "wait_budget"
+            assert error.metadata.items() >= {"stage": "arrival", "expected_wait_seconds": "2.000"}.items()
             assert door.refusal(POOL, ALICE, 50.0) is None, "it may wait longer"
-            assert door.refusal(POOL, BOSS, 5.0) is None, "it is more important"
-            assert door.refusal(POOL, BOB, 5.0) is None, "another tenant has another queue"
             assert admission.state()[0].refused_count == 2
-            await asyncio.sleep(0.2)
-            assert door.refusal(POOL, ALICE, 5.0) is None, "it is long ago"
-            with pytest.raises(BrokerError):
-                await hold(admission, replace(ask("3", 5.0), predicted=known), 1.0)
-            assert door.refusal(POOL, ALICE, 5.0) is not None
         assert door.refusal(POOL, ALICE, 5.0) is None, "a seat is free"
+
+    run(main())
+
+
+def test_refusals_of_a_tenant_within_a_moment_are_told_in_the_same_words() -> None:
+    async def main() -> None:
+        limits = {POOL: PoolLimits(1, 5, 1, 1, wait_fraction=0.25)}
+        admission = shell(Scheduler(limits, 1))
+        door = Door(None, admission, limits)
+        await hold(admission, ask("0", 100.0), 2.0)
+        async with admission.permit(ask("1", 100.0)):
+            first = door.refusal(POOL, ALICE, 5.0)
+            assert door.refusal(POOL, ALICE, 4.99) is first
+            assert door.refusal(POOL, BOB, 5.0) is not first, "it names the tenant"
+            assert door.refusal(POOL, ALICE, 3.0) is not first, "the deadline is another"
+            await asyncio.sleep(SAME_WORDS)
+            assert door.refusal(POOL, ALICE, 5.0) is not first
 
     run(main())
