@@ -12,10 +12,9 @@ from broker.pipeline import recipes
 from broker.pipeline.admitted import Seats, admin_seats
 from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
-from broker.pipeline.execute import Loads, SnapshotAnswers
+from broker.pipeline.execute import Loads, Noted, SnapshotAnswers
 from broker.pipeline.explain import Explainer
 from broker.pipeline.grids import GridCache
-from broker.pipeline.noted import RollupNotes
 from broker.pipeline.planner import Planner
 from broker.pipeline.service import QueryService
 from broker.pipeline.sql import SqlGate, SqlStream
@@ -40,8 +39,12 @@ def build_query_service(
     *,
     classifier: Classifier,
     rollups: Rollups,
+    noted: Noted,
 ) -> QueryService:
-    """The application's side of QueryService; ``classifier`` predicts, and learns from what is answered."""
+    """The application's side of QueryService.
+
+    ``classifier`` predicts, and learns from what is answered; ``noted`` is told of every answer.
+    """
     explore = settings.server.explore
     workers = settings.pools[PoolName.EXPLORATION].workers
     limits = Limits(explore.max_rows, explore.max_bytes, window=workers + 1)
@@ -54,7 +57,6 @@ def build_query_service(
     def observe(question: Question, run: Run) -> None:
         classifying.observe(question.classified, run)
 
-    noted = RollupNotes(telemetry, rollups.answers)
     stacks = recipes.build(
         admission,
         ids,

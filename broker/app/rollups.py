@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,18 +13,24 @@ from broker.adapters.pg_rollup_database import open_rollup_database
 from broker.adapters.pg_rollup_schema import PgRollupSchema
 from broker.adapters.pg_rollups import PgRollups
 from broker.app.process import Process
-from broker.app.rollup_options import mirror_options
+from broker.app.rollup_options import mirror_options, verify_options
 from broker.config.settings import Settings
 from broker.domain.deadline import Deadline
 from broker.domain.model import Dataset, Model
 from broker.domain.pool import PoolName
 from broker.domain.rollup import ALWAYS, Coverage, Rollup
+from broker.pipeline.both import Twice
+from broker.pipeline.execute import Noted
+from broker.pipeline.noted import RollupNotes
 from broker.pipeline.rolled import Rolled
 from broker.pipeline.routes import Router
+from broker.ports.aggregator import Aggregator
 from broker.ports.store import QueryStore
 from broker.rollups.mirror import Mirror
 from broker.rollups.mirror_follow import Follower
+from broker.rollups.verify import SelfVerification, idle
 from broker.rollups.watch import Watch
+from broker.runtime.admission import Admission
 
 READ_SECONDS = 5.0
 """Time that one look at what is covered gets."""
@@ -71,6 +78,37 @@ async def rollups(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await mirror.close()
+
+
+@asynccontextmanager
+async def verifying(
+    parts: Rollups,
+    settings: Settings,
+    queries: QueryStore,
+    aggregator: Aggregator,
+    admission: Admission,
+    own: Process,
+) -> AsyncIterator[Noted]:
+    """Notes answers; some of those that rollups have a part in are computed again from the source, in idle seats."""
+    if parts.store is None:
+        yield RollupNotes(own.telemetry, parts.answers, lambda _: None)
+        return
+    twice = Twice(queries, parts.rolled, aggregator, admission, itertools.count())
+    verification = SelfVerification(
+        twice,
+        parts.store,
+        lambda: idle(admission.loads(), twice.pool),
+        verify_options(settings),
+        own.clock,
+        own.random,
+        own.telemetry,
+    )
+    task = asyncio.create_task(verification.run())
+    try:
+        yield RollupNotes(own.telemetry, parts.answers, verification.offer)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def rollups_of(datasets: Iterable[Dataset]) -> Iterator[tuple[Dataset, Rollup]]:

@@ -23,7 +23,7 @@ from broker.app.process import Process, process
 from broker.app.protection import Protection, protected
 from broker.app.query import build_query_service
 from broker.app.rollup_admin import rollup_admin
-from broker.app.rollups import Rollups, rollups
+from broker.app.rollups import Rollups, rollups, verifying
 from broker.app.stopping import Order, until
 from broker.app.workers import workers
 from broker.config.settings import Settings
@@ -32,6 +32,7 @@ from broker.domain.model import Model
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.state import BrokerState
 from broker.domain.terms import AnswerPolicy
+from broker.pipeline.service import QueryService
 from broker.policy.classify import Classifier
 from broker.runtime import collector
 from broker.runtime.admission import Admission
@@ -174,9 +175,24 @@ class Broker:
         )
         shared = sharing(self.settings, MemberKind.BROKER, limits, admission, own, self.member.count)
         listening = heard(self.settings, limits, self.database.pools, admission, own)
-        async with listening, shared as fleet:
+        verified = verifying(
+            self.rollups, self.settings, self.database.store, self.crew, admission, self.process
+        )
+        async with listening, shared as fleet, verified as noted:
             admin = Admin(self._reader(admission, backends, fleet), self.program, self.member)
-            server = self._server(admission, admin, backends, options, protection)
+            query = build_query_service(
+                self.settings,
+                self.model,
+                self.database.store,
+                self.crew,
+                admission,
+                own.clock,
+                own.telemetry,
+                classifier=self.classifier,
+                rollups=self.rollups,
+                noted=noted,
+            )
+            server = self._server(query, admission, admin, backends, options, protection)
             await self._serve(stop, admission, admin, server)
 
     async def _serve(self, stop: Stop, admission: Admission, admin: Admin, server: Server) -> None:
@@ -220,6 +236,7 @@ class Broker:
 
     def _server(
         self,
+        query: QueryService,
         admission: Admission,
         admin: Admin,
         backends: Backends,
@@ -228,17 +245,6 @@ class Broker:
     ) -> Server:
         own = self.process
         statuses = Statuses(own.random.random)
-        query = build_query_service(
-            self.settings,
-            self.model,
-            self.database.store,
-            self.crew,
-            admission,
-            own.clock,
-            own.telemetry,
-            classifier=self.classifier,
-            rollups=self.rollups,
-        )
         path = CallPath(
             authenticator(self.settings.auth),
             own.telemetry,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from broker.domain.deadline import Deadline
 from broker.domain.pool import PoolName
 from broker.domain.principal import Criticality
-from broker.pipeline.execute import pool_of_question
 from broker.pipeline.rolled import Rolled, Seen
 from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources
@@ -24,13 +23,14 @@ TENANT = "querybroker"
 
 @dataclass(frozen=True, slots=True)
 class Twice:
-    """The comparer. It takes a seat of the question's pool, as the first that is shed when there is a queue."""
+    """The comparer. It takes a seat of ``pool``, as the first that is shed when there is a queue."""
 
     store: QueryStore
     rolled: Rolled
     aggregator: Aggregator
     admission: Admission
     ids: Iterator[int]
+    pool: PoolName = PoolName.EXPLORATION
 
     async def __call__(self, question: Question, deadline: Deadline) -> BothWays | None:
         """Both answers compared; None when rollups have no part in it any more.
@@ -38,30 +38,29 @@ class Twice:
         Raises:
             BrokerError: What the store, the workers or the admission refuse with.
         """
-        pool = pool_of_question(question)
         request = AdmissionRequest(
             id=f"verify/{next(self.ids)}",
             tenant=TENANT,
-            pool=pool,
+            pool=self.pool,
             deadline_at=deadline.at,
             criticality=Criticality.SHEDDABLE,
             predicted=(question.live or question.classified).quantiles,
         )
         async with self.admission.permit(request) as permit:
-            found = await self._compared(question, pool, deadline)
+            found = await self._compared(question, deadline)
             permit.close(Outcome.SUCCESS)
         return found
 
-    async def _compared(self, question: Question, pool: PoolName, deadline: Deadline) -> BothWays | None:
+    async def _compared(self, question: Question, deadline: Deadline) -> BothWays | None:
         plan = question.plan
-        async with self.store.snapshot(pool, deadline) as snapshot:
+        async with self.store.snapshot(self.pool, deadline) as snapshot:
             reading = await self.rolled.read(snapshot, question, Seen(snapshot), deadline)
             sources = Sources(snapshot.as_of, snapshot.replica_lag, reading.covers, reading.coverage)
             if not sources.used:
                 return None
             finish = replace(plan.finish, pushed_down=False)
             live = tuple([await snapshot.read_scan(scan, finish) for scan in plan.scans])
-        comparison = await self.aggregator.compare(pool, reading.results, live, finish, deadline)
+        comparison = await self.aggregator.compare(self.pool, reading.results, live, finish, deadline)
         rollups = tuple(plan.main.dataset.rollups[name] for name in sources.used)
         spans = tuple(span for cover in sources.covers for piece in cover.rollups for span in piece.spans)
         return BothWays(comparison, rollups, spans, exact=sources.lateness is None)

@@ -166,9 +166,4 @@ async def reap(tasks: Sequence[asyncio.Task[object]]) -> None:
 def pool_of(group: Group) -> PoolName:
     """The pool of the group's heaviest question; they are admitted together."""
     order = (PoolName.ADMIN, PoolName.DASHBOARD, PoolName.EXPLORATION, PoolName.JOB)
-    return max((pool_of_question(q) for q in group.questions), key=order.index)
-
-
-def pool_of_question(question: Question) -> PoolName:
-    """The pool of the question's class."""
-    return question.classified.classification.pool
+    return max((q.classified.classification.pool for q in group.questions), key=order.index)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources
@@ -14,11 +15,13 @@ from broker.telemetry.instruments import Telemetry
 class RollupNotes:
     """Counts answers by rollup. A rollup that could have answered and did not is counted with the rule that failed.
 
-    ``answers`` are those that a rollup had a part in, by the names of dataset and rollup.
+    ``answers`` are those that a rollup had a part in, by the names of dataset and rollup; their questions are offered
+    for verification.
     """
 
     telemetry: Telemetry
-    answers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    answers: Counter[tuple[str, str]]
+    offer: Callable[[Question], None]
 
     def __call__(self, question: Question, sources: Sources) -> None:
         """Notes one answer."""
@@ -35,3 +38,4 @@ class RollupNotes:
                 self.telemetry.rollup_answer(name, rejected.rollup, "rejected", rejected.rules[0].value)
         if sources.used:
             self.telemetry.rollup_live_share(name, sources.live_share)
+            self.offer(question)
