@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -54,6 +55,14 @@ Connection: TypeAlias = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The values of :data:`STATE` for one rollup, and the list of segments that they were chosen for."""
+
+    values: tuple[object, ...]
+    known: SegmentList
+
+
 class CoverageReading:
     """Reads coverage in snapshots of one database, and remembers the segments of each rollup between them.
 
@@ -81,6 +90,25 @@ class CoverageReading:
         if not text:
             text = await connection.fetchval(SNAPSHOT)
         return tuple(found[rollup.name] for rollup in rollups), text
+
+    def asked(self, dataset: Dataset, rollup: Rollup) -> Asked | None:
+        """What a statement has to ask for, to read a rollup's coverage beside its rows; None if it cannot."""
+        known = self._lists.get((dataset.name, rollup.time, rollup.name))
+        if known is None or rollup.tracking is not Tracking.TRIGGERS or rollup.storage is Storage.EXTERNAL:
+            return None
+        since, running = _needed([known])
+        return Asked((dataset.name, rollup.time, since, list(running)), known)
+
+    def told(
+        self, dataset: Dataset, rollup: Rollup, span: Span, asked: Asked, state: asyncpg.Record
+    ) -> Coverage | None:
+        """The coverage that the statement found; None when there are other segments by now, which it cannot tell."""
+        row = _rows(state).get(rollup.name)
+        refused = self._refused(dataset, rollup, row, intact=bool(state["intact"]))
+        if refused is not None or row is None:
+            return refused
+        known = asked.known
+        return _covered(rollup, known, _marks(state), span, "") if row["versions"] == known.version else None
 
     async def _source(
         self, connection: Connection, dataset: Dataset, rollups: Sequence[Rollup], span: Span, as_of: datetime

@@ -68,7 +68,8 @@ class ReadLimits:
 class Tools:
     """What snapshots share.
 
-    ``counts`` remembers how many rows a shape had last, ``coverage`` the segments of rollups.
+    ``counts`` remembers how many rows a shape had last, ``coverage`` the segments of rollups, ``beside`` the texts of
+    statements that read a rollup's coverage and rows.
     """
 
     compiler: SqlCompiler
@@ -77,6 +78,7 @@ class Tools:
     clock: Clock
     telemetry: Telemetry
     coverage: CoverageReading = field(default_factory=CoverageReading)
+    beside: Recent[object, str] = field(default_factory=lambda: Recent(1_000))
 
 
 class PgSnapshot:

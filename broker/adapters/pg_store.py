@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from broker.adapters.pg_alone import lone_statement, read_alone
@@ -12,6 +12,7 @@ from broker.adapters.pg_describe import as_violation, columns_of
 from broker.adapters.pg_errors import deadline_exceeded, translated
 from broker.adapters.pg_plan import read_plan
 from broker.adapters.pg_pool import PgPools
+from broker.adapters.pg_rolled_alone import read_rolled_alone, rolled_statement
 from broker.adapters.pg_snapshot import PgSnapshot, ReadLimits, Tools
 from broker.adapters.sql.compiler import Recent, SqlCompiler
 from broker.adapters.sql.gate import check
@@ -21,10 +22,11 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.estimate import Estimate
 from broker.domain.fingerprint import fingerprint
 from broker.domain.model import Dataset
-from broker.domain.plan import Plan
+from broker.domain.plan import Finish, Plan, Scan
 from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
 from broker.domain.query import SqlQuery
+from broker.domain.rollup import Rollup, Span
 from broker.ports.clock import Clock
 from broker.ports.store import AloneReading, SqlPlan
 from broker.telemetry.instruments import Telemetry
@@ -90,6 +92,23 @@ class PgStore:
         if statement is None:
             return None
         return await read_alone(self._pools, pool, statement, deadline, self._tools)
+
+    async def read_rolled_alone(
+        self,
+        pool: PoolName,
+        scan: Scan,
+        finish: Finish,
+        rollup: Rollup,
+        spans: Sequence[Span],
+        deadline: Deadline,
+    ) -> AloneReading | None:
+        """The states of a scan from one rollup table, with the coverage of its statement; else None."""
+        if deadline.expired(self._clock.monotonic()):
+            raise deadline_exceeded("")
+        wanted = rolled_statement(scan, finish, rollup, spans, self._tools)
+        if wanted is None:
+            return None
+        return await read_rolled_alone(self._pools, pool, wanted, deadline, self._tools)
 
     async def estimate(self, plan: Plan | SqlPlan, deadline: Deadline) -> Estimate:
         """The planner's estimate over all statements; rows and width of the largest result."""

@@ -121,13 +121,13 @@ class Rolled:
             route.rollup(piece.rollup),
             replace(plan.finish, pushed_down=False),
         )
-        known = route.known[rollup.name]
         alone = await store.read_rolled_alone(
-            pool, scan.stored(rollup), finish, rollup, piece.spans, known, deadline
+            pool, scan.stored(rollup), finish, rollup, piece.spans, deadline
         )
         if alone is None:
             return None
-        return alone.as_of, Reading(alone.results, finish, route.expected, route.known)
+        found = {**route.known, **{each.rollup: each for each in alone.coverage}}
+        return alone.as_of, Reading(alone.results, finish, route.expected, found)
 
     def forgot(self, error: BaseException | None) -> bool:
         """Whether a worker could not read a local file of a segment, which is fetched again behind this."""

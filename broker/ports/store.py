@@ -30,10 +30,14 @@ class SqlPlan:
 
 @dataclass(frozen=True, slots=True)
 class AloneReading:
-    """What a single statement read, which is a snapshot of its own, taken at ``as_of`` on a primary."""
+    """What a single statement read, which is a snapshot of its own, taken at ``as_of`` on a primary.
+
+    ``coverage`` has what that snapshot says of the rollup that was read, over what was read of it.
+    """
 
     results: tuple[ScanResult, ...]
     as_of: datetime
+    coverage: tuple[Coverage, ...] = ()
 
 
 class Snapshot(Protocol):
@@ -104,14 +108,13 @@ class QueryStore(Protocol):
         finish: Finish,
         rollup: Rollup,
         spans: Sequence[Span],
-        known: Coverage,
         deadline: Deadline,
     ) -> AloneReading | None:
-        """What :meth:`Snapshot.read_rollup` gives, by one statement that also finds the coverage to be as it is known.
+        """What :meth:`Snapshot.read_rollup` gives, by one statement that also reads the coverage and finds it enough.
 
-        For rollups that are tables with exact tracking. None when the result is not sure or known to be small, when the
-        segments over the spans are others than those of ``known``, or when marks, the catalog or a quarantine stand
-        against them: then a snapshot is taken.
+        For rollups that are tables with exact tracking. None when the result is not sure or known to be small, or when
+        the segments have changed lately, leave gaps in the spans, or marks, the catalog or a quarantine stand against
+        them: then a snapshot is taken.
         """
         ...
 

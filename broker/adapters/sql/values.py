@@ -69,6 +69,10 @@ class SqlText:
     places: tuple[Place, ...]
     prepared: str
 
+    def numbered(self, before: int) -> str:
+        """The prepared statement, with so many parameters before its own."""
+        return _numbered(self.pieces, self.order, before)
+
     def literal(self, values: Sequence[Value]) -> str:
         """The statement with the values as literals."""
         texts = [literal(value, place) for value, place in zip(values, self.places, strict=True)]
@@ -84,10 +88,12 @@ def render(tree: exp.Expr, places: Places, *, pretty: bool = False) -> SqlText:
     pieces, order = tuple(cut[::2]), tuple(map(int, cut[1::2]))
     known = places.all()
     assert set(order) == set(range(len(known))), "a value has no place in the statement"
-    prepared = pieces[0] + "".join(
-        f"${position + 1}{piece}" for position, piece in zip(order, pieces[1:], strict=True)
-    )
-    return SqlText(pieces, order, known, prepared)
+    return SqlText(pieces, order, known, _numbered(pieces, order, 0))
+
+
+def _numbered(pieces: Sequence[str], order: Sequence[int], before: int) -> str:
+    places = zip(order, pieces[1:], strict=True)
+    return pieces[0] + "".join(f"${before + position + 1}{piece}" for position, piece in places)
 
 
 def sql_type(kind: DataType, *, scale: int | None = None, array: bool = False) -> exp.DataType:

@@ -1,0 +1,125 @@
+"""A question that a small part of one rollup table answers, in one statement: the coverage, and the rows beside it.
+
+A statement is a snapshot of its own, so what it says of marks, segments and the catalog holds for the rows that it
+read from the table. Both come in one row, the columns of the rows as arrays. When the coverage is not what was hoped
+for, the rows are thrown away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from broker.adapters.pg_connection import Lease
+from broker.adapters.pg_errors import translated
+from broker.adapters.pg_pool import PgPools
+from broker.adapters.pg_rollup_coverage import MISSING, STATE, Asked
+from broker.adapters.pg_snapshot import Tools, within
+from broker.adapters.sql.statements import Statement
+from broker.adapters.sql.types import quoted
+from broker.adapters.sql.values import DIALECT, Value
+from broker.domain.deadline import Deadline
+from broker.domain.model import Dataset
+from broker.domain.plan import Finish, Rows, Scan, ScanResult
+from broker.domain.pool import PoolName
+from broker.domain.rollup import Coverage, Rollup, Span
+from broker.ports.store import AloneReading
+
+_STATE_VALUES = 4
+"""Parameters of the state, which come before those of the rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolledStatement:
+    """The statement over a rollup's table, and what it is to be covered by."""
+
+    dataset: Dataset
+    rollup: Rollup
+    spans: tuple[Span, ...]
+    rows: Statement
+    asked: Asked
+
+
+def rolled_statement(
+    scan: Scan, finish: Finish, rollup: Rollup, spans: Sequence[Span], tools: Tools
+) -> RolledStatement | None:
+    """The statement, when its result is sure or known to be small and the rollup's segments are known; else None."""
+    statements = tools.compiler.rolled(scan, finish, rollup, spans)
+    if statements is None or statements.grouped is None:
+        return None
+    rows, limit = statements.grouped, tools.limits.rows
+    small = within(rows.row_limit, limit) or within(tools.counts.get(rows.shape), limit)
+    asked = tools.coverage.asked(scan.dataset, rollup)
+    if not small or asked is None:
+        return None
+    return RolledStatement(scan.dataset, rollup, tuple(spans), rows, asked)
+
+
+async def read_rolled_alone(
+    pools: PgPools, pool: PoolName, wanted: RolledStatement, deadline: Deadline, tools: Tools
+) -> AloneReading | None:
+    """Runs the statement; None when its snapshot does not cover the spans, or the rows are many, or on a replica."""
+    now, limit = tools.clock.monotonic, tools.limits.rows
+    text = tools.beside.setdefault(wanted.rows.shape, lambda: beside(wanted.rows))
+    values: tuple[Value, ...] = (*wanted.rows.values, limit + 1)
+
+    async def fetch(lease: Lease) -> tuple[Lease, asyncpg.Record | None]:
+        if lease.replica:
+            return lease, None
+        name = wanted.dataset.name
+        span = tools.telemetry.store_span("SELECT", f"SELECT {name}", collection=name, pool=pool.value)
+        with span:
+            async with asyncio.timeout(deadline.remaining(now())):
+                try:
+                    return lease, await lease.connection.fetchrow(text, *wanted.asked.values, *values)
+                except MISSING:
+                    return lease, None
+
+    with translated(lambda: deadline.expired(now())):
+        lease, found = await pools.begin(pool, deadline.remaining(now()), fetch)
+        await lease.give_back()
+    if found is None:
+        return None
+    coverage = tools.coverage.told(wanted.dataset, wanted.rollup, _hull(wanted.spans), wanted.asked, found)
+    columns = found[-len(wanted.rows.columns) :]
+    count = len(columns[0] or ())
+    tools.counts.put(wanted.rows.shape, count)
+    if coverage is None or count > limit or not covers(coverage, wanted.spans):
+        return None
+    rows = Rows(wanted.rows.columns, tuple(zip(*columns, strict=True)) if count else ())
+    return AloneReading((ScanResult((rows,)),), found["as_of"], (coverage,))
+
+
+def beside(rows: Statement) -> str:
+    """The prepared text: state, instant, and the columns of some rows as arrays; the last value limits their number."""
+    own = rows.compiled.text.numbered(_STATE_VALUES)
+    names = [quoted(column.name, i).sql(dialect=DIALECT) for i, column in enumerate(rows.columns)]
+    arrays = ", ".join(f"array_agg(g.{name}) AS a{i}" for i, name in enumerate(names))
+    place = f"${_STATE_VALUES + len(rows.values) + 1}::bigint"
+    return (
+        f"SELECT s.*, now() AS as_of, r.* FROM ({STATE}) AS s CROSS JOIN "  # noqa: S608 - compiled text
+        f"(SELECT {arrays} FROM (SELECT * FROM ({own}) AS capped ORDER BY 1 LIMIT {place}) AS g) AS r"
+    )
+
+
+def covers(coverage: Coverage, spans: Sequence[Span]) -> bool:
+    """Whether segments hold the spans, without a gap and without anything dirty, and nothing late can be missing."""
+    if coverage.unusable is not None or coverage.lateness is not None:
+        return False
+    for lo, hi in spans:
+        if any(dirty.lo < hi and dirty.hi > lo for dirty in coverage.dirty):
+            return False
+        reached = lo
+        for segment in coverage.segments:
+            if segment.span.lo <= reached < segment.span.hi:
+                reached = segment.span.hi
+        if reached < hi:
+            return False
+    return True
+
+
+def _hull(spans: Sequence[Span]) -> Span:
+    return Span(spans[0].lo, spans[-1].hi)
