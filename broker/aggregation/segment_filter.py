@@ -6,7 +6,7 @@ left of 2: the three-valued logic of SQL. What a condition means is said in :mod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 
 import numpy as np
@@ -15,39 +15,41 @@ import polars as pl
 
 from broker.aggregation.having import predicate
 from broker.aggregation.measures import value_name
-from broker.aggregation.segment_file import Mask
+from broker.aggregation.segment_file import Positions
 from broker.aggregation.segment_shelf import Codes, Lexicon
 from broker.domain.model import Dimension
 from broker.domain.query import AllOf, AnyOf, Condition, Filter, Not
 from broker.domain.values import Column
 
 Truth = npt.NDArray[np.uint8]
-_TRUE = np.uint8(2)
+Test = Callable[[Mapping[str, Codes], int], Truth]
+"""The truth of every row, from their numbers by dimension and how many there are."""
+_FALSE, _TRUE = np.uint8(0), np.uint8(2)
 
 
-def passing(
-    node: Filter,
-    stored: Mapping[str, Dimension],
-    lexicons: Mapping[str, Lexicon],
-    codes: Mapping[str, Codes],
-    count: int,
-) -> Mask:
-    """Which of ``count`` rows pass; ``codes`` are their numbers by dimension."""
+def compiled(node: Filter, stored: Mapping[str, Dimension], lexicons: Mapping[str, Lexicon]) -> Test:
+    """A test of rows by the numbers of their values; lexicons must not grow before it is used."""
+    match node:
+        case Condition():
+            name, table = node.member, _by_value(node, stored[node.member], lexicons[node.member])
+            return lambda codes, _: table.take(codes[name])
+        case Not(child):
+            inner = compiled(child, stored, lexicons)
+            return lambda codes, count: _TRUE - inner(codes, count)
+        case AllOf(children) | AnyOf(children):
+            tests = [compiled(child, stored, lexicons) for child in children]
+            combine, start = (np.minimum, _TRUE) if isinstance(node, AllOf) else (np.maximum, _FALSE)
 
-    def truth(node: Filter) -> Truth:
-        match node:
-            case Condition():
-                name = node.member
-                return _by_value(node, stored[name], lexicons[name]).take(codes[name])
-            case Not(child):
-                return _TRUE - truth(child)
-            case AllOf(children):
-                return reduce(np.minimum, map(truth, children), np.full(count, 2, np.uint8))
-            case AnyOf(children):
-                return reduce(np.maximum, map(truth, children), np.zeros(count, np.uint8))
+            def combined(codes: Mapping[str, Codes], count: int) -> Truth:
+                truths = [test(codes, count) for test in tests]
+                return reduce(combine, truths) if truths else np.full(count, start)
 
-    found: Mask = truth(node) == _TRUE
-    return found
+            return combined
+
+
+def passing(test: Test, codes: Mapping[str, Codes], count: int) -> Positions:
+    """Which of ``count`` rows pass: their positions."""
+    return np.flatnonzero(test(codes, count) == _TRUE)
 
 
 def _by_value(condition: Condition, dimension: Dimension, lexicon: Lexicon) -> Truth:

@@ -23,6 +23,7 @@ from broker.aggregation.refusals import unreadable
 from broker.domain.plan import LocalFile
 
 Codes = npt.NDArray[np.int32]
+Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 _MAPPED_BYTES = 1 << 18
 """Smaller files are read as a whole: a mapping holds a file descriptor."""
 _MAX_FILES = 4096
@@ -72,6 +73,8 @@ class OpenFile:
         self._batch, self.buckets = segment_file.decode(data)
         self.path = path
         self._columns: dict[str, pl.Series] = {}
+        self._numbers: dict[str, Numbers | None] = {}
+        self._largest: dict[str, int] = {}
         self._codes: dict[int, Codes] = {}
         self.mapped = isinstance(data, mmap.mmap)
         self.held = 0 if self.mapped else len(data)
@@ -85,6 +88,21 @@ class OpenFile:
                 raise unreadable(self.path, f"it has no column {name}")
             found = self._columns[name] = segment_file.series_of(self._batch.column(position), name)
         return found
+
+    def numbers(self, name: str) -> Numbers | None:
+        """A column of integers or doubles none of which is null; None when it is no such column."""
+        if name not in self._numbers:
+            series = self.column(name)
+            plain = series.dtype in (pl.Int64, pl.Float64) and not series.null_count()
+            self._numbers[name] = series.to_numpy(allow_copy=False) if plain else None
+        return self._numbers[name]
+
+    def largest(self, name: str) -> int:
+        """The size of the largest number in a column of integers."""
+        if name not in self._largest:
+            ends = [self.column(name).min(), self.column(name).max()]
+            self._largest[name] = max(abs(end) if isinstance(end, int) else 0 for end in ends)
+        return self._largest[name]
 
     def codes(self, position: int, name: str, lexicon: Lexicon) -> Codes:
         """The numbers of a dimension, by its position among the stored ones."""

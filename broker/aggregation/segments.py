@@ -1,36 +1,35 @@
 """States of a scan from files of a rollup: rows are picked by bucket, filtered and grouped by the numbers of values.
 
-One row per key comes out, as a source of rows would return it, so that everything after works the same. The cost is a
-few microseconds per file and some ten nanoseconds per row; text and sketches are touched once per value and group.
+One row per key comes out, as a source of rows would return it, so that everything after works the same. Rows are taken
+in portions that fit the processor's cache. Text is touched once per value, sketches once per group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from broker.aggregation import frames, states
 from broker.aggregation.measures import state_columns
 from broker.aggregation.refusals import unreadable
 from broker.aggregation.segment_file import Positions
-from broker.aggregation.segment_filter import passing
+from broker.aggregation.segment_filter import Test, compiled, passing
 from broker.aggregation.segment_pick import Picked, pick
 from broker.aggregation.segment_shelf import Codes, Lexicon, OpenFile, Shelf, shelf
+from broker.aggregation.segment_sums import Sums, addable
 from broker.domain.measures import SKETCHES
 from broker.domain.plan import BUCKET, Leaf, SegmentBlock, key_name
 from broker.domain.query import conditions
 
+_PORTION = 1 << 17
+_ROOM = 1 << 12
 _LARGEST_KEY = 1 << 62
-_LARGEST_SHORT_KEY = 1 << 31
 Slices = Sequence[tuple[OpenFile, int, int]]
 """Rows of files, from one up to another."""
-Key = tuple[Positions | Codes, int]
-"""A number per row, and how many different ones there may be."""
 
 
 def read(block: SegmentBlock) -> pl.DataFrame:
@@ -44,110 +43,201 @@ def read(block: SegmentBlock) -> pl.DataFrame:
     files.trim()
     grid = np.frombuffer(block.starts, "<i8").astype(np.int64, copy=False)
     picked = pick(block.files, block.spans, grid, files.open)
-    slices = _slices(picked)
-    lexicons = _lexicons(block, files)
-    codes = _codes(block, slices, lexicons)
-    keys: list[Key] = [(codes[name], len(lexicons[name])) for name in block.keys]
-    if len(grid):
-        keys.insert(0, (np.repeat(picked.position, picked.last - picked.first), len(grid)))
-    found = [series for leaf in block.leaves for series in _states(leaf, slices)]
-    if block.filter is not None and slices:
-        stored = {dimension.name: dimension for dimension in block.stored}
-        count = sum(last - first for _, first, last in slices)
-        kept = passing(block.filter, stored, lexicons, codes, count)
-        keys = [(numbers[kept], size) for numbers, size in keys]
-        found = [series.filter(pl.Series(kept)) for series in found]
-    folded = _folded(keys)
-    if len(keys) == 1 and len(grid):
-        folded = [folded[0].set_sorted()]  # buckets were picked in the order of time
-    names = [series.name for series in folded]
-    merged = states.merge(pl.DataFrame([*folded, *found]), names, block.leaves)
-    return pl.DataFrame(
-        [
-            *_unfolded(merged.select(names), [size for _, size in keys], block, lexicons),
-            *merged.get_columns()[len(names) :],
-        ]
-    )
+    lexicons = _lexicons(block, files, picked.files)
+    sizes = [*([len(grid)] if len(grid) else []), *(len(lexicons[name]) for name in block.keys)]
+    test = None
+    if block.filter is not None and picked.files:
+        test = compiled(block.filter, {dimension.name: dimension for dimension in block.stored}, lexicons)
+    reading = _Reading(block, lexicons, sizes, test)
+    keys, columns = reading.grouped(picked)
+    if sizes:
+        return pl.DataFrame([*_valued(keys, block, lexicons), *columns])
+    return states.merge(pl.DataFrame(columns), [], block.leaves)  # one row, also of nothing
 
 
-def _slices(picked: Picked) -> Slices:
-    """The rows of the buckets, those that follow each other in a file together."""
-    some = picked.last > picked.first
-    file, first, last = picked.file[some], picked.first[some], picked.last[some]
+def _lexicons(block: SegmentBlock, shelf: Shelf, files: Sequence[OpenFile]) -> Mapping[str, Lexicon]:
+    """The numberings of the dimensions that are grouped or filtered by, complete for these files."""
+    names = dict.fromkeys([*block.keys, *(condition.member for _, condition in conditions(block.filter))])
+    directory = block.files[0].path.rpartition("/")[0] if block.files else ""
+    found = {name: shelf.lexicon(directory, name) for name in names}
+    positions = {dimension.name: i for i, dimension in enumerate(block.stored)}
+    for name, lexicon in found.items():
+        for file in files:
+            file.codes(positions[name], name, lexicon)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Some rows: where they are, their keys (a number, or several), and which of them pass (None: all).
+
+    Where rows are grouped by time alone, ``keys`` are those of buckets, whose first rows are ``firsts``.
+    """
+
+    slices: Slices
+    keys: list[Positions]
+    kept: Positions | None = None
+    firsts: Positions | None = None
+    count: int = 0
+
+
+class _Reading:
+    """How rows are grouped: by one number where the keys' numbers fold into one, else by all of them."""
+
+    def __init__(
+        self, block: SegmentBlock, lexicons: Mapping[str, Lexicon], sizes: Sequence[int], test: Test | None
+    ) -> None:
+        self._block = block
+        self._positions = {dimension.name: i for i, dimension in enumerate(block.stored)}
+        self._lexicons = lexicons
+        self._sizes = sizes or [1]
+        self._test = test
+        self._size = prod(sizes)
+        self._folds = self._size < _LARGEST_KEY
+        self._by_time = not block.keys and test is None
+
+    def grouped(self, picked: Picked) -> tuple[list[Positions], list[pl.Series]]:
+        """The numbers of the keys of every group, and its states in order."""
+        leaves = self._block.leaves
+        count = int((picked.last - picked.first).sum())
+        dense = self._folds and self._size <= 4 * count + _ROOM
+        added = [leaf for leaf in leaves if dense and addable(leaf, picked.files, count)]
+        merged = [leaf for leaf in leaves if leaf not in added]
+        sums = Sums(added, self._size) if added else None
+        step = max(_PORTION, self._size if sums is not None else 0)
+        parts = []
+        for rows in self._portions(picked, step):
+            if sums is not None:
+                _add(sums, rows)
+            if merged or sums is None:
+                parts.append(self._merged(rows, merged))
+        if sums is None:
+            together = self._together(parts, merged)
+            names = self._names()
+            numbers = [together.get_column(name).to_numpy() for name in names]
+            return self._unfolded(numbers), together.get_columns()[len(names) :]
+        keys, columns = sums.found()
+        if parts:
+            rest = self._together(parts, merged).sort(self._names())
+            columns.update({series.name: series for series in rest.get_columns()[1:]})
+        ordered = [columns[column] for leaf in leaves for column in state_columns(leaf)]
+        return self._unfolded([keys]), ordered
+
+    def _portions(self, picked: Picked, step: int) -> Iterator[_Rows]:
+        """The rows in the order of time, about ``step`` at once; one empty portion when there are none."""
+        some = picked.last > picked.first
+        file, first, last = picked.file[some], picked.first[some], picked.last[some]
+        position, lengths = picked.position[some], last - first
+        ends = np.cumsum(lengths)
+        begin = 0
+        while begin < len(ends) or not begin:
+            done = int(ends[begin - 1]) if begin else 0
+            end = max(begin + 1, int(np.searchsorted(ends, done + step, side="right")))
+            part = slice(begin, end)
+            slices = _slices(picked.files, file[part], first[part], last[part])
+            yield self._rows(slices, position[part], lengths[part])
+            begin = end
+
+    def _rows(self, slices: Slices, position: Positions, lengths: Positions) -> _Rows:
+        if not self._block.starts:
+            position = np.zeros(len(lengths), np.int64)
+        count = int(lengths.sum())
+        if self._by_time:
+            return _Rows(slices, [position], None, np.cumsum(lengths) - lengths, count)
+        codes = {name: self._codes(name, slices) for name in self._lexicons}
+        keys: list[Positions | Codes] = [codes[name] for name in self._block.keys]
+        if self._block.starts or not keys:
+            keys.insert(0, np.repeat(position, lengths))
+        kept = None if self._test is None else passing(self._test, codes, count)
+        if kept is not None:
+            keys = [numbers[kept] for numbers in keys]
+        wide = [numbers.astype(np.int64, copy=False) for numbers in keys]
+        if self._folds:
+            total = wide[0]
+            for numbers, size in zip(wide[1:], self._sizes[1:], strict=True):
+                total = total * size + numbers
+            wide = [total]
+        return _Rows(slices, wide, kept, None, count)
+
+    def _codes(self, name: str, slices: Slices) -> Codes:
+        lexicon, position = self._lexicons[name], self._positions[name]
+        parts = [file.codes(position, name, lexicon)[first:last] for file, first, last in slices]
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int32), *parts])
+
+    def _names(self) -> list[str]:
+        return [f"!{i}" for i in range(1 if self._folds else len(self._sizes))]
+
+    def _merged(self, rows: _Rows, leaves: Sequence[Leaf]) -> pl.DataFrame:
+        numbers = rows.keys
+        if rows.firsts is not None:
+            numbers = [np.repeat(numbers[0], np.diff(rows.firsts, append=rows.count))]
+        keys = [pl.Series(name, numbers) for name, numbers in zip(self._names(), numbers, strict=True)]
+        if not self._block.keys:
+            keys = [keys[0].set_sorted()]  # buckets come in the order of time
+        columns = [series for leaf in leaves for series in _states(leaf, rows)]
+        return states.merge(pl.DataFrame([*keys, *columns]), self._names(), leaves)
+
+    def _together(self, parts: Sequence[pl.DataFrame], leaves: Sequence[Leaf]) -> pl.DataFrame:
+        return parts[0] if len(parts) == 1 else states.merge(pl.concat(parts), self._names(), leaves)
+
+    def _unfolded(self, numbers: list[Positions]) -> list[Positions]:
+        if not self._folds:
+            return numbers
+        (total,) = numbers
+        found: list[Positions] = []
+        for size in reversed(self._sizes[1:]):
+            total, rest = np.divmod(total, size)
+            found.insert(0, rest)
+        return [total, *found]
+
+
+def _slices(files: Sequence[OpenFile], file: Positions, first: Positions, last: Positions) -> Slices:
+    """The rows of buckets, those that follow each other in a file together."""
     breaks = np.flatnonzero((file[1:] != file[:-1]) | (first[1:] != last[:-1])) + 1
     begin = np.append(0, breaks)[: len(file)]
     end = np.append(breaks, len(file))[: len(file)] - 1
     numbers = zip(file[begin].tolist(), first[begin].tolist(), last[end].tolist(), strict=True)
-    return [(picked.files[number], one, two) for number, one, two in numbers]
+    return [(files[number], one, two) for number, one, two in numbers]
 
 
-def _lexicons(block: SegmentBlock, files: Shelf) -> Mapping[str, Lexicon]:
-    """The numberings of the dimensions that are grouped or filtered by."""
-    names = dict.fromkeys([*block.keys, *(condition.member for _, condition in conditions(block.filter))])
-    directory = block.files[0].path.rpartition("/")[0] if block.files else ""
-    return {name: files.lexicon(directory, name) for name in names}
+def _add(sums: Sums, rows: _Rows) -> None:
+    (keys,) = rows.keys
+    sums.meet(keys)
+    for column in sums.columns:
+        held = [(file.numbers(column), first, last) for file, first, last in rows.slices]
+        parts = [numbers[first:last] for numbers, first, last in held if numbers is not None]
+        numbers = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
+        if rows.firsts is not None:
+            numbers = np.add.reduceat(numbers, rows.firsts) if len(rows.firsts) else numbers
+        sums.add(column, keys, numbers if rows.kept is None else numbers[rows.kept])
 
 
-def _codes(block: SegmentBlock, slices: Slices, lexicons: Mapping[str, Lexicon]) -> Mapping[str, Codes]:
-    positions = {dimension.name: i for i, dimension in enumerate(block.stored)}
-    return {
-        name: np.concatenate(
-            [
-                np.empty(0, np.int32),
-                *(file.codes(positions[name], name, lexicon)[first:last] for file, first, last in slices),
-            ]
-        )
-        for name, lexicon in lexicons.items()
-    }
-
-
-def _states(leaf: Leaf, slices: Slices) -> list[pl.Series]:
+def _states(leaf: Leaf, rows: _Rows) -> list[pl.Series]:
     """The columns of a leaf, in chunks that share the files' memory."""
     found = []
     for column, state in zip(state_columns(leaf), leaf.states, strict=True):
         kind = pl.Binary() if leaf.measure.kind in SKETCHES else frames.dtype(state.type, state.scale)
         parts = [pl.Series(column, [], kind)]
-        for file, first, last in slices:
+        for file, first, last in rows.slices:
             part = file.column(column)
             if part.dtype != kind:
                 raise unreadable(file.path, f"its column {column} holds {part.dtype}")
             parts.append(part.slice(first, last - first))
-        found.append(pl.concat(parts) if len(parts) > 1 else parts[0])
+        series = pl.concat(parts[1:]) if len(parts) > 1 else parts[0]
+        found.append(series if rows.kept is None else series.gather(rows.kept))
     return found
 
 
-def _folded(keys: Sequence[Key]) -> list[pl.Series]:
-    """One number per row in place of several, which groups faster; several when one cannot hold them."""
-    if not keys:
-        return []
-    count = prod(size for _, size in keys)
-    if count >= _LARGEST_KEY:
-        return [pl.Series(f"!{i}", numbers) for i, (numbers, _) in enumerate(keys)]
-    kind = np.dtype(np.int32 if count < _LARGEST_SHORT_KEY else np.int64)
-    total: npt.NDArray[np.integer[Any]] = keys[0][0].astype(kind, copy=False)
-    for numbers, size in keys[1:]:
-        total = np.add(np.multiply(total, size, dtype=kind), numbers, dtype=kind, casting="same_kind")
-    return [pl.Series("!0", total)]
-
-
-def _unfolded(
-    folded: pl.DataFrame, sizes: Sequence[int], block: SegmentBlock, lexicons: Mapping[str, Lexicon]
-) -> list[pl.Series]:
-    """The key columns of grouped rows with their values."""
-    if folded.width == len(sizes):
-        numbers = [series.to_numpy() for series in folded.get_columns()]
-    else:
-        (total,) = (series.to_numpy() for series in folded.get_columns())
-        numbers = []
-        for size in reversed(sizes):
-            total, rest = np.divmod(total, max(size, 1))
-            numbers.insert(0, rest)
+def _valued(
+    keys: list[Positions], block: SegmentBlock, lexicons: Mapping[str, Lexicon]
+) -> Iterator[pl.Series]:
+    """The key columns with the values that the numbers stand for."""
+    if block.starts:
+        yield pl.Series(BUCKET, keys[0], pl.Int64())
     stored = {dimension.name: dimension for dimension in block.stored}
-    found = [pl.Series(BUCKET, numbers.pop(0), pl.Int64())] if block.starts else []
-    for i, (name, codes) in enumerate(zip(block.keys, numbers, strict=True)):
-        kind = frames.dtype(stored[name].type, stored[name].scale)
-        values = lexicons[name].values
-        found.append(
-            values.gather(codes).alias(key_name(i)) if len(codes) else pl.Series(key_name(i), [], kind)
-        )
-    return found
+    for i, (name, numbers) in enumerate(zip(block.keys, keys[bool(block.starts) :], strict=True)):
+        if len(numbers):
+            yield lexicons[name].values.gather(numbers).alias(key_name(i))
+        else:
+            kind = frames.dtype(stored[name].type, stored[name].scale)
+            yield pl.Series(key_name(i), [], kind)

@@ -7,6 +7,7 @@ tells whether any sum could leave the type's range; only then is the exact sum c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import polars as pl
 
@@ -45,14 +46,15 @@ def merge(states: pl.DataFrame, keys: Sequence[str], leaves: Sequence[Leaf]) -> 
         for column in measures.state_columns(leaf):
             if merged.select((pl.col(f"!{column}") > 1).any()).item():
                 raise ValueError(f"partial states of {column!r} do not merge")
-    united = [
-        sketches.unite(merged.get_column(column), leaf.measure.kind)
-        for leaf in leaves
-        if leaf.measure.kind in SKETCHES
-        for column in measures.state_columns(leaf)
-    ]
-    columns = [c for leaf in leaves for c in measures.state_columns(leaf)]
-    return merged.with_columns(united).select(*keys, *columns)
+    found = [merged.get_column(key) for key in keys]
+    for leaf in leaves:
+        columns = [merged.get_column(column) for column in measures.state_columns(leaf)]
+        found += (
+            [sketches.unite(c, leaf.measure.kind) for c in columns]
+            if leaf.measure.kind in SKETCHES
+            else columns
+        )
+    return pl.DataFrame(found)
 
 
 def finish(
@@ -128,9 +130,8 @@ def out_of_range(column: str) -> BrokerError:
 
 def _may_overflow(column: pl.Series) -> bool:
     bound = _DECIMAL_BOUND / 10 ** _scale(column) if isinstance(column.dtype, pl.Decimal) else _INT_BOUND
-    largest = column.cast(pl.Float64).abs().max()
-    assert largest is None or isinstance(largest, float)
-    return largest is not None and largest * len(column) >= bound
+    ends = [float(end) for end in (column.min(), column.max()) if isinstance(end, int | Decimal)]
+    return any(abs(end) * len(column) >= bound for end in ends)
 
 
 def _scale(column: pl.Series) -> int:
