@@ -122,15 +122,25 @@ PURGE = """
 DELETE FROM broker.rollup_segment AS g USING broker.rollup AS r
 WHERE r.source = $1 AND g.rollup = r.id AND g.retire_time < clock_timestamp() - make_interval(secs => $2)
 """
+# Nothing else is locked yet, and what a publisher holds is passed over.
 EXPIRE = """
 UPDATE broker.rollup_partition AS p SET holder = NULL, expire_time = '-infinity'
-FROM broker.rollup AS r
-WHERE r.source = $1 AND p.rollup = r.id AND p.holder IS NOT NULL AND p.expire_time <= clock_timestamp()
+WHERE (p.rollup, p.lo) IN (
+    SELECT o.rollup, o.lo
+    FROM broker.rollup_partition AS o
+    JOIN broker.rollup AS r ON r.id = o.rollup
+    JOIN broker.rollup_source AS s ON s.id = r.source
+    WHERE s.dataset = $1 AND o.holder IS NOT NULL AND o.expire_time <= clock_timestamp()
+    FOR UPDATE OF o SKIP LOCKED)
 """
 
 QUARANTINE = "UPDATE broker.rollup SET quarantine = nullif($2, '') WHERE id = $1"
 VERIFIED = "UPDATE broker.rollup SET verify_time = now() WHERE id = $1"
 BUILDING = """
 SELECT EXISTS (SELECT FROM broker.rollup_partition WHERE rollup = $1 AND expire_time > clock_timestamp())
+"""
+CURRENT = """
+SELECT id, lo, hi, version, as_of, row_count, byte_count, sealed
+FROM broker.rollup_segment WHERE rollup = $1 AND retire_time IS NULL ORDER BY lo
 """
 DROP = "DELETE FROM broker.rollup WHERE id = $1"

@@ -21,12 +21,12 @@ async def sweep(connection: Connection, dataset: Dataset, keep: float, now: date
     elsewhere, on a replica that lags behind, may be too old all the same; it is refused when it is published.
     """
     untracked = [name for name, r in dataset.rollups.items() if r.tracking is not Tracking.TRIGGERS]
+    await connection.execute(q.EXPIRE, dataset.name)
     for source in await connection.fetch(q.HOLD_SOURCES, dataset.name):
         await _retain(connection, dataset, source["id"], source["time"], now)
         await connection.execute(q.ADVANCE, source["id"], untracked, timeout=SCAN_SECONDS)
         await connection.execute(q.COLLECT, source["id"], untracked, timeout=SCAN_SECONDS)
         await connection.execute(q.PURGE, source["id"], keep, timeout=SCAN_SECONDS)
-        await connection.execute(q.EXPIRE, source["id"])
 
 
 async def _retain(connection: Connection, dataset: Dataset, source: int, time: str, now: datetime) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
+
+import asyncpg
 
 from broker.adapters import pg_rollup_sql as q
 from broker.adapters.pg_rollup_database import Connection, NotInstalledError, RollupDatabase
@@ -14,7 +17,7 @@ from broker.adapters.sql.compiler import SqlCompiler
 from broker.adapters.sql.rollup_table import table_sql
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.model import Dataset
-from broker.domain.rollup import ALWAYS, Coverage, Rollup, Segment, SegmentFile, Span, Storage
+from broker.domain.rollup import ALWAYS, Coverage, Rollup, Rule, Segment, SegmentFile, Span, Storage
 from broker.policy.rollups.definition import definition
 from broker.ports.clock import Clock
 from broker.ports.rollups import BuildLease, Built, LeaseLostError, PartitionStatus, RollupStatus
@@ -83,16 +86,20 @@ class PgRollups:
                 if found is None:
                     return _declared(rollup)
                 busy: bool = await connection.fetchval(q.BUILDING, found["id"])
+                current = await connection.fetch(q.CURRENT, found["id"])
                 rows = None
                 if rollup.storage is not Storage.EXTERNAL:
                     rows = await extent(connection, self._compiler, dataset, rollup)
             (coverage,) = await self._schema.coverage(dataset, [rollup], ALWAYS)
         except NotInstalledError:
             return _declared(rollup)
+        if coverage.unusable is not None:  # which hides what there is
+            coverage = replace(coverage, segments=tuple(map(_segment, current)))
         spans = wanted(dataset, rollup, rows, self._clock.now())
         partitions = _partitions(spans, coverage)
         state, message = "active", ""
-        if found["definition"] != definition(dataset, rollup) or coverage.unusable is not None:
+        other = found["definition"] != definition(dataset, rollup)
+        if other or coverage.unusable not in {None, Rule.QUARANTINE}:
             text = "It was installed for another definition. Run `broker rollup install`."
             state, message = "mismatched", coverage.message or text
         elif found["quarantine"]:
@@ -194,6 +201,13 @@ def _state(rollup: Rollup, text: str) -> BrokerError:
 
 def _declared(rollup: Rollup) -> RollupStatus:
     return RollupStatus(rollup, "declared", "Nothing is installed. Run `broker rollup install`.", ())
+
+
+def _segment(row: asyncpg.Record) -> Segment:
+    span = Span(row["lo"], row["hi"])
+    return Segment(
+        row["id"], span, row["version"], row["as_of"], row["row_count"], row["byte_count"], row["sealed"]
+    )
 
 
 def _partitions(spans: Sequence[Span], coverage: Coverage) -> tuple[PartitionStatus, ...]:
