@@ -15,11 +15,14 @@ from importlib.resources import files
 
 import asyncpg
 
+from broker.adapters.pg_errors import translated
 from broker.adapters.pg_jobs_errors import job_database
 
 LOCK = 0x62726F6B6572  # "broker"
 COMPONENTS = ("jobs", "fleet", "learned")
 """All components of the database of jobs."""
+ANALYTICAL = ("rollups",)
+"""All components of the analytical database, for models that declare rollups."""
 
 _BOOKKEEPING = """\
 CREATE SCHEMA IF NOT EXISTS broker;
@@ -81,8 +84,7 @@ async def migrate(dsn: str, component: str) -> tuple[Migration, ...]:
         MigrationError: an applied file has changed, or the database is newer than this code.
         BrokerError: STORE_UNAVAILABLE.
     """
-    with job_database():
-        connection = await asyncpg.connect(dsn)
+    connection = await _connect(dsn, component)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
         await connection.execute(_BOOKKEEPING)
@@ -98,8 +100,7 @@ async def migrate(dsn: str, component: str) -> tuple[Migration, ...]:
 
 async def check_migrated(dsn: str, component: str) -> None:
     """Raises MigrationError when a migration is missing; changes nothing."""
-    with job_database():
-        connection = await asyncpg.connect(dsn)
+    connection = await _connect(dsn, component)
     try:
         present = await connection.fetchval("SELECT to_regclass('broker.migration') IS NOT NULL")
         known = migrations(component)
@@ -109,6 +110,12 @@ async def check_migrated(dsn: str, component: str) -> None:
     if pending:
         names = ", ".join(f"{m.number:04}_{m.name}" for m in pending)
         raise MigrationError(f"The tables of {component!r} lack {names}. Run `broker migrate`.")
+
+
+async def _connect(dsn: str, component: str) -> asyncpg.Connection[asyncpg.Record]:
+    """A connection that may write, also where sessions of the analytical database only read unless they say more."""
+    with translated(lambda: False) if component in ANALYTICAL else job_database():
+        return await asyncpg.connect(dsn, server_settings={"default_transaction_read_only": "off"})
 
 
 async def _pending(

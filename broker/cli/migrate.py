@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from broker.cli.configuration import configuration_options, load_configuration
 from broker.cli.exits import Exit, fail
+
+if TYPE_CHECKING:
+    from broker.config.loader import Configuration
 
 
 @click.command()
@@ -19,25 +23,32 @@ from broker.cli.exits import Exit, fail
 def migrate(file: Path, settings: tuple[str, ...], print_only: bool) -> None:
     """Make or update the broker's own tables, in the schema `broker` of `jobs.dsn`.
 
-    Safe to run again, and at the same time on several machines. The tables of your data are never touched.
+    A model with rollups has tables in the schema `broker` of `database.dsn` as well. Safe to run again, and at the same
+    time on several machines. The tables of your data are never touched.
     """
-    from broker.adapters.migrate import COMPONENTS, render
+    from broker.adapters.migrate import ANALYTICAL, COMPONENTS, render
 
     if print_only:
+        click.echo("-- For the database of jobs.")
         for component in COMPONENTS:
             click.echo(render(component), nl=False)
+        click.echo("-- For the analytical database, where a model declares rollups.")
+        for component in ANALYTICAL:
+            click.echo(render(component), nl=False)
         return
-    loaded = load_configuration(file, settings)
-    apply_all(loaded.settings.jobs.dsn)
+    apply_all(load_configuration(file, settings))
 
 
-def apply_all(dsn: str) -> None:
+def apply_all(loaded: Configuration) -> None:
     """Apply what is missing, and say what it was."""
-    from broker.adapters.migrate import COMPONENTS, MigrationError
+    from broker.adapters.migrate import ANALYTICAL, COMPONENTS, MigrationError
     from broker.adapters.migrate import migrate as apply
     from broker.domain.errors import BrokerError
 
-    for component in COMPONENTS:
+    places = dict.fromkeys(COMPONENTS, loaded.settings.jobs.dsn)
+    if any(dataset.rollups for dataset in loaded.model.datasets.values()):
+        places |= dict.fromkeys(ANALYTICAL, loaded.settings.database.dsn)
+    for component, dsn in places.items():
         try:
             applied = asyncio.run(apply(dsn, component))
         except MigrationError as error:

@@ -164,7 +164,7 @@ def _load(
     if migrate_first:
         from broker.cli.migrate import apply_all
 
-        apply_all(loaded.settings.jobs.dsn)
+        apply_all(loaded)
     return loaded
 
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import asyncpg
 
-from broker.adapters.migrate import COMPONENTS, migrate
+from broker.adapters.migrate import ANALYTICAL, COMPONENTS, migrate
 from broker.demo.children import Child, child
 from broker.demo.embedded import EmbeddedPostgres
 from broker.demo.flights import LoadedFlights, load_flights
@@ -114,7 +114,7 @@ async def prepare(
         loaded = await load_flights(connection, sample_rows=rows, progress=progress)
     finally:
         await connection.close()
-    for component in COMPONENTS:
+    for component in (*COMPONENTS, *ANALYTICAL):
         await migrate(server.dsn(name), component)
     return server.dsn(name), loaded
 
