@@ -1,0 +1,223 @@
+"""Rollups against live PostgreSQL, against tables made by hand, and against the least handler that could serve them.
+
+*Scan shapes* read nearly all years there are: months by carrier, days of a zone, totals to the hour, a percentile and
+distinct counts by carrier. *Selective* questions read 14 to 90 days of one carrier. Every side runs in the same run on
+the same database, in turns, and no filter is used twice. The tables by hand are by day and by hour, with an index on
+carrier and time and one on time; each question takes the smallest that can answer it. Speedups are of medians with one
+caller. ``selective_rate_vs_bare`` is the rate of the broker with ten callers by that of a bare grpc.aio handler that
+runs two statements in one REPEATABLE READ transaction on a pool of connections.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+import asyncpg
+import grpc.aio
+
+from querybroker.v1 import query_service_pb2
+from tests.bench import harness
+from tests.bench.parts import barehandler
+from tests.bench.parts.place import CHANNEL
+from tests.bench.parts.rollup_data import rollup_broker
+from tests.bench.parts.rollup_shapes import DISTINCT, PERCENTILE, SCANS, SELECTIVE, SKETCHES, Shape
+
+DASHBOARD = "/querybroker.v1.QueryService/Dashboard"
+CALLERS = 10
+LIVE, TABLE, BARE = "PostgreSQL live", "table by hand", "bare handler"
+SEGMENTS, STORED = "broker, segments", "broker, table"
+SIDES = {SEGMENTS: "in_segments", STORED: "in_table"}
+
+Unary = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+Ask = Callable[[int], Awaitable[object]]
+
+
+@dataclass(slots=True)
+class Samples:
+    """Seconds of single calls, and calls per second of several callers."""
+
+    alone: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+
+    def row(self, *names: object) -> tuple[object, ...]:
+        """A row of the table of details."""
+        p50, p99 = (harness.percentile(self.alone, p) * 1000 for p in (50, 99))
+        return (*names, p50, p99, harness.median(self.rates) if self.rates else "")
+
+    @property
+    def p50(self) -> float:
+        """The median with one caller."""
+        return harness.median(self.alone)
+
+
+class Bench:
+    """All sides over one database; ``years`` of flights. Numbers of questions are given away once."""
+
+    def __init__(self, stub: Unary, bare: Unary, pool: asyncpg.Pool, years: int) -> None:
+        self._stub, self._bare, self._pool, self._years = stub, bare, pool, years
+        self._numbers: Iterator[int] = itertools.count()
+
+    def sides(self, shape: Shape) -> Mapping[str, Ask]:
+        """What can answer a shape, by name."""
+
+        def sql(text: str) -> Ask:
+            async def ask(number: int) -> None:
+                await self._pool.fetch(text, *shape.arguments(shape.call(number, self._years)))
+
+            return ask
+
+        def broker(dataset: str) -> Ask:
+            async def ask(number: int) -> None:
+                answer = await self._stub(shape.request(dataset, shape.call(number, self._years)), timeout=60)
+                checked(answer)
+
+            return ask
+
+        async def bare(number: int) -> None:
+            await self._bare(barehandler.request(shape.call(number, self._years)), timeout=60)
+
+        found = {LIVE: sql(shape.live)}
+        if shape.table:
+            found[TABLE] = sql(shape.table)
+        if shape is SELECTIVE:
+            found[BARE] = bare
+            found[STORED] = broker(SIDES[STORED])
+        found[SEGMENTS] = broker(SIDES[SEGMENTS])
+        return found
+
+    async def alone(self, sides: Mapping[str, Ask], seconds: float, found: Mapping[str, Samples]) -> None:
+        """Single calls in turns, for so long, but three of each at least; one of each before, unmeasured."""
+        for ask in sides.values():
+            await ask(next(self._numbers))
+        end = time.perf_counter() + seconds
+        for turn in itertools.count(1):
+            for name, ask in sides.items():
+                number = next(self._numbers)
+                started = time.perf_counter()
+                await ask(number)
+                found[name].alone.append(time.perf_counter() - started)
+            if time.perf_counter() > end and turn >= 3:
+                return
+
+    async def rates(
+        self, sides: Mapping[str, Ask], seconds: float, rounds: int, found: Mapping[str, Samples]
+    ) -> None:
+        """Calls per second of ten callers, the sides in turns."""
+        for _ in range(rounds):
+            for name, ask in sides.items():
+                started, count = time.perf_counter(), 0
+
+                async def caller(ask: Ask = ask, end: float = started + seconds) -> int:
+                    made = 0
+                    while time.perf_counter() < end:
+                        await ask(next(self._numbers))
+                        made += 1
+                    return made
+
+                count = sum(await asyncio.gather(*(caller() for _ in range(CALLERS))))
+                found[name].rates.append(count / (time.perf_counter() - started))
+
+
+def checked(answer: bytes) -> None:
+    """Raises when the broker did not answer from a rollup. Looks at the bytes of one answer in many only."""
+    if len(answer) % 7 == 0:
+        panel = query_service_pb2.DashboardResponse.FromString(answer).panels[0]
+        if panel.HasField("error"):
+            raise RuntimeError(str(panel.error))
+
+
+async def measured(copies: int, *, quick: bool) -> dict[tuple[Shape, str], Samples]:
+    """All shapes over so many years of flights."""
+    found: dict[tuple[Shape, str], Samples] = {}
+    async with AsyncExitStack() as stack:
+        place = await stack.enter_async_context(rollup_broker(copies))
+        address = await stack.enter_async_context(barehandler.running(place.dsn))
+        channel = await stack.enter_async_context(
+            grpc.aio.insecure_channel(place.broker.address, options=CHANNEL)
+        )
+        beside = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=CHANNEL))
+        pool = await stack.enter_async_context(
+            asyncpg.create_pool(place.dsn, min_size=CALLERS, max_size=CALLERS, reset=barehandler.unchanged)
+        )
+        bench = Bench(channel.unary_unary(DASHBOARD), beside.unary_unary(barehandler.METHOD), pool, copies)
+        for shape in (*SCANS, *SKETCHES, SELECTIVE):
+            sides = bench.sides(shape)
+            own = {name: Samples() for name in sides}
+            await bench.alone(sides, 2.0 if quick else 10.0, own)
+            if shape is SELECTIVE:
+                several = {name: ask for name, ask in sides.items() if name != LIVE}
+                await bench.rates(several, 1.2 if quick else 4.0, 2 if quick else 4, own)
+            elif shape is SCANS[0]:
+                await bench.rates(sides, 1.0 if quick else 5.0, 1, own)
+            found |= {(shape, name): samples for name, samples in own.items()}
+    return found
+
+
+def figures(found: Mapping[tuple[Shape, str], Samples]) -> dict[str, float]:
+    """The metrics."""
+
+    def ratios(other: str, shapes: tuple[Shape, ...]) -> list[float]:
+        return [found[shape, other].p50 / found[shape, SEGMENTS].p50 for shape in shapes]
+
+    bare, stored = found[SELECTIVE, BARE], found[SELECTIVE, STORED]
+    return {
+        "speedup_live_median": harness.median(ratios(LIVE, SCANS)),
+        "speedup_table_scan": harness.median(ratios(TABLE, SCANS)),
+        "speedup_percentile": ratios(LIVE, (PERCENTILE,))[0],
+        "speedup_distinct": ratios(LIVE, (DISTINCT,))[0],
+        "selective_rate_vs_bare": harness.median(
+            [a / b for a, b in zip(stored.rates, bare.rates, strict=True)]
+        ),
+        "selective_p50_ms": stored.p50 * 1000,
+        "selective_rate": harness.median(stored.rates),
+        "bare_rate": harness.median(bare.rates),
+    }
+
+
+def details(copies: int, found: Mapping[tuple[Shape, str], Samples]) -> harness.Section:
+    """Every side of every shape."""
+    rows = [samples.row(shape.name, side) for (shape, side), samples in found.items()]
+    columns = ("shape", "side", "p50 ms", "p99 ms", f"calls/s of {CALLERS}")
+    return harness.Section(f"{copies * 336_776:,} flights", columns, rows)
+
+
+async def measure(options: harness.Options) -> harness.Report:
+    """One size, or with --growth three of them; the metrics are those of the second, of 5 million rows."""
+    sizes = [3] if options.quick else [3, 15, 60] if options.own.growth else [15]
+    found = {copies: await measured(copies, quick=options.quick) for copies in sizes}
+    sections = [details(copies, each) for copies, each in found.items()]
+    if len(sizes) > 1:
+        columns = ("shape", "side", *(f"{copies * 0.336776:.0f} M rows, p50 ms" for copies in sizes))
+        rows = [(s.name, side, *(found[c][s, side].p50 * 1000 for c in sizes)) for s, side in found[sizes[0]]]
+        sections.append(harness.Section("growth", columns, rows))
+    goals = {
+        "speedup_live_median": 20,
+        "speedup_table_scan": 3,
+        "speedup_percentile": 30,
+        "speedup_distinct": 30,
+    }
+    return harness.Report(
+        figures(found[sizes[min(1, len(sizes) - 1)]]),
+        {
+            **{name: harness.Goal(">=", bound) for name, bound in goals.items()},
+            "selective_rate_vs_bare": harness.Goal(">=", 0.6),
+            "selective_p50_ms": harness.Goal("<=", 2),
+        },
+        sections,
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What this benchmark alone takes."""
+    parser.add_argument("--growth", action="store_true", help="1, 5 and 20 million rows")
+
+
+def main() -> None:
+    """Run it."""
+    harness.run("rollup", __doc__, measure, add_arguments=arguments)
