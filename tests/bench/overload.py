@@ -21,8 +21,9 @@ from querybroker.v1 import admin_service_pb2, admin_service_pb2_grpc
 from tests.bench import harness
 from tests.bench.live import SQL
 from tests.bench.parts import traffic
+from tests.bench.parts.byhand import DECLINE
 from tests.bench.parts.place import Place, broker_over, flights_database
-from tests.bench.parts.senders import NOISY, QUESTION, QUIET, TENANTS, Broker, by_hand, keys
+from tests.bench.parts.senders import NOISY, QUESTION, QUIET, TENANTS, Broker, broker, by_hand, keys
 from tests.bench.parts.traffic import Arrival, Fate, Result, Source
 
 DEADLINE = 2.0
@@ -56,6 +57,21 @@ class Bench:
     def goodput(self, results: Sequence[Result]) -> float:
         """Live answers inside the deadline, as a share of capacity."""
         return sum(r.fate is Fate.LIVE for r in results) / (self.capacity * self.seconds)
+
+    async def beside_traffic(self, load: float, seed: int) -> float:
+        """Queries per second of as many asyncpg callers as there are seats, while traffic is declined unread.
+
+        The traffic is that of :meth:`at`; a handler that does nothing else declines it. What is missing to capacity is
+        what merely sending, receiving and declining such calls takes from this machine.
+        """
+        seconds = WARM_UP + self.seconds
+        arrivals = traffic.poisson(self.mix(load), 0.0, seconds, random.Random(seed))
+        async with by_hand(self.place.dsn, DECLINE) as declining:
+            playing = asyncio.create_task(traffic.play(arrivals, declining, DEADLINE))
+            await asyncio.sleep(WARM_UP)
+            rate = await traffic.closed(self.seats, self.seconds, self.direct)
+            await playing
+        return rate
 
     async def direct(self, number: int) -> None:
         """The question straight to the database."""
@@ -187,8 +203,8 @@ async def bench(*, quick: bool) -> AsyncIterator[tuple[Bench, list[tuple[int, fl
             "pools.exploration.connections": 2 * seats,
         }
         place = await stack.enter_async_context(broker_over(postgres, dsn, overrides))
-        channel = await stack.enter_async_context(place.channel())
-        yield Bench(place, pool, best, seats, 3.0 if quick else 15.0, Broker(channel)), sweep
+        send = await stack.enter_async_context(broker(place.broker.address))
+        yield Bench(place, pool, best, seats, 3.0 if quick else 15.0, send), sweep
 
 
 def row(name: str, load: float, results: Sequence[Result], own: Bench) -> tuple[object, ...]:
@@ -222,6 +238,9 @@ async def measure(options: harness.Options) -> harness.Report:
                     other = await own.at(rival, load, 2)
                 rows.append(row(name, load, other, own))
                 metrics[f"{name}_goodput_{load:g}x"] = own.goodput(other)
+        metrics["goodput_10x_beside_traffic"] = (
+            metrics["goodput_10x"] * own.capacity / await own.beside_traffic(10.0, 2)
+        )
         share, through, bare = await own.beside_explorers()
         metrics |= {
             "exploration_seat_share": share,

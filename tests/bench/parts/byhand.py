@@ -1,7 +1,8 @@
 """What people write by hand: a gRPC service over asyncpg, with a semaphore before it or with nothing.
 
 Run as a process: ``python -m tests.bench.parts.byhand DSN SEATS``; 0 seats admit everything, up to a hundred
-connections. It prints its port. A request is two instants in ISO format; the answer is JSON.
+connections, and -1 declines everything at once. It prints its port. A request is two instants in ISO format; the answer
+is JSON.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import uvloop
 
 METHOD = "/byhand.Reports/Read"
 CONNECTIONS = 100
+DECLINE = -1
 
 
 class Reports(grpc.GenericRpcHandler):
-    """The service."""
+    """The service. Without a pool it declines."""
 
-    def __init__(self, pool: asyncpg.Pool, seats: asyncio.Semaphore | None, sql: str) -> None:
+    def __init__(self, pool: asyncpg.Pool | None, seats: asyncio.Semaphore | None, sql: str) -> None:
         self.pool, self.seats, self.sql = pool, seats, sql
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
@@ -35,6 +37,8 @@ class Reports(grpc.GenericRpcHandler):
 
     async def read(self, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         """Answers one request within its deadline."""
+        if self.pool is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "no seat is free")
         start, end = (datetime.fromisoformat(text) for text in request.decode().split())
         async with asyncio.timeout(context.time_remaining()), AsyncExitStack() as stack:
             if self.seats is not None:
@@ -46,9 +50,16 @@ class Reports(grpc.GenericRpcHandler):
 async def serve(dsn: str, seats: int, sql: str) -> None:
     """Serves until standard input ends."""
     size = seats or CONNECTIONS
-    async with asyncpg.create_pool(dsn, min_size=min(size, 8), max_size=size) as pool:
+    async with AsyncExitStack() as stack:
+        pool = None
+        if seats != DECLINE:
+            pool = await stack.enter_async_context(
+                asyncpg.create_pool(dsn, min_size=min(size, 8), max_size=size)
+            )
         server = grpc.aio.server()
-        server.add_generic_rpc_handlers((Reports(pool, asyncio.Semaphore(seats) if seats else None, sql),))
+        server.add_generic_rpc_handlers(
+            (Reports(pool, asyncio.Semaphore(seats) if seats > 0 else None, sql),)
+        )
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         print(port, flush=True)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cache
 
-import grpc
-import grpc.aio
-from google.rpc import error_details_pb2, status_pb2
-
 from querybroker.v1 import query_service_pb2
 from tests.bench.live import SQL, Shape, request
 from tests.bench.parts import byhand
-from tests.bench.parts.place import CHANNEL
 from tests.bench.parts.traffic import Arrival, Fate
+from tests.bench.parts.wire import TIMED_OUT, Connection, Reply, connect
 
 QUESTION = Shape("most of a year", timedelta(days=350), timedelta(minutes=7))
 """About 100 ms of one core."""
 TENANTS = tuple(f"tenant{i}" for i in range(10))
 QUIET, NOISY = "quiet", "noisy"
-Unary = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
-Streaming = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+_STAGE = b"\x0a\x05stage\x12"
+"""The entry of the stage in the metadata of an ErrorInfo, as Protocol Buffers write it; then come its length and it."""
 METHODS = {
     "dashboard": "/querybroker.v1.QueryService/Dashboard",
     "explore": "/querybroker.v1.QueryService/Explore",
@@ -52,61 +49,86 @@ def questions(kind: str) -> Sequence[bytes]:
     return [query_service_pb2.ExploreRequest(query=ask.panels[0].query).SerializeToString() for ask in asks]
 
 
-class Broker:
-    """Sends requests to a broker, undecoded."""
+class Callers:
+    """A connection for every tenant to one address, opened when it is first used."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._dashboard: Unary = channel.unary_unary(METHODS["dashboard"])
-        self._explore: Streaming = channel.unary_stream(METHODS["explore"])
+    def __init__(self, address: str, *, keyed: bool) -> None:
+        self._address, self._keyed = address, keyed
+        self._connections: dict[str, asyncio.Task[Connection]] = {}
+
+    async def of(self, tenant: str) -> Connection:
+        """The connection of a tenant."""
+        found = self._connections.get(tenant)
+        if found is None or (found.done() and found.result().lost):
+            metadata = [("authorization", f"Bearer {tenant}")] if self._keyed else []
+            found = asyncio.create_task(connect(self._address, metadata))
+            self._connections[tenant] = found
+        return found.result() if found.done() else await asyncio.shield(found)
+
+    def close(self) -> None:
+        """Ends them."""
+        for connection in self._connections.values():
+            connection.result().close()
+
+
+class Broker:
+    """Sends requests to a broker."""
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
 
     async def __call__(self, arrival: Arrival, left: float) -> tuple[Fate, str]:
         """One call of either kind."""
-        raw = questions(arrival.kind)[arrival.number % 100]
-        metadata = (("authorization", f"Bearer {arrival.tenant}"),)
-        try:
-            if arrival.kind == "dashboard":
-                answer = await self._dashboard(raw, timeout=left, metadata=metadata)
-                panel = query_service_pb2.DashboardResponse.FromString(answer).panels[0]
-                return (Fate.FAILED if panel.HasField("error") else Fate.LIVE), ""
-            async for _ in self._explore(raw, timeout=left, metadata=metadata):
-                pass
-        except grpc.aio.AioRpcError as error:
-            return fate_of(error)
+        message = questions(arrival.kind)[arrival.number % 100]
+        connection = await self._callers.of(arrival.tenant)
+        reply = await connection.call(METHODS[arrival.kind], message, left)
+        if reply.status:
+            return fate_of(reply)
+        if arrival.kind == "dashboard":
+            panel = query_service_pb2.DashboardResponse.FromString(reply.message).panels[0]
+            return (Fate.FAILED if panel.HasField("error") else Fate.LIVE), ""
         return Fate.LIVE, ""
 
 
-def fate_of(error: grpc.aio.AioRpcError) -> tuple[Fate, str]:
+def fate_of(reply: Reply) -> tuple[Fate, str]:
     """A refusal with its stage, a deadline that passed, or a failure."""
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            for detail in status_pb2.Status.FromString(value).details:
-                info = error_details_pb2.ErrorInfo()
-                if detail.Unpack(info) and "stage" in info.metadata:
-                    return Fate.REFUSED, info.metadata["stage"]
-    return (Fate.LATE if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else Fate.FAILED), ""
+    _, entry, after = reply.trailers.partition(_STAGE)
+    if entry:
+        return Fate.REFUSED, after[1 : 1 + after[0]].decode()
+    return (Fate.LATE if reply.status == TIMED_OUT else Fate.FAILED), ""
 
 
 class ByHand:
     """Sends the same questions to the service written by hand."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._read: Unary = channel.unary_unary(byhand.METHOD)
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
 
     async def __call__(self, arrival: Arrival, left: float) -> tuple[Fate, str]:
         """One call; both kinds are the same to it."""
         start, end = QUESTION.range(131 * (arrival.number % 100))
-        try:
-            await self._read(f"{start.isoformat()} {end.isoformat()}".encode(), timeout=left)
-        except grpc.aio.AioRpcError as error:
-            return fate_of(error)
-        return Fate.LIVE, ""
+        message = f"{start.isoformat()} {end.isoformat()}".encode()
+        connection = await self._callers.of(arrival.tenant)
+        reply = await connection.call(byhand.METHOD, message, left)
+        return fate_of(reply) if reply.status else (Fate.LIVE, "")
+
+
+@asynccontextmanager
+async def broker(address: str) -> AsyncIterator[Broker]:
+    """Callers of a broker."""
+    callers = Callers(address, keyed=True)
+    try:
+        yield Broker(callers)
+    finally:
+        callers.close()
 
 
 @asynccontextmanager
 async def by_hand(dsn: str, seats: int) -> AsyncIterator[ByHand]:
     """The rival in a process of its own."""
-    async with (
-        byhand.running(dsn, seats, SQL) as address,
-        grpc.aio.insecure_channel(address, options=CHANNEL) as channel,
-    ):
-        yield ByHand(channel)
+    async with byhand.running(dsn, seats, SQL) as address:
+        callers = Callers(address, keyed=False)
+        try:
+            yield ByHand(callers)
+        finally:
+            callers.close()
