@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from google.rpc import error_details_pb2 as details
+from google.rpc.status_pb2 import Status
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.domain.errors import BrokerError, ErrorReason, Violation
-from broker.transport.status import MAX_STATUS, RULES, Retry, Statuses, clip
+from broker.transport.status import MAX_STATUS, MOST_KNOWN, RULES, Retry, Statuses, clip
 from querybroker.v1 import error_reason_pb2
 
 ROOT = Path(__file__).parents[3]
@@ -85,3 +87,50 @@ def test_clipped_text_is_text_of_at_most_the_size(text: str, size: int) -> None:
     clipped = clip(text, size)
     assert len(clipped.encode()) <= size
     assert clipped == text or clipped.endswith("…")
+
+
+def test_an_error_that_is_told_again_says_the_same_and_what_is_the_callers_own() -> None:
+    draws = iter([0.0, 0.0, 1.0])
+    statuses = Statuses(random=lambda: next(draws), help_url="https://example.org/errors")
+    error = BrokerError(
+        ErrorReason.TENANT_QUOTA, "Wait.", retry_after=2.0, metadata={"tenant": "a", "quota_value": "5"}
+    )
+    fresh, first, second = (
+        statuses.refusal(error, "1", 9.0), statuses.again(error, "1", 9.0), statuses.again(error, "2", 9.0)
+    )  # fmt: skip
+    assert (first.reason, first.code, first.message) == (fresh.reason, fresh.code, fresh.message)
+    assert first.trailers[1:] == fresh.trailers[1:]
+    assert parts(first.trailers) == parts(fresh.trailers)
+    changed = {
+        name: text for name, text in parts(second.trailers).items() if text != parts(fresh.trailers)[name]
+    }
+    assert set(changed) == {"google.rpc.RetryInfo", "google.rpc.RequestInfo"}
+    assert "seconds: 2" in changed["google.rpc.RetryInfo"]
+    assert '"2"' in changed["google.rpc.RequestInfo"]
+
+
+def test_so_many_errors_are_remembered_and_no_more() -> None:
+    statuses = Statuses(random=lambda: 0.5)
+    for number in range(3 * MOST_KNOWN):
+        error = BrokerError(ErrorReason.OVERLOADED, f"number {number}")
+        assert statuses.again(error, "").message == f"number {number}"
+    assert len(statuses._known) <= MOST_KNOWN
+
+
+def parts(trailers: Sequence[tuple[str, str | bytes]]) -> dict[str, str]:
+    """The details of a status by type, as text."""
+    ((name, value), *_) = trailers
+    assert name == "grpc-status-details-bin"
+    assert isinstance(value, bytes)
+    found = Status.FromString(value)
+    assert found.code
+    known = {kind.DESCRIPTOR.full_name: kind for kind in DETAILS}
+    made = {}
+    for detail in found.details:
+        message = known[detail.TypeName()]()
+        assert detail.Unpack(message)
+        made[detail.TypeName()] = str(message)
+    return made
+
+
+DETAILS = (details.ErrorInfo, details.RetryInfo, details.RequestInfo, details.QuotaFailure, details.Help)
