@@ -28,6 +28,9 @@ COMMANDS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "explore": ("explore", "Stream an answer of any size."),
         "explain": ("explain", "Tell how a question would be answered."),
     },
+    "Rollups": {
+        "rollup": ("rollup", "Plan, install, build, refresh, check and drop rollups."),
+    },
     "Jobs": {
         "submit": ("submit", "Export an answer as a job."),
         "watch": ("watch", "Follow a job to its end."),

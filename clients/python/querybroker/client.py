@@ -16,6 +16,7 @@ from querybroker.errors import QueryBrokerError
 from querybroker.jobs import Jobs
 from querybroker.requests import Format, Kind, Panel, Policy, Question
 from querybroker.result import Batch, Dashboard, Result
+from querybroker.rollups import Rollups
 from querybroker.stream import Exploration
 from querybroker.throttle import Sent, Throttle, chosen
 from querybroker.v1 import catalog_service_pb2, query_service_pb2
@@ -75,7 +76,7 @@ class ExploreStream(Exploration):
 class Client:
     """Calls a broker; ``async with Client("localhost:50051") as broker: ...``.
 
-    Every method raises :class:`QueryBrokerError`. ``jobs`` keeps jobs.
+    Every method raises :class:`QueryBrokerError`. ``jobs`` keeps jobs, ``rollups`` operates rollups.
 
     Args:
         target: A gRPC target: ``localhost:50051``, ``dns:///broker.example.com:443``, ``unix:/run/broker.sock``.
@@ -108,6 +109,7 @@ class Client:
         self._queries = QueryServiceStub(self.channel)
         self._catalog = CatalogServiceStub(self.channel)
         self.jobs = Jobs(self.channel, self._connection)
+        self.rollups = Rollups(self.channel, self._connection)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,0 +1,202 @@
+"""``broker rollup plan``, ``install``, ``seal`` and ``drop``: what is made in the database, and unmade."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from broker.cli.configuration import configuration_options, load_configuration
+from broker.cli.connection import Connection, call, connection_options
+from broker.cli.rollup_direct import asked, shown_database, with_store
+from broker.cli.rollupnames import Target, chosen, resource, targets_argument
+
+if TYPE_CHECKING:
+    from broker.adapters.pg_rollups import PgRollups
+    from broker.config.loader import Configuration
+    from broker.domain.model import Dataset
+    from querybroker.client import Client
+
+COMPONENT = "rollups"
+"""Name of the tables of rollups among the migrations."""
+
+
+@click.command()
+@targets_argument(required=False)
+@configuration_options
+def plan(targets: tuple[Target, ...], file: Path, settings: tuple[str, ...]) -> None:
+    """Show what install would run in the database; nothing is changed."""
+    loaded = load_configuration(file, settings)
+    datasets = [dataset for dataset, _ in chosen(loaded.model.datasets, targets)]
+
+    async def planned(store: PgRollups) -> tuple[bool, list[Sequence[str]]]:
+        from broker.adapters.migrate import MigrationError, check_migrated
+
+        try:
+            await check_migrated(loaded.settings.database.dsn, COMPONENT)
+        except MigrationError:
+            return False, [store.ddl(dataset) for dataset in datasets]
+        return True, [await store.install(dataset, dry_run=True) for dataset in datasets]
+
+    migrated, statements = with_store(loaded, planned)
+    if not migrated:
+        from broker.adapters.migrate import render
+
+        click.echo(render(COMPONENT))
+        click.echo("-- Partitions get the triggers of their table; install finds out which there are.\n")
+    for dataset, found in zip(datasets, statements, strict=True):
+        _show(dataset, found)
+
+
+@click.command()
+@targets_argument(required=False)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before the statements are run.")
+@configuration_options
+def install(targets: tuple[Target, ...], yes: bool, file: Path, settings: tuple[str, ...]) -> None:
+    """Make the tables of rollups and the triggers that note what changes; run it again after every change.
+
+    The statements are shown first. Triggers take a short lock on their tables, and give up when writers hold those for
+    long. Safe to run again: what is there stays, new partitions get their triggers, and what may have changed
+    unnoticed is built again.
+    """
+    loaded = load_configuration(file, settings)
+    datasets = [dataset for dataset, _ in chosen(loaded.model.datasets, targets)]
+
+    async def planned(store: PgRollups) -> list[Sequence[str]]:
+        from broker.adapters.migrate import migrate
+
+        for migration in await migrate(loaded.settings.database.dsn, COMPONENT):
+            click.echo(f"rollups: applied {migration.number:04}_{migration.name}.", err=True)
+        return [await store.install(dataset, dry_run=True) for dataset in datasets]
+
+    statements = with_store(loaded, planned)
+    for dataset, found in zip(datasets, statements, strict=True):
+        _show(dataset, found)
+    count = sum(map(len, statements))
+    if count:
+        question = f"Run {_count(count, 'statement')} at {shown_database(loaded)}?"
+        asked(question, yes=yes, told="Nothing was installed.")
+
+    async def installed(store: PgRollups) -> None:
+        for dataset in datasets:
+            await store.install(dataset)
+
+    with_store(loaded, installed)
+    for dataset in datasets:
+        names = ", ".join(dataset.rollups)
+        click.echo(f"{dataset.name}: installed {names}.", err=True)
+    refreshed = "A running `broker worker` builds what is missing" if loaded.settings.rollups.refresh else ""
+    direct = "`broker rollup build NAME` builds it now"
+    click.echo(f"{refreshed}; {direct}." if refreshed else f"{direct}.", err=True)
+
+
+@click.command()
+@targets_argument(required=True)
+@click.option(
+    "--before", metavar="DATE", required=True, help="Seal what ends at this date or instant, or earlier."
+)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@configuration_options
+def seal(targets: tuple[Target, ...], before: str, yes: bool, file: Path, settings: tuple[str, ...]) -> None:
+    """Keep partitions for ever as they are, before their rows are deleted from the source.
+
+    Sealed partitions go on answering. They are never built again, and changes of their rows are not noticed any more. A
+    partition that misses changes is not sealed: refresh it first.
+    """
+    from broker.config.rollup_times import read_start
+    from broker.domain.rollup import FAR_PAST, Span, instant, micros
+
+    loaded = load_configuration(file, settings)
+    meant = chosen(loaded.model.datasets, targets)
+    for _, rollups in meant:
+        for rollup in rollups:
+            if read_start(before, rollup.zone) is None:
+                raise click.BadParameter(f"{before!r} is no date such as 2020-01-01.", param_hint="--before")
+    asked(f"Seal the partitions before {before} for ever?", yes=yes, told="Nothing was sealed.")
+
+    async def sealed(store: PgRollups) -> None:
+        for dataset, rollups in meant:
+            for rollup in rollups:
+                end = read_start(before, rollup.zone)
+                assert end is not None
+                spans = await store.seal(rollup, Span(FAR_PAST, micros(end)))
+                newest = f", the newest up to {instant(spans[-1].hi):%Y-%m-%d %H:%M} UTC" if spans else ""
+                click.echo(
+                    f"{dataset.name}.{rollup.name}: sealed {_count(len(spans), 'partition')}{newest}.",
+                    err=True,
+                )
+
+    with_store(loaded, sealed)
+
+
+@click.command()
+@targets_argument(required=True)
+@click.option("--keep-triggers", is_flag=True, help="Go on noting what changes, for a new build.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--direct", is_flag=True, help="Do it without a broker, with the configuration.")
+@configuration_options
+@connection_options
+def drop(
+    targets: tuple[Target, ...],
+    keep_triggers: bool,
+    yes: bool,
+    direct: bool,
+    file: Path,
+    settings: tuple[str, ...],
+    connection: Connection,
+) -> None:
+    """Delete the data of rollups and, unless other rollups need them, their triggers.
+
+    Answers go live from then on. While it is declared, `broker rollup install` makes a rollup again.
+    """
+    listed = ", ".join(map(str, targets))
+    if direct:
+        loaded = load_configuration(file, settings)
+        meant = chosen(loaded.model.datasets, targets)
+        asked(f"Drop {listed} at {shown_database(loaded)}?", yes=yes, told="Nothing was dropped.")
+        names = with_store(
+            loaded, lambda store: _dropped(store, loaded, targets, keep_triggers=keep_triggers)
+        )
+        assert len(names) == sum(len(rollups) for _, rollups in meant)
+    else:
+        from broker.cli.rollup_work import listed_rollups
+
+        names = [rollup.name for rollup in listed_rollups(connection, targets)]
+        asked(f"Drop {listed} at {connection.address}?", yes=yes, told="Nothing was dropped.")
+
+        async def dropped(client: Client) -> None:
+            for name in names:
+                await client.rollups.drop(name, keep_triggers=keep_triggers, timeout=connection.deadline)
+
+        call(connection, dropped)
+    from broker.cli.rollupnames import short_name
+
+    for name in names:
+        click.echo(f"{short_name(name)}: dropped.", err=True)
+
+
+async def _dropped(
+    store: PgRollups, loaded: Configuration, targets: tuple[Target, ...], *, keep_triggers: bool
+) -> list[str]:
+    names = []
+    for dataset, rollups in chosen(loaded.model.datasets, targets):
+        for rollup in rollups:
+            await store.drop(dataset, rollup, keep_triggers=keep_triggers)
+            names.append(resource(dataset.name, rollup.name))
+    return names
+
+
+def _show(dataset: Dataset, statements: Sequence[str]) -> None:
+    """The statements as a script."""
+    names = ", ".join(dataset.rollups)
+    click.echo(f"-- {dataset.name}: {names}")
+    if not statements:
+        click.echo("-- Everything is as it should be.\n")
+    for statement in statements:
+        click.echo(f"{statement.strip().rstrip(';')};\n")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
