@@ -1,0 +1,285 @@
+"""Random covers of a range, and the least cost of each found by trying every assignment of sources to intervals.
+
+Everything is computed again from the definitions, bucket by bucket, without the router's own helpers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from math import prod
+from random import Random
+
+from broker.domain.model import Dataset, Dimension, Measure, MeasureKind
+from broker.domain.plan import Scan
+from broker.domain.query import AbsoluteRange, Grain
+from broker.domain.rollup import Cover, Coverage, Rollup, Segment, SegmentFile, Span, Storage, micros
+from broker.domain.timegrid import build
+from broker.domain.values import DataType
+from broker.policy.rollups.costs import Costs
+
+HOUR, DAY = 3_600_000_000, 86_400_000_000
+START = datetime(2024, 3, 4, tzinfo=UTC)
+AT = Dimension("at", "f.at", DataType.TIMESTAMP, ("f",), time=True)
+KIND = Dimension("kind", "f.kind", DataType.STRING, ("f",))
+ROWS = Measure("rows", MeasureKind.COUNT, tables=("f",))
+WIDTHS = {Grain.FIFTEEN_MINUTES: HOUR // 4, Grain.HOUR: HOUR, Grain.DAY: DAY}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scan with what may answer it."""
+
+    scan: Scan
+    rollups: tuple[Rollup, ...]
+    coverage: Mapping[str, Coverage]
+    costs: Costs
+    require: bool
+    live: bool
+    lateness_allowed: float | None
+
+
+MAX_ASSIGNMENTS = 2_000
+
+
+def random_case(rng: Random) -> Case:
+    """A range with up to six rollups, small enough to try everything."""
+    while True:
+        case = _any_case(rng)
+        if choice(case).assignments <= MAX_ASSIGNMENTS:
+            return case
+
+
+def _any_case(rng: Random, *, most: int = 6) -> Case:
+    """A range of a few days or hours, up to ``most`` rollups with some segments each, and changes in them."""
+    step = rng.choice((HOUR, 6 * HOUR, DAY))
+    steps = rng.randint(1, 5)
+    lo = micros(START) + rng.choice((0, HOUR // 3))
+    hi = lo + steps * step + rng.choice((0, HOUR // 2))
+    bounds = AbsoluteRange(*(START + timedelta(microseconds=at - micros(START)) for at in (lo, hi)))
+    grid = rng.choice((None, build(bounds, Grain.DAY, "UTC")))
+    rollups, coverage = {}, {}
+    for i in range(rng.choice((1, 2, 3, most, most))):
+        name = f"r{i}"
+        base = rng.choice((Grain.FIFTEEN_MINUTES, Grain.HOUR, Grain.DAY))
+        grains = (base,) if base is Grain.DAY or rng.random() < 0.5 else (base, Grain.DAY)
+        storage = rng.choice((Storage.SEGMENTS, Storage.TABLE))
+        rollups[name] = Rollup(name, "f", "at", ("kind",), ("rows",), grains, storage=storage)
+        coverage[name] = random_coverage(rng, rollups[name], lo - lo % DAY, step, steps)
+    dataset = Dataset("f", "public.f", {"at": AT, "kind": KIND}, {"rows": ROWS}, rollups=rollups)
+    costs = Costs(
+        live_seconds=rng.choice((0.001, 0.01, 0.05, 1.0)),
+        max_live_spans=rng.choice((1, 2, 8)),
+        piece=rng.choice((0.0, 5e-5)),
+        segments=rng.choice((1e-3, 2e-3)),
+    )
+    scan = Scan(dataset, (KIND,), (ROWS,), AT, bounds, grid)
+    return Case(
+        scan, tuple(rollups.values()), coverage, costs,
+        require=rng.random() < 0.2, live=rng.random() < 0.95, lateness_allowed=rng.choice((None, None, 60.0)),
+    )  # fmt: skip
+
+
+def random_coverage(rng: Random, rollup: Rollup, start: int, step: int, steps: int) -> Coverage:
+    """Some of the partitions, and changes in them; both on the step's multiples, changes of any width."""
+    as_of = START + timedelta(days=30)
+    segments = []
+    at, end = start, start + (steps + 1) * step
+    while at < end:
+        after = at + step * rng.choice((1, 1, 2, 3))
+        if rng.random() < 0.75:
+            base = rng.choice((10, 1000, 100_000))
+            files = tuple(
+                SegmentFile(grain, max(1, base // 8**i), 100, "") for i, grain in enumerate(rollup.grains)
+            )
+            sealed = rng.random() < 0.02
+            segments.append(Segment(len(segments), Span(at, after), 1, as_of, base, 100, sealed, files))
+        at = after
+    dirty, at = [], start
+    while rng.random() < 0.35 and at < end:
+        at += rng.randint(1, 3 * step)
+        dirty.append(Span(at, at + rng.choice((1, HOUR // 4, step))))
+        at = dirty[-1].hi + 1
+    lateness = rng.choice((None, None, None, 0.0, 30.0, 3600.0))
+    return Coverage(rollup.name, tuple(segments), tuple(dirty), lateness=lateness)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The intervals of a case: what each source costs there (nanoseconds, lateness), where it has the rows."""
+
+    case: Case
+    cuts: list[int]
+    stored: dict[str, list[tuple[int, int] | None]]
+    live: list[int | None]
+
+    @property
+    def assignments(self) -> int:
+        """How many there are."""
+        given = [sum(own[i] is not None for own in self.stored.values()) for i in range(len(self.live))]
+        return prod(n + (own is not None) for n, own in zip(given, self.live, strict=True))
+
+    def price(self, sources: list[str]) -> tuple[int, int, int] | None:
+        """Nanoseconds, lateness and spans of an assignment, empty names for live; None when it is not allowed."""
+        costs = self.case.costs
+        total = late = spans = live_spans = 0
+        last = before = None
+        for i, source in enumerate(sources):
+            if source:
+                found = self.stored[source][i]
+                if found is None:
+                    return None
+                total, late = total + found[0], late + found[1]
+                if source != before:
+                    fixed = costs.fixed(self.rollup(source)) if source != last else 0.0
+                    total, spans = total + round((fixed + costs.piece) * 1e9), spans + 1
+                last = source
+            else:
+                own = self.live[i]
+                if own is None:
+                    return None
+                total += own
+                if source != before:
+                    fixed = costs.live_span + (costs.live_fixed if live_spans == 0 else 0.0)
+                    total, spans, live_spans = total + round(fixed * 1e9), spans + 1, live_spans + 1
+            before = source
+        if self.case.require:
+            return (total, late, spans) if last is not None else None
+        return (total, late, spans) if live_spans <= costs.max_live_spans else None
+
+    def rollup(self, name: str) -> Rollup:
+        return next(rollup for rollup in self.case.rollups if rollup.name == name)
+
+    def best(self) -> tuple[int, int, int] | None:
+        """The least price of all assignments, given up early where even the cheapest rest would cost too much."""
+        costs, require = self.case.costs, self.case.require
+        names = [name for name, own in self.stored.items() if any(each is not None for each in own)]
+        enter = {name: round((costs.fixed(self.rollup(name)) + costs.piece) * 1e9) for name in names}
+        again, live_again = round(costs.piece * 1e9), round(costs.live_span * 1e9)
+        live_first = round((costs.live_span + costs.live_fixed) * 1e9)
+        rest = [0]
+        for i in reversed(range(len(self.live))):
+            own = [each[0] for name in names if (each := self.stored[name][i]) is not None]
+            here = self.live[i]
+            rest.append(rest[-1] + min([*own, *([] if here is None else [here])], default=0))
+        rest.reverse()
+        found: list[tuple[int, int, int]] = []
+
+        def extend(i: int, price: tuple[int, int, int], before: str | None, last: str, lives: int) -> None:
+            total, late, spans = price
+            if found and (total + rest[i], late, spans) >= found[0]:
+                return  # costs and tie-breakers only grow
+            if lives > costs.max_live_spans and not require:
+                return
+            if i == len(self.live):
+                if (last or not require) and (not found or price < found[0]):
+                    found[:] = [price]
+                return
+            for name in names:
+                own = self.stored[name][i]
+                if own is not None:
+                    change = 0 if name == before else again if name == last else enter[name]
+                    more = (total + own[0] + change, late + own[1], spans + (name != before))
+                    extend(i + 1, more, name, name, lives)
+            here = self.live[i]
+            if here is not None:
+                change = 0 if before == "" else live_again if lives else live_first
+                more = (total + here + change, late, spans + (before != ""))
+                extend(i + 1, more, "", last, lives + (before != ""))
+
+        extend(0, (0, 0, 0), None, "", 0)
+        return found[0] if found else None
+
+
+def choice(case: Case) -> Choice:
+    """The intervals of a case, from single buckets."""
+    bounds = case.scan.bounds
+    assert bounds is not None
+    span = Span(micros(bounds.start), micros(bounds.end))
+    sealed = [s.span for each in case.coverage.values() for s in each.segments if s.sealed]
+    runs = {r.name: _runs(case, r, span, sealed) for r in case.rollups if _allowed(case, r)}
+    inside = [Span(max(s.lo, span.lo), min(s.hi, span.hi)) for s in sealed]
+    ends = {span.lo, span.hi, *(at for s in inside if s.lo < s.hi for at in s)}
+    cuts = sorted(ends | {at for own in runs.values() for run, _ in own for at in run})
+    used = (case.coverage[name].lateness for name, own in runs.items() if own)
+    orders = sorted({lateness for lateness in used if lateness is not None})
+    stored: dict[str, list[tuple[int, int] | None]] = {}
+    for name, own in runs.items():
+        lateness = case.coverage[name].lateness
+        rank = 0 if lateness is None else 1 + orders.index(lateness) if own else 0
+        stored[name] = [_stored(case, name, own, Span(a, b), rank) for a, b in pairwise(cuts)]
+    rate = (case.costs.live_seconds - case.costs.live_fixed) / (span.hi - span.lo)
+    live: list[int | None] = []
+    for i, (a, b) in enumerate(pairwise(cuts)):
+        gone = not case.live or any(s.lo < b and a < s.hi for s in sealed)
+        gone = gone or (case.require and any(own[i] is not None for own in stored.values()))
+        live.append(None if gone else round(rate * (b - a) * 1e9))
+    return Choice(case, cuts, stored, live)
+
+
+def _allowed(case: Case, rollup: Rollup) -> bool:
+    lateness = case.coverage[rollup.name].lateness
+    return lateness is None or case.lateness_allowed is None or lateness <= case.lateness_allowed
+
+
+def _runs(case: Case, rollup: Rollup, span: Span, sealed: list[Span]) -> list[tuple[Span, Segment]]:
+    """The longest runs of buckets that may be used, within one segment each."""
+    width, own = WIDTHS[rollup.base], case.coverage[rollup.name]
+    found: list[tuple[Span, Segment]] = []
+    for segment in own.segments:
+        blocked = [] if segment.sealed else [*own.dirty, *sealed]
+        at = segment.span.lo - segment.span.lo % width
+        while at < segment.span.hi:
+            whole = max(span.lo, segment.span.lo) <= at and at + width <= min(span.hi, segment.span.hi)
+            if whole and not any(s.lo < at + width and at < s.hi for s in blocked):
+                if found and found[-1][1] is segment and found[-1][0].hi == at:
+                    found[-1] = Span(found[-1][0].lo, at + width), segment
+                else:
+                    found.append((Span(at, at + width), segment))
+            at += width
+    return found
+
+
+def _stored(
+    case: Case, name: str, runs: list[tuple[Span, Segment]], span: Span, rank: int
+) -> tuple[int, int] | None:
+    segment = next((s for run, s in runs if run.lo <= span.lo and span.hi <= run.hi), None)
+    if segment is None:
+        return None
+    rollup = next(r for r in case.rollups if r.name == name)
+    counts = {file.grain: file.row_count for file in segment.files}
+    width = segment.span.hi - segment.span.lo
+    days = max(0, span.hi - span.hi % DAY - (span.lo + -span.lo % DAY))
+    rows = (span.hi - span.lo) / width * segment.row_count
+    if rollup.base is not Grain.DAY and Grain.DAY in counts and days:
+        rows = days / width * counts[Grain.DAY] + (span.hi - span.lo - days) / width * segment.row_count
+    row = case.costs.segment_row if rollup.storage is Storage.SEGMENTS else case.costs.table_row
+    return round(row * rows * 1e9), rank * ((span.hi - span.lo) // 1_000_000)
+
+
+def disagreement(case: Case, found: Cover) -> str | None:
+    """What is wrong with a cover, by trying everything; None when it is right."""
+    own = choice(case)
+    best = own.best()
+    if not found.pieces:
+        return None if best is None else f"no cover was found, but one of {best} exists"
+    sources: list[str] = []
+    for a, b in pairwise(own.cuts):
+        giving = [p.rollup for p in found.pieces for s in p.spans if s.lo <= a and b <= s.hi]
+        if len(giving) != 1:
+            return f"the interval {a} to {b} is given by {giving}"
+        sources.append(giving[0])
+    total = sum(s.hi - s.lo for p in found.pieces for s in p.spans)
+    if total != own.cuts[-1] - own.cuts[0]:
+        return "the pieces are not what was asked for"
+    price = own.price(sources)
+    if price is None or best is None:
+        return f"the cover {sources} is not allowed"
+    slack = 2 * len(own.cuts)  # of rounding, in nanoseconds
+    if price[0] > best[0] + slack or (price[0] == best[0] and price > best):
+        return f"{sources} costs {price}, the cheapest {best}"
+    if abs(price[0] - found.cost * 1e9) > slack:
+        return f"{sources} costs {price}, and was said to cost {found.cost}"
+    return None
