@@ -1,19 +1,28 @@
-"""Rollups of visits in a database of each test's own."""
+"""Rollups of visits in a database of each test's own, and what builds them."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
 import pytest
 
 from broker.adapters.migrate import migrate
+from broker.adapters.pg_connection import Settings
+from broker.adapters.pg_pool import PgPools
 from broker.adapters.pg_rollup_database import RollupDatabase, open_rollup_database
+from broker.adapters.pg_rollup_schema import PgRollupSchema
 from broker.adapters.pg_rollups import PgRollups
+from broker.adapters.pg_store import PgStore
+from broker.aggregation.executor import WorkerPools
 from broker.domain.model import Dataset
+from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.rollup import Coverage, Rollup, Span
 from broker.policy.rollups.definition import definition
+from broker.rollups.build import BuildTools
 from broker.runtime.clock import SystemClock
+from broker.telemetry.instruments import Telemetry
 from tests.conftest import FreshDatabase
 from tests.integration.rollups.build import visits
 from tests.support.pg import Connection
@@ -86,3 +95,37 @@ async def rollups(owner: Connection, database: RollupDatabase, dataset: Dataset)
     made = PgRollups(database, ByHand(owner), {dataset.name: dataset}, SystemClock())
     await made.install(dataset)
     return made
+
+
+@pytest.fixture
+async def store(owner: Connection, dsn: str) -> AsyncIterator[PgStore]:
+    """What builds read with."""
+    limits = {name: PoolLimits(8, 8, 4, 1) for name in PoolName}
+    pools = await PgPools.open(dsn, limits, Settings("rollup test", connect_timeout=20.0, patience=5.0))
+    yield PgStore(pools, SystemClock())
+    await pools.aclose()
+
+
+@pytest.fixture
+async def workers() -> AsyncIterator[WorkerPools]:
+    """What merges."""
+    pools = WorkerPools({PoolName.JOB: PoolLimits(8, 8, 1, 1)}, SystemClock(), Telemetry.off())
+    await pools.start()
+    yield pools
+    await pools.close()
+
+
+@pytest.fixture
+async def kept(database: RollupDatabase, dataset: Dataset) -> PgRollups:
+    """The store, with marks written by triggers."""
+    made = PgRollups(database, PgRollupSchema(database), {dataset.name: dataset}, SystemClock())
+    await made.install(dataset)
+    return made
+
+
+@pytest.fixture
+def tools(kept: PgRollups, store: PgStore, workers: WorkerPools) -> BuildTools:
+    """Everything that a build takes."""
+    return BuildTools(
+        kept, store, workers, SystemClock(), lambda: str(uuid.uuid4()), Telemetry.off(), lease=60.0
+    )
