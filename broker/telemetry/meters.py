@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from math import isfinite
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation, UpDownCounter
 
@@ -143,7 +144,8 @@ class Meters(RollupMeters):
 
     def deadline_remaining(self, pool: str, seconds: float) -> None:
         """What was left of the deadline at admission."""
-        self._histograms[c.DEADLINE_REMAINING.name].record(seconds, {n.POOL: pool})
+        if isfinite(seconds):  # work without a deadline has no time left to tell
+            self._histograms[c.DEADLINE_REMAINING.name].record(seconds, {n.POOL: pool})
 
     def answer(self, method: str, source: str, degraded_reason: str = "", age: float | None = None) -> None:
         """An answer: ``source`` is its AnswerKind, ``age`` its staleness."""
