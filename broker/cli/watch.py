@@ -83,8 +83,9 @@ def show_end(job: Job, address: str) -> Exit:
 
     if job.state == job_pb2.JOB_STATE_SUCCEEDED:
         files = "1 file" if len(job.result.parts) == 1 else f"{len(job.result.parts)} files"
+        kept = f" in {files}" if job.result.parts else ""  # what a rollup holds is no file
         size = size_text(job.result.byte_count)
-        click.echo(f"{job.name}: {job.result.row_count:,} rows in {files}, {size}.", err=True)
+        click.echo(f"{job.name}: {job.result.row_count:,} rows{kept}, {size}.", err=True)
         return Exit.OK
     state = short(job_pb2.JobState.DESCRIPTOR, job.state)
     if job.HasField("error"):

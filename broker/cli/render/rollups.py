@@ -57,7 +57,7 @@ def rollup_table(rollups: Iterable[pb.Rollup]) -> Table:
             f"{len(built)} of {len(rollup.partitions)}" if rollup.partitions else "",
             f"{changed:,}" if changed else "",
             f"{rollup.row_count:,}" if built else "",
-            size_text(rollup.byte_count) if built else "",
+            size_text(rollup.byte_count) if rollup.byte_count else "",
             _clock(oldest),
             f"{rollup.hit_count:,}" if rollup.hit_count else "",
             _clock(rollup.verify_time.ToDatetime(UTC) if rollup.HasField("verify_time") else None),
@@ -79,7 +79,7 @@ def partition_table(rollup: pb.Rollup) -> Table:
             str(partition.version) if built else "",
             f"{partition.dirty_bucket_count:,}" if partition.dirty_bucket_count else "",
             f"{partition.row_count:,}" if built else "",
-            size_text(partition.byte_count) if built else "",
+            size_text(partition.byte_count) if partition.byte_count else "",
             _clock(partition.as_of.ToDatetime(UTC) if partition.HasField("as_of") else None),
         )
     return table
