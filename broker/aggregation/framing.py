@@ -11,12 +11,16 @@ import io
 import pickle
 import socket
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any
 
 from broker.domain.errors import BrokerError
-from broker.domain.plan import CsvBlock
+from broker.domain.plan import CsvBlock, LocalFile, SegmentBlock
 from broker.domain.query import AbsoluteRange, Grain
+from broker.domain.rollup import Span
+from broker.domain.segment import BuiltFiles, SegmentBuild
 from broker.domain.timegrid import TimeGrid, build
 
 HEAD = struct.Struct("<Q")
@@ -113,6 +117,13 @@ class _Pickler(pickle.Pickler):
             return CsvBlock, (value.columns, pickle.PickleBuffer(value.data))
         if type(value) is Encoded:
             return Encoded, (value.row_count, pickle.PickleBuffer(value.data))
+        if type(value) is SegmentBlock:
+            return _block, (_packed(value.files), *(getattr(value, field) for field in _OTHERS))
+        if type(value) is SegmentBuild and isinstance(value.base, bytes) and value.base:
+            return _build, (pickle.PickleBuffer(value.base), replace(value, base=b""))
+        if type(value) is BuiltFiles and (value.data or value.rows):
+            buffers = [[pickle.PickleBuffer(data) for data in many] for many in (value.data, value.rows)]
+            return _built, (*buffers, replace(value, data=(), rows=()))
         if type(value) is TimeGrid and len(value.starts) > _LARGEST_PICKLED_GRID:
             return _grid, (value.starts[0], value.end, value.grain, value.zone)
         return NotImplemented
@@ -121,3 +132,30 @@ class _Pickler(pickle.Pickler):
 def _grid(start: Any, end: Any, grain: Grain, zone: str) -> TimeGrid:
     """The same grid: its first bucket and its end are where a range begins and ends that has no other."""
     return build(AbsoluteRange(start, end), grain, zone)
+
+
+_OTHERS = tuple(field.name for field in fields(SegmentBlock) if field.name != "files")
+_Packed = tuple[tuple[str, ...], list[Grain], list[str], list[int], tuple[str, ...]]
+
+
+def _packed(files: Sequence[LocalFile]) -> _Packed:
+    """Hundreds of files by column: pickling objects of their own would take longer than reading them."""
+    ends = list(chain.from_iterable(file.span for file in files))
+    columns = [(f.path, f.grain, f.zone, f.sha256) for f in files]
+    paths, grains, zones, sums = zip(*columns, strict=True) if columns else ((), (), (), ())
+    return paths, list(grains), list(zones), ends, sums
+
+
+def _block(packed: _Packed, *others: Any) -> SegmentBlock:
+    paths, grains, zones, ends, sums = packed
+    spans = map(Span, ends[::2], ends[1::2])
+    files = map(LocalFile, paths, grains, zones, spans, sums)
+    return SegmentBlock(tuple(files), **dict(zip(_OTHERS, others, strict=True)))
+
+
+def _build(base: bytes, others: SegmentBuild) -> SegmentBuild:
+    return replace(others, base=base)
+
+
+def _built(data: Sequence[bytes], rows: Sequence[bytes], others: BuiltFiles) -> BuiltFiles:
+    return replace(others, data=tuple(data), rows=tuple(rows))

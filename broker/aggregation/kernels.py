@@ -25,15 +25,24 @@ def answer(results: Sequence[ScanResult], finish: Finish) -> pl.DataFrame:
     Raises:
         BrokerError: STORE_REJECTED for values out of range, RESULT_TOO_LARGE when gap filling makes too many rows.
     """
-    keys = gather.keys(finish)
     if finish.pushed_down:
+        keys = gather.keys(finish)
         rows = gather.concat(results[0].grouped, gather.typed_keys(finish), finish.leaves)
         return _labelled(states.finish(rows, keys, finish.leaves, finish.outputs), finish)
+    return finished(merged(results, finish), finish)
+
+
+def merged(results: Sequence[ScanResult], finish: Finish) -> list[pl.DataFrame]:
+    """The states of every scan, one row per key."""
+    keys = gather.typed_keys(finish)
     leaves = [finish.leaves, compared(finish)]
-    scans = [
-        gather.merged(result, gather.typed_keys(finish), own)
-        for result, own in zip(results, leaves, strict=False)
-    ]
+    return [gather.merged(result, keys, own) for result, own in zip(results, leaves, strict=False)]
+
+
+def finished(scans: list[pl.DataFrame], finish: Finish) -> pl.DataFrame:
+    """The rows of an answer from merged states of its scans. Raises as :func:`answer` does."""
+    keys = gather.keys(finish)
+    leaves = [finish.leaves, compared(finish)]
     top = finish.calculations.top_n
     if top is not None:
         kept = calc.rank(scans[0], top, finish)

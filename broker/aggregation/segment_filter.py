@@ -1,7 +1,8 @@
 """Filters over stored dimensions, by the numbers of their values: every condition is tried once per value.
 
 Truth is a number, 0 for false, 1 for unknown, 2 for true, so that AND is the least, OR the greatest, and NOT what is
-left of 2: the three-valued logic of SQL. What a condition means is said in :mod:`broker.aggregation.having`.
+left of 2: the three-valued logic of SQL. What a condition means is said in :mod:`broker.aggregation.having` and, for
+few values, by its twin in plain Python.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from broker.aggregation.having import predicate
 from broker.aggregation.measures import value_name
 from broker.aggregation.segment_file import Positions
 from broker.aggregation.segment_shelf import Codes, Lexicon
+from broker.aggregation.three_valued import compile_filter
 from broker.domain.model import Dimension
 from broker.domain.query import AllOf, AnyOf, Condition, Filter, Not
 from broker.domain.values import Column
@@ -24,6 +26,9 @@ from broker.domain.values import Column
 Truth = npt.NDArray[np.uint8]
 Test = Callable[[Mapping[str, Codes], int], Truth]
 """The truth of every row, from their numbers by dimension and how many there are."""
+_FEW = 512
+"""So many values are tried in plain Python before an engine would have begun."""
+_NUMBERS = {False: 0, None: 1, True: 2}
 _FALSE, _TRUE = np.uint8(0), np.uint8(2)
 
 
@@ -53,6 +58,9 @@ def passing(test: Test, codes: Mapping[str, Codes], count: int) -> Positions:
 
 
 def _by_value(condition: Condition, dimension: Dimension, lexicon: Lexicon) -> Truth:
+    if len(lexicon) <= _FEW:
+        test = compile_filter(condition, {dimension.name: lexicon.listed})
+        return np.array([_NUMBERS[test(i)] for i in range(len(lexicon))], np.uint8)
     values = lexicon.values.alias(value_name(dimension.name))
     column = Column(dimension.name, dimension.type, scale=dimension.scale)
     held = values.to_frame().select(predicate(condition, {dimension.name: column}).alias("!"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Lexicon:
 
     def __init__(self) -> None:
         self._numbers: dict[object, int] = {None: 0}
+        self._listed: list[object] = [None]
         self._values = pl.Series(dtype=pl.Null())
 
     def __len__(self) -> int:
@@ -47,22 +49,25 @@ class Lexicon:
         """The values by number."""
         return self._values
 
+    @property
+    def listed(self) -> Sequence[object]:
+        """The same as plain values."""
+        return self._listed
+
     def numbered(self, dictionary: pl.Series) -> Codes | None:
         """Our number of every value of a file's dictionary; None when they are its positions."""
-        numbers, fresh = self._numbers, []
-        for position, value in enumerate(dictionary.to_list()):
-            key = "NaN" if value != value else value  # noqa: PLR0124 - only NaN differs from itself
-            if key not in numbers:
-                numbers[key] = len(numbers)
+        values, fresh = dictionary.to_list(), []
+        keys = ["NaN" if value != value else value for value in values]  # noqa: PLR0124 - only NaN differs from itself
+        for position, key in enumerate(keys):
+            if key not in self._numbers:
+                self._numbers[key] = len(self._numbers)
+                self._listed.append(values[position])
                 fresh.append(position)
         if not len(self._values):
             self._values = dictionary.head(1)
         if fresh:
             self._values = pl.concat([self._values, dictionary.gather(fresh)], rechunk=True)
-        found = np.array(
-            [numbers["NaN" if v != v else v] for v in dictionary.to_list()],  # noqa: PLR0124 - as above
-            np.int32,
-        )
+        found = np.array([self._numbers[key] for key in keys], np.int32)
         return None if np.array_equal(found, np.arange(len(found))) else found
 
 

@@ -45,9 +45,11 @@ def build(result: ScanResult, wanted: SegmentBuild) -> BuiltFiles:
     made = [(wanted.grains[0], segment)]
     for grain in wanted.grains[1:]:
         try:
-            made.append((grain, _coarser(made, grain, wanted)))
+            coarser = _coarser(made, grain, wanted)
         except BrokerError:
             continue  # a sum out of range, which narrower queries need not meet
+        if len(coarser.buckets.starts):
+            made.append((grain, coarser))
     return _files(made, [dimension.name for dimension in wanted.stored])
 
 

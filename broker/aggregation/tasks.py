@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from broker.aggregation import compare as comparing
-from broker.aggregation import encode, kernels, segment_write
+from broker.aggregation import encode, inline, kernels, segment_write
 from broker.aggregation.framing import Encoded
 from broker.domain.plan import Block, CsvBlock, Finish, Rows, ScanResult
 from broker.domain.segment import BuiltFiles, Comparison, SegmentBuild
@@ -20,8 +20,25 @@ BATCH_ROWS = 1 << 16
 
 def table(results: Sequence[ScanResult], finish: Finish, encoding: ResultFormat) -> tuple[Encoded, ...]:
     """The whole answer as one serialized ``Table``."""
-    frame = kernels.answer(results, finish)
+    if finish.pushed_down:
+        frame = kernels.answer(results, finish)
+    else:
+        scans = kernels.merged(results, finish)
+        made = _plainly(scans, finish, encoding)
+        if made is not None:
+            return (made,)
+        frame = kernels.finished(scans, finish)
     return (Encoded(frame.height, encode.table(frame, finish.columns, encoding)),)
+
+
+def _plainly(scans: Sequence[pl.DataFrame], finish: Finish, encoding: ResultFormat) -> Encoded | None:
+    """A tiny answer finished as the event loop would do it, in a fraction of the time that engines take to begin."""
+    (main, *others) = scans
+    if others or main.height * main.width > inline.MAX_CELLS:
+        return None
+    columns = tuple(Column(name, DataType.STRING) for name in main.columns)
+    made = inline.table((ScanResult((Rows(columns, tuple(main.rows())),)),), finish, encoding)
+    return None if made is None else Encoded(*made)
 
 
 def batches(
