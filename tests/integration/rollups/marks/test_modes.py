@@ -1,0 +1,148 @@
+"""Sources that are not followed by marks, and time dimensions that are not instants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from broker.domain.model import Dataset, Dimension
+from broker.domain.query import Grain
+from broker.domain.rollup import ALWAYS, FAR_FUTURE, Coverage, Rule, Segment, Span, Storage, Tracking, micros
+from broker.domain.values import DataType
+from tests.integration.rollups.marks.conftest import YEAR_2023, YEAR_2024, World, bucket, sales
+
+MARKS = "SELECT lo, hi FROM broker.rollup_mark ORDER BY 1"
+
+
+async def test_append_only_leaves_what_may_still_come_late(world: World) -> None:
+    world.dataset = sales(tracking=Tracking.APPEND_ONLY, lateness=3600.0)
+    await world.schema.install(world.dataset)
+    now = datetime.now(UTC)
+    around = Span(micros(now - timedelta(days=1)), micros(now + timedelta(days=1)))
+    await world.build(YEAR_2023)
+    await world.build(around)
+    coverage = await world.coverage()
+    (dirty,) = coverage.dirty
+    assert dirty == (micros(coverage.segments[1].as_of) - 3600 * 1_000_000, around.hi)
+    assert coverage.lateness == 3600.0
+
+
+async def test_a_change_token_makes_everything_dirty_when_it_differs(world: World) -> None:
+    world.dataset = sales(tracking=Tracking.CHANGE_TOKEN, token="SELECT count(*) FROM sales")
+    await world.schema.install(world.dataset)
+    token = (await world.coverage()).token
+    assert token == "3"
+    await world.build(YEAR_2023, token=token)
+    await world.build(YEAR_2024, token="before")
+    coverage = await world.coverage()
+    assert (coverage.dirty, coverage.lateness) == ((YEAR_2024,), 0.0)
+    await world.writer.execute("DELETE FROM sales WHERE id = 1")
+    assert (await world.coverage()).dirty == (Span(YEAR_2023.lo, YEAR_2024.hi),)
+
+
+async def test_a_token_may_be_null(world: World) -> None:
+    world.dataset = sales(tracking=Tracking.CHANGE_TOKEN, token="SELECT max(id) FROM sales WHERE id > 100")
+    await world.schema.install(world.dataset)
+    await world.build(YEAR_2023, token=(await world.coverage()).token)
+    assert (await world.coverage()).dirty == ()
+
+
+@pytest.mark.parametrize(
+    ("tracking", "expected"),
+    [
+        (Tracking.NONE, Coverage("by_city", lateness=float("inf"))),
+        (Tracking.CHANGE_TOKEN, Coverage("by_city", lateness=float("inf"))),
+        (Tracking.APPEND_ONLY, Coverage("by_city", lateness=60.0)),
+    ],
+)
+async def test_external_rollups_cover_everything(
+    tracking: Tracking, expected: Coverage, world: World
+) -> None:
+    world.dataset = sales(storage=Storage.EXTERNAL, tracking=tracking, lateness=60.0)
+    coverage = await world.coverage()
+    (whole,) = coverage.segments
+    assert whole == Segment(0, ALWAYS, 0, whole.as_of, 0, 0)
+    late = (Span(micros(whole.as_of) - 60_000_000, FAR_FUTURE),) if tracking is Tracking.APPEND_ONLY else ()
+    assert coverage == replace(expected, segments=coverage.segments, dirty=late)
+
+
+async def test_sealed_segments_are_changed_by_nothing(world: World) -> None:
+    await world.writer.execute(
+        "WITH r AS (UPDATE broker.rollup SET generation = generation + 1) "
+        "UPDATE broker.rollup_segment SET sealed = true WHERE lo = $1",
+        YEAR_2023.lo,
+    )
+    await world.writer.execute("DELETE FROM sales")
+    assert (await world.coverage()).dirty == (bucket("2024-02-02 02:02"),)
+
+
+def timed(sql: str, kind: DataType, zone: str = "") -> Dataset:
+    """The sales with a time dimension of their own."""
+    made = sales(time="own", grains=(Grain.DAY,))
+    time = Dimension("own", sql, kind, ("sales",), time=True, stored_zone=zone)
+    return replace(made, dimensions={**made.dimensions, "own": time})
+
+
+async def marked(world: World, dataset: Dataset, *values: str) -> list[Span]:
+    """Marks of an insert of times."""
+    await world.schema.install(dataset)
+    rows = ", ".join(f"({9 + i}, {value}, 1, 1)" for i, value in enumerate(values))
+    await world.writer.execute(f"TRUNCATE broker.rollup_mark; INSERT INTO sales VALUES {rows}")
+    return [Span(*row) for row in await world.writer.fetch(MARKS)]
+
+
+def day(text: str) -> Span:
+    """A date, which counts as its midnight in UTC."""
+    lo = bucket(f"{text} 00:00").lo
+    return Span(lo, lo + 86_400_000_000)
+
+
+async def test_a_date_marks_its_day(world: World) -> None:
+    await world.writer.execute("ALTER TABLE sales ADD COLUMN day date")
+    await world.schema.install(timed("sales.day", DataType.DATE))
+    await world.writer.execute("TRUNCATE broker.rollup_mark")
+    await world.writer.execute(
+        "INSERT INTO sales (id, day) VALUES (9, '2023-05-05'), (9, '2023-05-07'), (9, '2023-05-06'), (9, NULL),"
+        " (9, 'infinity'), (9, '-infinity'), (9, '5874897-12-31'), (9, '4000-01-01 BC'), (9, '2024-02-29')"
+    )
+    found = [Span(*row) for row in await world.writer.fetch(MARKS)]
+    assert found == [Span(day("2023-05-05").lo, day("2023-05-07").hi), day("2024-02-29")]
+
+
+async def test_a_date_of_an_instant_is_that_of_utc(world: World) -> None:
+    await world.writer.execute("SET timezone = 'Pacific/Kiritimati'")
+    dataset = timed("sales.at::date", DataType.DATE)
+    assert await marked(world, dataset, "'2023-05-05 23:30Z'", "'infinity'") == [day("2023-05-05")]
+
+
+async def test_wall_clocks_are_read_in_their_zone(world: World) -> None:
+    dataset = timed("(sales.at AT TIME ZONE 'UTC')", DataType.TIMESTAMP, "America/New_York")
+    found = await marked(world, dataset, "'2023-07-01 12:00Z'", "'2023-12-01 12:00Z'")
+    assert found == [bucket("2023-07-01 16:00"), bucket("2023-12-01 17:00")]
+
+
+async def test_writers_do_not_fail_where_the_time_does(world: World) -> None:
+    dataset = timed("(timestamptz '2023-01-01Z' + interval '1 day' / sales.amount)", DataType.TIMESTAMP)
+    await world.schema.install(dataset)
+    await world.writer.execute("INSERT INTO sales VALUES (9, '2023-05-05', 1, 0)")
+    assert [Span(*row) for row in await world.writer.fetch(MARKS)] == [ALWAYS]
+    assert await world.writer.fetchval("SELECT count(*) FROM sales WHERE id = 9") == 1
+
+
+async def test_functions_of_a_time_need_their_schema(world: World) -> None:
+    await world.writer.execute(
+        "CREATE FUNCTION moved(timestamptz) RETURNS timestamptz LANGUAGE sql AS 'SELECT $1 + interval ''1 day'''"
+    )
+    with pytest.raises(Exception, match="Write it with its schema"):
+        await world.schema.install(timed("moved(sales.at)", DataType.TIMESTAMP))
+    found = await marked(world, timed("public.moved(sales.at)", DataType.TIMESTAMP), "'2023-05-05 10:07Z'")
+    assert found == [bucket("2023-05-06 10:07")]
+
+
+async def test_missing_tables_are_said_to_be(world: World) -> None:
+    await world.writer.execute("DELETE FROM broker.rollup_source")
+    coverage = await world.coverage()
+    assert (coverage.unusable, coverage.segments) == (Rule.COVER, ())
+    assert "broker rollup install" in coverage.message
