@@ -12,6 +12,7 @@ import gc
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from random import Random
 
 from broker.domain.model import Dataset, Dimension, Measure, MeasureKind
@@ -24,6 +25,7 @@ from broker.pipeline.grids import GridCache
 from broker.policy.rollups.candidates import Candidates
 from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.cover import cover
+from broker.policy.rollups.stored import Memory
 from broker.runtime import collector
 from tests.bench import harness
 from tests.bench.harness import Goal, Options, Report, Section
@@ -96,7 +98,7 @@ def some_filter(rng: Random, dimensions: list[str]) -> Filter | None:
 
 def months() -> list[Span]:
     starts = build(AbsoluteRange(START, START + timedelta(days=31 * MONTHS)), Grain.MONTH, "UTC").starts
-    return [Span(micros(a), micros(b)) for a, b in zip(starts, starts[1:], strict=False)][:MONTHS]
+    return [Span(micros(a), micros(b)) for a, b in pairwise(starts)][:MONTHS]
 
 
 def random_changes(rng: Random) -> tuple[Span, ...]:
@@ -120,12 +122,12 @@ def built(rng: Random, own: Rollup, changes: tuple[Span, ...]) -> Coverage:
     return Coverage(own.name, segments, changes)
 
 
-def decide(world: World, candidates: Candidates, scan: Scan) -> int:
+def decide(world: World, candidates: Candidates, memory: Memory, scan: Scan) -> int:
     """One decision; how many rollups passed the rules."""
     checked = candidates.check(scan)
     cover(
         scan, checked.accepted, {r.name: world.coverage[r.name] for r in checked.accepted},
-        Costs.predicted(2.0), excluded=checked.rejected,
+        Costs.predicted(2.0), excluded=checked.rejected, memory=memory,
     )  # fmt: skip
     return len(checked.accepted)
 
@@ -133,7 +135,7 @@ def decide(world: World, candidates: Candidates, scan: Scan) -> int:
 def measure(options: Options) -> Report:
     rng, grids = Random(1), GridCache()
     world = World.random(rng)
-    candidates = Candidates(world.dataset)
+    candidates, memory = Candidates(world.dataset), Memory()
     wall: list[float] = []
     cpu: list[float] = []
     passed: list[float] = []
@@ -143,7 +145,7 @@ def measure(options: Options) -> Report:
         for i, scan in enumerate(scans):
             clock = time.perf_counter_ns if i % 2 else time.thread_time_ns
             began = clock()
-            passed.append(decide(world, candidates, scan))
+            passed.append(decide(world, candidates, memory, scan))
             (wall if i % 2 else cpu).append((clock() - began) / 1e6)
         gc.unfreeze()
     cases = 1_500 if options.quick else 10_000

@@ -85,7 +85,7 @@ def _any_case(rng: Random, *, most: int = 6) -> Case:
 def random_coverage(rng: Random, rollup: Rollup, start: int, step: int, steps: int) -> Coverage:
     """Some of the partitions, and changes in them; both on the step's multiples, changes of any width."""
     as_of = START + timedelta(days=30)
-    segments = []
+    segments: list[Segment] = []
     at, end = start, start + (steps + 1) * step
     while at < end:
         after = at + step * rng.choice((1, 1, 2, 3))
@@ -97,7 +97,8 @@ def random_coverage(rng: Random, rollup: Rollup, start: int, step: int, steps: i
             sealed = rng.random() < 0.02
             segments.append(Segment(len(segments), Span(at, after), 1, as_of, base, 100, sealed, files))
         at = after
-    dirty, at = [], start
+    dirty: list[Span] = []
+    at = start
     while rng.random() < 0.35 and at < end:
         at += rng.randint(1, 3 * step)
         dirty.append(Span(at, at + rng.choice((1, HOUR // 4, step))))

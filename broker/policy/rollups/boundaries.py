@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from struct import iter_unpack
 from zoneinfo import ZoneInfo
 
 from broker.domain.query import Grain
@@ -74,16 +75,22 @@ class Boundaries:
         return found
 
 
-def misaligned(grid: TimeGrid, span: Span, base: Boundaries) -> Rule | None:
-    """Why buckets of the grid cannot be put together from buckets of the base within the span, or None.
+def aligned(grid: TimeGrid, span: Span, base: Boundaries) -> bool:
+    """Whether buckets of the grid within the span can be put together from buckets of the base."""
+    if base.width:
+        if grid.alignment % base.width == 0:
+            return True
+    elif grid.grain is base.grain and grid.zone == base.zone:
+        return True  # the same enumeration
+    starts = (at for (at,) in iter_unpack("<q", grid.packed[8:]))
+    return all(base.floor(at) == at for at in starts if span.lo < at < span.hi)
+
+
+def misalignment(grid: TimeGrid, span: Span, base: Boundaries) -> Rule | None:
+    """Why buckets of the grid cannot be put together from buckets of the base, or None when they can.
 
     TZ when they could if the grid's zone were that of the base, else GRAIN.
     """
-    if base.width:
-        if grid.alignment % base.width == 0:
-            return None
-    elif grid.grain is base.grain and grid.zone == base.zone:
-        return None  # the same enumeration
     zone, found = ZoneInfo(grid.zone), None
     for start in grid.starts[1:]:
         at = micros(start)

@@ -20,7 +20,7 @@ from broker.domain.rollup import Rejection, Rollup, Rule, Span, Storage, Trackin
 from broker.domain.terms import Consistency
 from broker.policy.fanout import fan_out_violation
 from broker.policy.rollups.asked import Asked, asked_of, bounded, policy_conditions
-from broker.policy.rollups.boundaries import Boundaries, misaligned
+from broker.policy.rollups.boundaries import Boundaries, aligned, misalignment
 from broker.policy.rollups.implication import implies
 from broker.policy.rollups.normal import conjuncts, joined
 from broker.policy.rollups.reasons import Reasons
@@ -120,7 +120,7 @@ class Candidates:
         passed &= ~_union(found)
 
         def reasons() -> Iterator[Rejection]:
-            failures = [shape, self._values(scan, asked, self._all)]
+            failures = [shape, self._values(scan, asked, self._all, reasons=True)]
             if policy is None:
                 failures.append({Rule.SEC: self._all})
             return self._rejections(failures, scan, asked)
@@ -172,8 +172,10 @@ class Candidates:
     def _without(self, dimension: str) -> int:
         return self._all & ~self._stored.get(dimension, 0)
 
-    def _values(self, scan: Scan, asked: Mapping[str, Asked], among: int) -> Failures:
-        """The rules that depend on values, for some of the rollups."""
+    def _values(
+        self, scan: Scan, asked: Mapping[str, Asked], among: int, *, reasons: bool = False
+    ) -> Failures:
+        """The rules that depend on values, for some of the rollups; without ``reasons`` TZ is not told from GRAIN."""
         found: Failures = defaultdict(int)
         for time, own in asked.items():
             if not (bits := among & self._timed[time]):
@@ -182,7 +184,7 @@ class Candidates:
                 found[own.problem] |= bits
             self._check_filters(own, bits, found)
             if scan.time is None or not bounded(scan) or scan.time.name == time:
-                self._check_time(scan, own.span, bits, found)
+                self._check_time(scan, own.span, bits, found, reasons=reasons)
         return found
 
     def _check_filters(self, asked: Asked, among: int, found: Failures) -> None:
@@ -195,7 +197,7 @@ class Candidates:
             if own and not implies(asked.given, own):
                 found[Rule.FILT] |= bits
 
-    def _check_time(self, scan: Scan, span: Span, among: int, found: Failures) -> None:
+    def _check_time(self, scan: Scan, span: Span, among: int, found: Failures, *, reasons: bool) -> None:
         for key, same in self._based.items():
             if not (bits := among & same):
                 continue
@@ -203,8 +205,9 @@ class Candidates:
             inner = edges.inner(span)
             if inner.lo >= inner.hi:
                 found[Rule.EDGE] |= bits
-            if scan.grid is not None and (rule := misaligned(scan.grid, span, edges)) is not None:
-                found[rule] |= bits
+            if scan.grid is not None and not aligned(scan.grid, span, edges):
+                rule = misalignment(scan.grid, span, edges) if reasons else Rule.GRAIN
+                found[rule or Rule.GRAIN] |= bits
 
     def _rejections(
         self, failures: list[Failures], scan: Scan, asked: Mapping[str, Asked]

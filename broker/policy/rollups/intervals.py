@@ -1,91 +1,79 @@
 """What of a range a rollup holds, cut into intervals that are wholly there or not, and what each costs.
 
-Costs are whole nanoseconds in the high bits of an integer. Below them two tie-breakers: ``TIE`` for the seconds of the
-range that come from sources that may be late, the later the more, and at the bottom the number of spans.
+Costs are whole nanoseconds in the high bits of an integer. Below them two tie-breakers: the seconds of the range that
+come from sources that may be late, the later the more, and at the bottom the number of spans.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from broker.domain.query import Grain
-from broker.domain.rollup import Coverage, Rollup, Segment, Span
+from broker.domain.rollup import Rollup, Segment, Span
 from broker.policy.rollups.boundaries import Boundaries
 from broker.policy.rollups.cheapest import NEVER
+from broker.policy.rollups.stored import Stored, rows_of
 
 MAX_HOLES = 64
 """Changed spans of a rollup that are told apart; of more, the nearest ones are taken as one."""
 _TIE_BITS, _SPAN_BITS = 54, 20
-_SECOND = 1_000_000
+_SHIFT = _TIE_BITS + _SPAN_BITS
+Usable = Sequence[tuple[Grain, Boundaries]]
+"""The coarser grains of a rollup whose buckets no bucket of the answer cuts, coarsest first."""
 
 
 def integer(seconds: float, *, spans: int = 0, late: int = 0) -> int:
     """A cost with its tie-breakers."""
-    return (round(seconds * 1e9) << _TIE_BITS + _SPAN_BITS) + (late << _SPAN_BITS) + spans
+    return (round(seconds * 1e9) << _SHIFT) + (late << _SPAN_BITS) + spans
 
 
 def seconds(cost: int) -> float:
     """The seconds of a cost."""
-    return (cost >> _TIE_BITS + _SPAN_BITS) / 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A part of a segment that may be used: whole buckets, none of which has changed."""
-
-    span: Span
-    segment: Segment
+    return (cost >> _SHIFT) / 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a rollup holds of a range: its runs, ascending and disjoint. ``touched``: segments overlap the range."""
+    """What a rollup holds of a range: runs of whole, unchanged buckets, each of one segment, ascending and disjoint."""
 
     rollup: Rollup
-    runs: tuple[Run, ...]
-    touched: bool
-    late: int = 0
+    runs: tuple[tuple[Span, Segment], ...]
 
 
-def held(
-    rollup: Rollup, coverage: Coverage, inner: Span, edges: Boundaries, sealed: Sequence[Span] = ()
-) -> Held:
-    """What a rollup holds of whole buckets within ``inner``. Changes concern a sealed segment no more.
+def runs_of(
+    stored: Stored, inner: Span, edges: Boundaries, changed: Sequence[Span], gone: Sequence[Span]
+) -> tuple[tuple[Span, Segment], ...] | None:
+    """The runs of whole buckets within ``inner``; None where no segment overlaps it.
 
-    Where another rollup is ``sealed``, one that is not may have been built after the rows were deleted: not used.
+    ``changed`` and ``gone`` are in order, of whole buckets: what has changed since, which concerns a sealed segment no
+    more, and where another rollup is sealed: one that is not may have been built after the rows were deleted.
     """
-    segments = coverage.segments
-    first = bisect_left(segments, inner.lo, key=lambda segment: segment.span.hi)
-    holes = _holes(coverage.dirty, inner, edges)
-    if sealed:
-        holes = joined_spans([*holes, *map(edges.outer, sealed)])
-    runs: list[Run] = []
+    first, last = stored.within(inner)
+    holes = joined_spans([*changed, *gone]) if gone else changed
+    found: list[tuple[Span, Segment]] = []
     touched = False
-    for segment in segments[first:]:
-        if segment.span.lo >= inner.hi:
-            break
-        lo, hi = max(edges.ceil(segment.span.lo), inner.lo), min(edges.floor(segment.span.hi), inner.hi)
+    for segment in stored.segments[first:last]:
+        lo, hi = segment.span
+        lo, hi = max(edges.ceil(lo), inner.lo), min(edges.floor(hi), inner.hi)
         if lo >= hi:
             continue
         touched = True
         if segment.sealed or not holes:
-            runs.append(Run(Span(lo, hi), segment))
+            found.append((Span(lo, hi), segment))
         else:
-            runs += [Run(span, segment) for span in _without(lo, hi, holes)]
-    return Held(rollup, tuple(runs), touched)
+            found += [(span, segment) for span in _without(lo, hi, holes)]
+    return tuple(found) if touched else None
 
 
-def _holes(dirty: Sequence[Span], inner: Span, edges: Boundaries) -> list[Span]:
-    """The changed spans widened to whole buckets, joined where they meet."""
-    if not dirty:
-        return []
+def holes_of(dirty: Sequence[Span], inner: Span, edges: Boundaries) -> list[Span]:
+    """The changed spans within ``inner``, widened to whole buckets and joined where they meet."""
     first = bisect_left(dirty, inner.lo, key=lambda span: span.hi)
     last = bisect_left(dirty, inner.hi, key=lambda span: span.lo)
     found = joined_spans(map(edges.outer, dirty[first:last]))
-    return found if len(found) <= MAX_HOLES else _joined(found)
+    return found if len(found) <= MAX_HOLES else _fewer(found)
 
 
 def joined_spans(spans: Iterable[Span]) -> list[Span]:
@@ -99,7 +87,7 @@ def joined_spans(spans: Iterable[Span]) -> list[Span]:
     return found
 
 
-def _joined(holes: list[Span]) -> list[Span]:
+def _fewer(holes: list[Span]) -> list[Span]:
     """The holes with the smallest distances between them filled, as many as there may be."""
     distances = sorted((b.lo - a.hi, i) for i, (a, b) in enumerate(pairwise(holes)))
     kept = {i for _, i in distances[len(holes) - MAX_HOLES :]}
@@ -125,42 +113,56 @@ def _without(lo: int, hi: int, holes: Sequence[Span]) -> Iterator[Span]:
 
 
 def stored_costs(
-    own: Held,
-    cuts: Sequence[int],
-    place: dict[int, int],
-    row: float,
-    usable: Sequence[tuple[Grain, Boundaries]],
-    tied: Callable[[Span], int],
+    own: Held, cuts: Sequence[int], place: dict[int, int], row: float, usable: Usable
 ) -> list[int]:
-    """What the intervals between the cuts cost from a rollup; its runs begin and end at cuts.
-
-    ``usable`` are the coarser grains whose buckets the answer's never cut, coarsest first.
-    """
+    """What the intervals between the cuts cost from a rollup; its runs begin and end at cuts."""
     found = [NEVER] * (len(cuts) - 1)
-    for run in own.runs:
-        first, last = place[run.span.lo], place[run.span.hi]
-        for i in range(first, last):
-            span = Span(cuts[i], cuts[i + 1])
-            late = own.late * tied(span) if own.late else 0
-            found[i] = integer(row * rows(run.segment, span, usable), late=late)
+    row *= 1e9
+    for (lo, hi), segment in own.runs:
+        first, last = place[lo], place[hi]
+        if last == first + 1:
+            found[first] = round(row * rows(segment, Span(lo, hi), usable)) << _SHIFT
+        else:
+            for i in range(first, last):
+                found[i] = round(row * rows(segment, Span(cuts[i], cuts[i + 1]), usable)) << _SHIFT
     return found
 
 
-def rows(segment: Segment, span: Span, usable: Sequence[tuple[Grain, Boundaries]]) -> float:
+def rows(segment: Segment, span: Span, usable: Usable) -> float:
     """The rows that are read for a part of a segment: of the coarsest grain as far as its buckets fit, and so on."""
-    width = segment.span.hi - segment.span.lo
+    lo, hi = segment.span
     for position, (grain, edges) in enumerate(usable):
-        count = next((file.row_count for file in segment.files if file.grain is grain), None)
-        if count is None:
-            continue
         inner = edges.inner(span)
         if inner.lo >= inner.hi:
             continue
         finer = usable[position + 1 :]
-        found = count * ((inner.hi - inner.lo) / width)
+        found = rows_of(segment, grain) * ((inner.hi - inner.lo) / (hi - lo))
         if span.lo < inner.lo:
             found += rows(segment, Span(span.lo, inner.lo), finer)
         if inner.hi < span.hi:
             found += rows(segment, Span(inner.hi, span.hi), finer)
         return found
-    return segment.row_count * ((span.hi - span.lo) / width)
+    return segment.row_count * ((span.hi - span.lo) / (hi - lo))
+
+
+def late(costs: list[int], weights: Sequence[int], rank: int) -> list[int]:
+    """The costs with the lateness of a source in their tie-breaker."""
+    return [c if c >= NEVER else c + (rank * w << _SPAN_BITS) for c, w in zip(costs, weights, strict=True)]
+
+
+def merged(stored: Sequence[list[int]], live: list[int], cuts: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Where intervals begin when neighbours are joined that no cheapest cover tells apart, and the cuts between them.
+
+    Neighbours whose sources are the same, in the same order of cost, never have a reason to be read differently: the
+    cheaper of two sources is the cheaper one on both sides, and to change costs no less in two steps than in one.
+    """
+    columns = list(zip(live, *stored, strict=True))
+    order = range(len(stored) + 1)
+    starts: list[int] = []
+    before: object = None
+    for i, column in enumerate(columns):
+        shape = (sorted(order, key=column.__getitem__), [each >= NEVER for each in column])
+        if shape != before:
+            starts.append(i)
+        before = shape
+    return starts, [*(cuts[i] for i in starts), cuts[-1]]

@@ -1,0 +1,276 @@
+"""Finds one cover: what each candidate holds of the range, the intervals and what they cost, and the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import pairwise
+from math import isinf
+from operator import le
+
+from broker.domain.plan import Scan
+from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Rejection, Rollup, Rule, Span
+from broker.policy.rollups.asked import Asked, asked_of
+from broker.policy.rollups.cheapest import LIVE, NEVER, Problem, cheapest
+from broker.policy.rollups.costs import Costs
+from broker.policy.rollups.intervals import (
+    Held,
+    integer,
+    joined_spans,
+    late,
+    merged,
+    runs_of,
+    seconds,
+    stored_costs,
+)
+from broker.policy.rollups.normal import conjuncts
+from broker.policy.rollups.reasons import Reasons
+from broker.policy.rollups.stored import Memory
+from broker.policy.rollups.ways import Ways
+
+MAX_COMBINED = 8
+"""Rollups that may take part, of those that hold something: the ones that beside the tables alone cost least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a cover has to keep to: see :func:`broker.policy.rollups.cover.cover`."""
+
+    lateness_allowed: float | None = None
+    require: bool = False
+    live: bool = True
+
+
+class Covering:
+    """Finds one cover."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        candidates: Sequence[Rollup],
+        coverage: Mapping[str, Coverage],
+        costs: Costs,
+        terms: Terms,
+        excluded: Sequence[Rejection],
+        memory: Memory,
+    ) -> None:
+        self._scan, self._costs, self._terms = scan, costs, terms
+        self._candidates = sorted(candidates, key=lambda rollup: rollup.name)
+        self._coverage, self._excluded = coverage, excluded
+        self._stored = {name: memory.of(each) for name, each in coverage.items() if each.segments}
+        self._ways = Ways(scan)
+        self._passed: dict[str, tuple[Rule, str]] = {}
+        self._parts = conjuncts(scan.filter)
+        self._asked = self._find_asked()
+        self._span = self._asked.span
+        known = self._stored.values()
+        reach = Span(
+            min((each.starts[0] for each in known), default=0),
+            max((each.ends[-1] for each in known), default=0),
+        )
+        self._extent = costs.extent_of(self._span, reach)
+
+    def find(self) -> Cover:
+        """The cover."""
+        sealed = self._sealed()
+        usable = [rollup for rollup in self._candidates if self._allowed(rollup)]
+        own = [found for rollup in self._best(usable) if (found := self._held(rollup, sealed)) is not None]
+        if not own and not sealed and self._terms.live and not self._terms.require:
+            return self._cover((Piece("", (self._span,)),), self._live_alone())
+        if self._span.lo >= self._span.hi or (self._terms.require and not own):
+            return self._cover((), 0.0)
+        cuts = self._cuts(own, sealed)
+        own, problem, cuts = self._problem(own, cuts, sealed)
+        best = cheapest(problem, None if self._terms.require else self._costs.max_live_spans)
+        if best is None:
+            self._impossible(own, problem)
+            return self._cover((), 0.0)
+        total, sources = best
+        names = ["" if source == LIVE else own[source].rollup.name for source in sources]
+        return self._cover(_pieces(names, cuts), seconds(total))
+
+    def _find_asked(self) -> Asked:
+        scan = self._scan
+        if self._candidates:
+            time = scan.dataset.dimensions[self._candidates[0].time]
+            return asked_of(scan, time, self._parts, ())
+        if scan.time is not None:
+            return asked_of(scan, scan.time, self._parts, ())
+        return Asked(ALWAYS, nulls=True, rest=(), given=())
+
+    def _allowed(self, rollup: Rollup) -> bool:
+        """Whether what is known of the whole rollup lets it take part."""
+        coverage, allowed = self._coverage.get(rollup.name), self._terms.lateness_allowed
+        if coverage is not None and coverage.unusable is not None:
+            self._passed[rollup.name] = coverage.unusable, coverage.message
+            return False
+        if coverage is None or not coverage.segments:
+            self._passed[rollup.name] = Rule.COVER, ""
+            return False
+        if coverage.lateness is not None and allowed is not None and coverage.lateness > allowed:
+            self._passed[rollup.name] = Rule.NOTRIG if isinf(coverage.lateness) else Rule.STALE, ""
+            return False
+        return True
+
+    def _best(self, rollups: list[Rollup]) -> list[Rollup]:
+        """Those that may take part: where there are many, the ones that cost least with the tables for the rest."""
+        if len(rollups) <= MAX_COMBINED:
+            return rollups
+        rate = self._costs.live_rate(self._extent)
+        width = self._within(self._span)
+
+        def alone(rollup: Rollup) -> tuple[float, str]:
+            usable = self._ways.usable(rollup, self._span)
+            grain = usable[0][0] if usable else None
+            rows, covered = self._stored[rollup.name].estimate(self._span, grain)
+            row = self._costs.row(rollup, self._scan, self._parts)
+            return rows * row + self._costs.fixed(rollup) + rate * max(0, width - covered), rollup.name
+
+        return nsmallest(MAX_COMBINED, rollups, key=alone)
+
+    def _held(self, rollup: Rollup, sealed: Sequence[Span]) -> Held | None:
+        """What a candidate holds; None when it is passed over."""
+        coverage = self._coverage[rollup.name]
+        edges = self._ways.boundaries(rollup, rollup.base)
+        inner = edges.inner(self._span)
+        if inner.lo >= inner.hi:
+            self._passed[rollup.name] = Rule.EDGE, ""
+            return None
+        changed = self._ways.holes(coverage.dirty, inner, edges) if coverage.dirty else []
+        gone = [edges.outer(span) for span in sealed]
+        runs = runs_of(self._stored[rollup.name], inner, edges, changed, gone)
+        if not runs:
+            self._passed[rollup.name] = Rule.COVER if runs is None else Rule.LOG, ""
+            return None
+        return Held(rollup, runs)
+
+    def _sealed(self) -> list[Span]:
+        """The parts of the range that the tables may no longer hold, ascending and disjoint."""
+        spans = (span for each in self._stored.values() for span in each.sealed)
+        own = (Span(max(lo, self._span.lo), min(hi, self._span.hi)) for lo, hi in spans)
+        return joined_spans(span for span in own if span.lo < span.hi)
+
+    def _cuts(self, own: Sequence[Held], sealed: Sequence[Span]) -> list[int]:
+        found = {self._span.lo, self._span.hi}
+        for each in own:
+            for span, _ in each.runs:
+                found.update(span)
+        for span in sealed:
+            found.update(span)
+        return sorted(found)
+
+    def _problem(
+        self, own: Sequence[Held], cuts: list[int], sealed: Sequence[Span]
+    ) -> tuple[list[Held], Problem, list[int]]:
+        """The costs of the intervals that are to be told apart, of the rollups that are worth a look."""
+        costs = self._costs
+        place = {cut: i for i, cut in enumerate(cuts)}
+        ranks = self._ranks(own)
+        entries: list[_Entry] = []
+        for each in own:
+            rollup = each.rollup
+            row = costs.row(rollup, self._scan, self._parts)
+            stored = stored_costs(each, cuts, place, row, self._ways.usable(rollup, self._span))
+            if rank := ranks[rollup.name]:
+                weights = [self._within(Span(lo, hi)) // 1_000_000 for lo, hi in pairwise(cuts)]
+                stored = late(stored, weights, rank)
+            entries.append(_Entry(integer(costs.fixed(rollup) + costs.piece, spans=1), stored, each))
+        live = self._live_costs(cuts)
+        for span in sealed:
+            live[place[span.lo] : place[span.hi]] = [NEVER] * (place[span.hi] - place[span.lo])
+        if self._terms.require:
+            for entry in entries:
+                live = [
+                    NEVER if mine < NEVER else cost for cost, mine in zip(live, entry.stored, strict=True)
+                ]
+        entries = _undominated(entries)
+        starts, cuts = merged([entry.stored for entry in entries], live, cuts)
+        return [entry.held for entry in entries], Problem(
+            stored=[_summed(entry.stored, starts) for entry in entries],
+            live=_summed(live, starts),
+            enter=[entry.enter for entry in entries],
+            again=integer(costs.piece, spans=1),
+            live_first=integer(costs.live_fixed + costs.live_span, spans=1),
+            live_again=integer(costs.live_span, spans=1),
+        ), cuts  # fmt: skip
+
+    def _ranks(self, own: Sequence[Held]) -> dict[str, int]:
+        """How late each rollup may be among those that there are; 0 for the exact ones."""
+        late = {each.rollup.name: self._coverage[each.rollup.name].lateness for each in own}
+        order = sorted({lateness for lateness in late.values() if lateness is not None})
+        return {name: 0 if lateness is None else 1 + order.index(lateness) for name, lateness in late.items()}
+
+    def _within(self, span: Span) -> int:
+        """Microseconds of a span in which rows are expected."""
+        return max(0, min(span.hi, self._extent.hi) - max(span.lo, self._extent.lo))
+
+    def _live_costs(self, cuts: list[int]) -> list[int]:
+        if not self._terms.live:
+            return [NEVER] * (len(cuts) - 1)
+        rate = self._costs.live_rate(self._extent)
+        return [integer(rate * self._within(Span(lo, hi))) for lo, hi in pairwise(cuts)]
+
+    def _live_alone(self) -> float:
+        costs = self._costs
+        rate = costs.live_rate(self._extent) * self._within(self._span)
+        return costs.live_fixed + costs.live_span + rate
+
+    def _impossible(self, own: Sequence[Held], problem: Problem) -> None:
+        """Notes why the rollups that hold something are not enough."""
+        rule = Rule.SEAL
+        if not self._terms.live:
+            ends = all(stored[0] >= NEVER or stored[-1] >= NEVER for stored in problem.stored)
+            rule = Rule.NULL if self._asked.nulls and ends else Rule.COVER
+        for each in own:
+            self._passed[each.rollup.name] = rule, ""
+
+    def _cover(self, pieces: tuple[Piece, ...], cost: float) -> Cover:
+        used = {piece.rollup for piece in pieces}
+
+        def reasons() -> Iterator[Rejection]:
+            yield from self._excluded
+            for rollup in self._candidates:
+                if rollup.name not in used:
+                    rule, message = self._passed.get(rollup.name, (Rule.COST, ""))
+                    yield Rejection(rollup.name, (rule,), message)
+
+        return Cover(pieces, cost, Reasons(reasons))
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A rollup with what it costs to begin with it, and every interval."""
+
+    enter: int
+    stored: list[int]
+    held: Held
+
+
+def _undominated(entries: list[_Entry]) -> list[_Entry]:
+    """Those that no other one beats or equals everywhere, in the order of names."""
+    entries.sort(key=lambda entry: (sum(entry.stored), entry.enter, entry.held.rollup.name))
+    kept: list[_Entry] = []
+    for entry in entries:
+        if not any(each.enter <= entry.enter and all(map(le, each.stored, entry.stored)) for each in kept):
+            kept.append(entry)
+    return sorted(kept, key=lambda entry: entry.held.rollup.name)
+
+
+def _summed(costs: list[int], starts: list[int]) -> list[int]:
+    """The costs of joined intervals."""
+    return [min(NEVER, sum(costs[a:b])) for a, b in pairwise([*starts, len(costs)])]
+
+
+def _pieces(names: Sequence[str], cuts: Sequence[int]) -> tuple[Piece, ...]:
+    """One piece for every source, in the order in which they first occur, with neighbouring intervals as one span."""
+    spans: dict[str, list[Span]] = {}
+    before = None
+    for i, name in enumerate(names):
+        own = spans.setdefault(name, [])
+        if name == before:
+            own[-1] = Span(own[-1].lo, cuts[i + 1])
+        else:
+            own.append(Span(cuts[i], cuts[i + 1]))
+        before = name
+    return tuple(Piece(name, tuple(own)) for name, own in spans.items())

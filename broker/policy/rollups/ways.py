@@ -1,0 +1,56 @@
+"""What one decision looks up again and again: boundaries by grain and zone, grains that fit the answer, holes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from broker.domain.plan import Scan
+from broker.domain.query import Grain
+from broker.domain.rollup import Rollup, Span
+from broker.policy.rollups.boundaries import Boundaries, aligned
+from broker.policy.rollups.intervals import Usable, holes_of
+from broker.policy.rollups.scan import zone_of
+
+
+class Ways:
+    """Kept for one scan; all rollups are over one time dimension."""
+
+    def __init__(self, scan: Scan) -> None:
+        self._scan = scan
+        self._edges: dict[tuple[Grain, str], Boundaries] = {}
+        self._fits: dict[tuple[Grain, str], bool] = {}
+        self._usable: dict[tuple[tuple[Grain, ...], str], Usable] = {}
+        self._holes: dict[tuple[int, Grain, str], tuple[Sequence[Span], list[Span]]] = {}
+
+    def boundaries(self, rollup: Rollup, grain: Grain) -> Boundaries:
+        """Where buckets of one of the rollup's grains begin."""
+        key = grain, zone_of(self._scan.dataset, rollup, grain)
+        found = self._edges.get(key)
+        if found is None:
+            found = self._edges[key] = Boundaries(*key)
+        return found
+
+    def usable(self, rollup: Rollup, span: Span) -> Usable:
+        """The coarser grains whose buckets no bucket of the answer cuts, coarsest first."""
+        key = rollup.grains, rollup.zone
+        found = self._usable.get(key)
+        if found is None:
+            own = [self.boundaries(rollup, grain) for grain in reversed(rollup.grains[1:])]
+            found = self._usable[key] = [(each.grain, each) for each in own if self._fit(each, span)]
+        return found
+
+    def holes(self, dirty: Sequence[Span], inner: Span, edges: Boundaries) -> list[Span]:
+        """What has changed, in whole buckets; rollups of one source mostly share the changes."""
+        key = id(dirty), edges.grain, edges.zone
+        found = self._holes.get(key)
+        if found is None:
+            found = self._holes[key] = dirty, holes_of(dirty, inner, edges)
+        return found[1]
+
+    def _fit(self, edges: Boundaries, span: Span) -> bool:
+        key = edges.grain, edges.zone
+        found = self._fits.get(key)
+        if found is None:
+            grid = self._scan.grid
+            found = self._fits[key] = grid is None or aligned(grid, span, edges)
+        return found
