@@ -23,10 +23,12 @@ LAST_WORDS = 1.0
 
 
 class Generic:
-    """A server that looks every method up by name, instead of waiting for calls of each method by itself.
+    """A server that looks methods up by name, instead of waiting for calls of each method by itself.
 
     grpc.aio keeps a task for every registered method and watches all of them anew for every call, which costs as many
-    microseconds as there are methods, twice. Generated code registers methods; here it is not let.
+    microseconds as there are methods, twice. But each task takes one call at a time from the library, and the next one
+    only when the loop has turned: so methods that may come in floods are registered, and only they. Generated code
+    registers all; here it is not let.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
@@ -82,9 +84,10 @@ class Server:
         handlers = {
             name: path.handler(service.name, name, endpoint) for name, endpoint in service.endpoints.items()
         }
-        Generic(self._server).add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service.name, handlers),)
-        )
+        generic = grpc.method_handlers_generic_handler(service.name, handlers)
+        self._server.add_generic_rpc_handlers((generic,))
+        flooded = {name: handlers[name] for name, endpoint in service.endpoints.items() if endpoint.pool}
+        self._server.add_registered_method_handlers(service.name, flooded)
 
     async def start(self) -> int:
         """Listens, runs the readiness checks once, and returns the port.
