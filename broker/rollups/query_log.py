@@ -13,6 +13,7 @@ import asyncio
 import json
 import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -62,6 +63,7 @@ class QueryLog:
         self._waiting: deque[tuple[Plan, float, datetime]] = deque(maxlen=waiting)
         self._records = {record.fingerprint: record for record in read_records([path])}
         self._failing = False
+        self._saving = threading.Lock()
 
     def observe(self, question: Question, run: Run) -> None:
         """A question was read, which took so long. One that rollups answered counts with what it would have taken."""
@@ -96,8 +98,11 @@ class QueryLog:
 
     def save(self) -> None:
         """Writes what has come since the last time. It blocks, so an event loop calls it in a thread."""
-        if not self._count() and not self._failing:
-            return
+        with self._saving:
+            if self._count() or self._failing:
+                self._write()
+
+    def _write(self) -> None:
         lines = [line for record in self._records.values() if (line := _line(record))]
         temporary = self._path.with_suffix(".tmp")
         try:
@@ -128,7 +133,7 @@ def read_records(paths: Iterable[Path]) -> list[Record]:
     for path in paths:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         for line in lines:
             record = _record(line)

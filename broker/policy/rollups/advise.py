@@ -26,8 +26,8 @@ from broker.policy.rollups.sizing import WIDTHS, Size, SourceFacts, size_of
 
 MAX_SETS = 300
 """Sets of dimensions that are looked at: those of the questions that take longest, then unions of two."""
-SMALL = 1 << 20
-"""Bytes below which a rollup counts as this large, so that tiny ones are compared by what they save."""
+EACH = 64 << 20
+"""Bytes that every rollup counts besides its own: many small ones are more to keep up than one that does it all."""
 LEAST_GAIN = 0.01
 """Of the whole live time: a rollup that saves less is not proposed."""
 LARGEST_SHARE = 0.5
@@ -166,7 +166,7 @@ def _choose(
             if size.byte_count > left:
                 continue
             gain = sum(max(0.0, gained - had[i]) for i, gained in gains.get(rollup.name, {}).items())
-            ratio = gain / max(size.byte_count, SMALL)
+            ratio = gain / (size.byte_count + EACH)
             if gain >= least and gain > 0.0 and ratio > best_ratio:
                 best, best_gain, best_ratio = (rollup, size), gain, ratio
         if best is None or best_gain <= 0.0:
@@ -204,13 +204,13 @@ def _gains(
     facts: SourceFacts,
 ) -> dict[str, dict[int, float]]:
     """Seconds that each candidate saves on each question that the rules let it answer."""
-    index = Candidates(replace(dataset, rollups={rollup.name: rollup for rollup, _ in candidates}))
+    rollups = {rollup.name: rollup for rollup, _ in candidates}
+    index = Candidates(replace(dataset, rollups=rollups))
     sizes = {rollup.name: size for rollup, size in candidates}
     found: dict[str, dict[int, float]] = defaultdict(dict)
     for i, each in enumerate(logged):
-        accepted = [index.check(scan).accepted for scan in each.plan.scans]
-        able = set(accepted[0]).intersection(*accepted[1:]) if accepted else set()
-        for rollup in able:
+        accepted = [{rollup.name for rollup in index.check(scan).accepted} for scan in each.plan.scans]
+        for rollup in (rollups[name] for name in accepted[0].intersection(*accepted[1:])):
             seconds = sum(_seconds(rollup, sizes[rollup.name], scan, facts) for scan in each.plan.scans)
             saved = each.live_seconds - each.count * seconds
             if saved > 0.0:
