@@ -56,7 +56,7 @@ def dataset(*rollups: Rollup) -> Dataset:
     )
 
 
-async def fill(connection: Connection, count: int = 2_000) -> None:
+async def fill(connection: Connection, count: int = 600) -> None:
     """Makes the table with visits at random."""
     rng, length = Random(3), LAST - FIRST
     await connection.execute(SQL)
