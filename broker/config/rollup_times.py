@@ -11,7 +11,7 @@ from broker.config.schema_rollups import RollupConfig
 from broker.domain.model import Dimension
 from broker.domain.query import Grain
 from broker.domain.rollup import Storage
-from broker.domain.timegrid import local_midnight
+from broker.domain.timegrid import MAX_BUCKETS, local_midnight
 from broker.domain.values import DataType
 from broker.policy.ranges import CLOCK_WIDTH
 
@@ -60,6 +60,9 @@ def width_problems(
                 text = f"a week may begin in one {partition} and end in the next; use `partition: week`, or no weeks"
             yield ("partition",), text
             return
+    if grains and grains[0] is Grain.MINUTE and partition in {Grain.QUARTER, Grain.YEAR}:
+        text = f"a {partition} holds more than {MAX_BUCKETS} minutes, which no build reads at once; use month or less"
+        yield ("partition",), text
 
 
 def read_start(text: str, zone: str) -> datetime | None:
