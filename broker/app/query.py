@@ -12,7 +12,7 @@ from broker.pipeline import recipes
 from broker.pipeline.admitted import Seats, admin_seats
 from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
-from broker.pipeline.execute import Loads, Noted, SnapshotAnswers
+from broker.pipeline.execute import Loads, Noted, Observer, SnapshotAnswers
 from broker.pipeline.explain import Explainer
 from broker.pipeline.grids import GridCache
 from broker.pipeline.planner import Planner
@@ -40,10 +40,12 @@ def build_query_service(
     classifier: Classifier,
     rollups: Rollups,
     noted: Noted,
+    recorded: Observer,
 ) -> QueryService:
     """The application's side of QueryService.
 
-    ``classifier`` predicts, and learns from what is answered; ``noted`` is told of every answer.
+    ``classifier`` predicts, and learns from what is answered; ``noted`` is told of every answer, ``recorded`` of every
+    question that was read.
     """
     explore = settings.server.explore
     workers = settings.pools[PoolName.EXPLORATION].workers
@@ -56,6 +58,7 @@ def build_query_service(
 
     def observe(question: Question, run: Run) -> None:
         classifying.observe(question.classified, run)
+        recorded(question, run)
 
     stacks = recipes.build(
         admission,

@@ -22,6 +22,7 @@ from broker.app.pressure import heard
 from broker.app.process import Process, process
 from broker.app.protection import Protection, protected
 from broker.app.query import build_query_service
+from broker.app.questions import questions
 from broker.app.rollup_admin import rollup_admin
 from broker.app.rollups import Rollups, rollups, verifying
 from broker.app.stopping import Order, until
@@ -178,7 +179,8 @@ class Broker:
         verified = verifying(
             self.rollups, self.settings, self.database.store, self.crew, admission, self.process
         )
-        async with listening, shared as fleet, verified as noted:
+        recording = questions(self.settings, own, self.member.index)
+        async with listening, shared as fleet, verified as noted, recording as recorded:
             admin = Admin(self._reader(admission, backends, fleet), self.program, self.member)
             query = build_query_service(
                 self.settings,
@@ -191,6 +193,7 @@ class Broker:
                 classifier=self.classifier,
                 rollups=self.rollups,
                 noted=noted,
+                recorded=recorded,
             )
             server = self._server(query, admission, admin, backends, options, protection)
             await self._serve(stop, admission, admin, server)

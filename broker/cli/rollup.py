@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from broker.cli.rollup_advise import advise
 from broker.cli.rollup_install import drop, install, plan, seal
 from broker.cli.rollup_run import build, refresh, release, status, verify
 
-COMMANDS = (plan, install, build, refresh, status, verify, release, seal, drop)
+COMMANDS = (advise, plan, install, build, refresh, status, verify, release, seal, drop)
 
 
 class Ordered(click.Group):
@@ -20,11 +21,11 @@ class Ordered(click.Group):
 
 @click.group(cls=Ordered)
 def rollup() -> None:
-    """Plan, install, build, refresh, check and drop rollups.
+    """Propose, plan, install, build, refresh, check and drop rollups.
 
     A NAME is a rollup, as flights.hourly, or a dataset, for all of its rollups.
 
-    plan and install talk to the database with the configuration. The others ask a running broker, or do it themselves
+    advise, plan and install talk to the database with the configuration. The others ask a running broker, or do it themselves
     with --direct.
     """
 

@@ -86,6 +86,7 @@ def build_settings(
             refresh=config.rollups.refresh,
             verify_share=config.rollups.verify_share,
             keep=config.rollups.keep,
+            query_log=folder / config.rollups.query_log if config.rollups.query_log else None,
         ),
         fleet=FleetSettings(**dict(config.fleet)),
         telemetry=TelemetrySettings(**dict(telemetry)),

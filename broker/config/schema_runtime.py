@@ -93,3 +93,6 @@ class RollupsConfig(Section):
     """Share of the answers of rollups that are computed again from the source, in idle seats."""
     keep: Annotated[Duration, Field(ge=60)] = 3600.0
     """Time that replaced segments are kept for answers under way."""
+    query_log: str = ""
+    """Folder in which each process counts the kinds of questions that it is asked, each with an example, for
+    `broker rollup advise`; relative to the configuration file. Its files hold values of filters. Empty: none."""

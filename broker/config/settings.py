@@ -127,7 +127,7 @@ class JobSettings:
 class RollupSettings:
     """Serving and keeping rollups: local copies, who refreshes, which share of answers is computed again.
 
-    ``keep`` is how long replaced segments stay, in seconds.
+    ``keep`` is how long replaced segments stay, in seconds. ``query_log`` is None where questions are not recorded.
     """
 
     mirror_dir: Path
@@ -135,6 +135,7 @@ class RollupSettings:
     refresh: bool
     verify_share: float
     keep: float
+    query_log: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

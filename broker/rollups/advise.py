@@ -80,6 +80,16 @@ def facts_of(
     return SourceFacts(rows, extent or _extent(logged), distinct)
 
 
+def time_column(dataset: Dataset) -> tuple[str, str, str] | None:
+    """Schema, table and column of the default time dimension, where it is a column of the dataset's own table."""
+    time = dataset.dimensions.get(dataset.default_time)
+    match = _COLUMN.fullmatch(time.sql) if time is not None else None
+    if match is None or match[1] != dataset.name:
+        return None
+    schema, _, table = dataset.table.replace('"', "").rpartition(".")
+    return schema or "public", table, match[2]
+
+
 def _logged(model: Model, record: Record) -> Logged | None:
     """The record's plan, for somebody to whom the same row policies apply."""
     dataset = model.datasets.get(record.query.dataset)
