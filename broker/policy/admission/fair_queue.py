@@ -122,14 +122,14 @@ class FairQueue:
         passed = bisect_right(self._heads, (start, math.inf))
         if not passed:
             return own
-        stride = -(-passed // SAMPLED_FLOWS)
-        sampled, others = 0, 0.0
-        for tag, _, other in self._heads[:passed:stride]:
-            sampled += 1
+        heads = self._heads[: passed : -(-passed // SAMPLED_FLOWS)]
+        others = 0.0
+        for tag, _, other in heads:
             if other is not flow:
-                reach = (start - tag) * other.weight + other.work / len(other.waiters)
-                others += min(other.work, reach)
-        return own + others * (passed / sampled)
+                work = other.work
+                reach = (start - tag) * other.weight + work / len(other.waiters)
+                others += reach if reach < work else work
+        return own + others * (passed / len(heads))
 
     def head(self) -> Entry:
         """The request that is served next. Somebody must wait."""
