@@ -25,8 +25,8 @@ def rollup() -> None:
 
     A NAME is a rollup, as flights.hourly, or a dataset, for all of its rollups.
 
-    advise, plan and install talk to the database with the configuration. The others ask a running broker, or do it themselves
-    with --direct.
+    advise, plan and install talk to the database with the configuration. The others ask a running broker, or do it
+    themselves with --direct.
     """
 
 

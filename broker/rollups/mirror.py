@@ -183,7 +183,10 @@ class Mirror:
     async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(self._options.upkeep)
-            await self.tidy()
+            try:
+                await self.tidy()
+            except Exception:
+                logger.exception("the mirror could not be tidied")
 
     def _has_failed(self, key: Key) -> bool:
         return self._failed.get(key, 0.0) > self._clock.monotonic()

@@ -72,7 +72,10 @@ class Follower:
         try:
             while True:
                 began = self._clock.monotonic()
-                await self.look()
+                try:
+                    await self.look()
+                except Exception:
+                    logger.exception("looking for new segments failed")
                 await self._pause(self._clock.monotonic() - began)
         finally:
             self._gauges.close()

@@ -103,7 +103,10 @@ class SelfVerification:
             question = self._waiting.popleft()
             if not self._waiting:
                 self._arrived.clear()
-            await self.check(question)
+            try:
+                await self.check(question)
+            except Exception:
+                logger.exception("the outcome of a comparison was lost")
 
     async def check(self, question: Question) -> bool | None:
         """Whether both answers were equal; None when nothing could be compared. Rollups that differ are quarantined."""
