@@ -12,15 +12,13 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from math import gcd
-from struct import iter_unpack, pack
+from math import floor, gcd
+from struct import pack, unpack
 from zoneinfo import ZoneInfo
 
 from broker.domain.query import AbsoluteRange, DateRange, Grain, RelativeRange, TimeRange
 
 MAX_BUCKETS = 100_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _CLOCK = {
     Grain.MINUTE: timedelta(minutes=1),
     Grain.FIFTEEN_MINUTES: timedelta(minutes=15),
@@ -55,7 +53,7 @@ class TimeGrid:
     def packed(self) -> bytes:
         """The starts in microseconds since 1970, as 64-bit little-endian integers."""
         if not self._packed:
-            values = [(start - _EPOCH) // _MICROSECOND for start in self.starts]
+            values = [floor(start.timestamp()) * 1_000_000 + start.microsecond for start in self.starts]
             object.__setattr__(self, "_packed", pack(f"<{len(values)}q", *values))
         return self._packed
 
@@ -63,7 +61,7 @@ class TimeGrid:
     def alignment(self) -> int:
         """The widest number of microseconds of which every start but the first is a multiple; 0 with one bucket."""
         if self._alignment < 0:
-            found = gcd(*(value for (value,) in iter_unpack("<q", self.packed[8:])))
+            found = gcd(*unpack(f"<{len(self.starts) - 1}q", self.packed[8:]))
             object.__setattr__(self, "_alignment", found)
         return self._alignment
 
@@ -77,8 +75,7 @@ def local_midnight(day: date, zone: ZoneInfo) -> datetime:
 
     A skipped midnight resolves to the instant of the transition; of a repeated one the first is taken (fold 0).
     """
-    naive = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - a wall-clock time; the zone is attached below
-    return naive.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    return datetime(day.year, day.month, day.day, tzinfo=zone, fold=0).astimezone(UTC)
 
 
 def floor_date(day: date, grain: Grain) -> date:
@@ -164,6 +161,11 @@ def build(bounds: AbsoluteRange, grain: Grain, zone_name: str) -> TimeGrid:
 
 def _calendar_starts(bounds: AbsoluteRange, grain: Grain, zone: ZoneInfo) -> Iterator[datetime]:
     day = floor_date(bounds.start.astimezone(zone).date(), grain)
+    if zone.key == "UTC" and grain in _DAYS:  # no clock is ever changed
+        start, width = datetime(day.year, day.month, day.day, tzinfo=UTC), timedelta(days=_DAYS[grain])
+        while True:
+            yield start
+            start += width
     while True:
         yield local_midnight(day, zone)
         day = add_units(day, grain, 1)

@@ -74,6 +74,7 @@ class Candidates:
         self._measured: dict[str, int] = defaultdict(int)
         self._timed: dict[str, int] = defaultdict(int)
         self._filtered: dict[tuple[Filter, ...], int] = defaultdict(int)
+        self._named: dict[tuple[Filter, ...], set[str]] = {}
         self._based: dict[tuple[str, str], int] = defaultdict(int)
         self._edges: dict[tuple[str, str], Boundaries] = {}
         self._failing: dict[Rule, int] = defaultdict(int)
@@ -93,6 +94,7 @@ class Candidates:
         self._timed[rollup.time] |= bit
         own = self._filters[rollup.name] = conjuncts(rollup.filter)
         self._filtered[own] |= bit
+        self._named.setdefault(own, {c.member for part in own for _, c in conditions(part)})
         zone = zone_of(dataset, rollup, rollup.base)
         self._based[rollup.base, zone] |= bit
         self._edges.setdefault((rollup.base, zone), Boundaries(rollup.base, zone))
@@ -188,14 +190,19 @@ class Candidates:
         return found
 
     def _check_filters(self, asked: Asked, among: int, found: Failures) -> None:
+        wanted = {c.member for part in asked.rest for _, c in conditions(part)}
+        known = {c.member for part in asked.given for _, c in conditions(part)}
         for own, same in self._filtered.items():
             if not (bits := among & same):
                 continue
-            rest = _left(asked.rest, own)
-            for name in {c.member for part in rest for _, c in conditions(part)}:
+            kept = wanted
+            if own:
+                if not known >= self._named[own] or not implies(asked.given, own):
+                    found[Rule.FILT] |= bits
+                rest = _left(asked.rest, own)
+                kept = {c.member for part in rest for _, c in conditions(part)}
+            for name in kept:
                 found[Rule.KEYS] |= bits & self._without(name)
-            if own and not implies(asked.given, own):
-                found[Rule.FILT] |= bits
 
     def _check_time(self, scan: Scan, span: Span, among: int, found: Failures, *, reasons: bool) -> None:
         for key, same in self._based.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from broker.domain.measures import SKETCHES
@@ -60,28 +61,29 @@ class Costs:
         """What is spent whenever the rollup is begun to be read."""
         return self.segments if rollup.storage is Storage.SEGMENTS else self.table
 
-    def row(self, rollup: Rollup, scan: Scan, parts: tuple[Filter, ...]) -> float:
-        """Seconds for each stored row of the rollup in the range; ``parts`` are the conjuncts of the filter."""
-        if rollup.storage is Storage.SEGMENTS:
-            return self.segment_row + self.sketch_row * sum(m.kind in SKETCHES for m in scan.leaves)
-        if rollup.storage is Storage.EXTERNAL:
-            return self.table_row
-        return self.table_row * self._left(rollup, parts)
+    def rows(self, scan: Scan, parts: Sequence[Filter]) -> Callable[[Rollup], float]:
+        """Gives the seconds for each row that a rollup stores in the range; ``parts`` are the filter's conjuncts."""
+        segments = self.segment_row + self.sketch_row * sum(m.kind in SKETCHES for m in scan.leaves)
+        equal = {
+            part.member: min(1.0, self.equality * len(part.values))
+            for part in parts
+            if isinstance(part, Condition) and part.operator in (Operator.EQ, Operator.IN)
+        }
+
+        def row(rollup: Rollup) -> float:
+            if rollup.storage is Storage.SEGMENTS:
+                return segments
+            share = self.table_row
+            if rollup.storage is Storage.TABLE:
+                for dimension in rollup.dimensions:
+                    if dimension not in equal:
+                        break
+                    share *= equal[dimension]
+            return share
+
+        return row
 
     def extent_of(self, span: Span, stored: Span) -> Span:
         """Between which instants of a span the rows are; ``stored`` is where segments are."""
         known = self.extent or Span(beginning(span.lo, stored.lo), ending(span.hi, stored.hi))
         return Span(max(span.lo, known.lo), min(span.hi, known.hi))
-
-    def _left(self, rollup: Rollup, parts: tuple[Filter, ...]) -> float:
-        share = 1.0
-        equal = {
-            part.member: len(part.values)
-            for part in parts
-            if isinstance(part, Condition) and part.operator in (Operator.EQ, Operator.IN)
-        }
-        for dimension in rollup.dimensions:
-            if dimension not in equal:
-                break
-            share *= min(1.0, self.equality * equal[dimension])
-        return share

@@ -29,7 +29,7 @@ from broker.policy.rollups.reasons import Reasons
 from broker.policy.rollups.stored import Memory
 from broker.policy.rollups.ways import Ways
 
-MAX_COMBINED = 8
+MAX_COMBINED = 6
 """Rollups that may take part, of those that hold something: the ones that beside the tables alone cost least."""
 
 
@@ -62,14 +62,10 @@ class Covering:
         self._ways = Ways(scan)
         self._passed: dict[str, tuple[Rule, str]] = {}
         self._parts = conjuncts(scan.filter)
+        self._row = costs.rows(scan, self._parts)
         self._asked = self._find_asked()
         self._span = self._asked.span
-        known = self._stored.values()
-        reach = Span(
-            min((each.starts[0] for each in known), default=0),
-            max((each.ends[-1] for each in known), default=0),
-        )
-        self._extent = costs.extent_of(self._span, reach)
+        self._extent = self._find_extent()
 
     def find(self) -> Cover:
         """The cover."""
@@ -99,6 +95,13 @@ class Covering:
             return asked_of(scan, scan.time, self._parts, ())
         return Asked(ALWAYS, nulls=True, rest=(), given=())
 
+    def _find_extent(self) -> Span:
+        """Between which instants of the range the rows are."""
+        known = self._stored.values()
+        first = min((each.starts[0] for each in known), default=0)
+        last = max((each.ends[-1] for each in known), default=0)
+        return self._costs.extent_of(self._span, Span(first, last))
+
     def _allowed(self, rollup: Rollup) -> bool:
         """Whether what is known of the whole rollup lets it take part."""
         coverage, allowed = self._coverage.get(rollup.name), self._terms.lateness_allowed
@@ -124,8 +127,8 @@ class Covering:
             usable = self._ways.usable(rollup, self._span)
             grain = usable[0][0] if usable else None
             rows, covered = self._stored[rollup.name].estimate(self._span, grain)
-            row = self._costs.row(rollup, self._scan, self._parts)
-            return rows * row + self._costs.fixed(rollup) + rate * max(0, width - covered), rollup.name
+            cost = rows * self._row(rollup) + self._costs.fixed(rollup) + rate * max(0, width - covered)
+            return cost, rollup.name
 
         return nsmallest(MAX_COMBINED, rollups, key=alone)
 
@@ -139,7 +142,7 @@ class Covering:
             return None
         changed = self._ways.holes(coverage.dirty, inner, edges) if coverage.dirty else []
         gone = [edges.outer(span) for span in sealed]
-        runs = runs_of(self._stored[rollup.name], inner, edges, changed, gone)
+        runs = runs_of(self._stored[rollup.name], inner, self._ways.whole(edges), changed, gone)
         if not runs:
             self._passed[rollup.name] = Rule.COVER if runs is None else Rule.LOG, ""
             return None
@@ -170,8 +173,8 @@ class Covering:
         entries: list[_Entry] = []
         for each in own:
             rollup = each.rollup
-            row = costs.row(rollup, self._scan, self._parts)
-            stored = stored_costs(each, cuts, place, row, self._ways.usable(rollup, self._span))
+            shares = self._ways.shares(rollup, self._span)
+            stored = stored_costs(each, cuts, place, self._row(rollup), shares)
             if rank := ranks[rollup.name]:
                 weights = [self._within(Span(lo, hi)) // 1_000_000 for lo, hi in pairwise(cuts)]
                 stored = late(stored, weights, rank)

@@ -140,7 +140,9 @@ class Known:
         if any(_compare(operator.eq, value, other) is True for other in self.others):
             return True
         outside = Condition("", Operator.NE, (value,))
-        if self.low is not None and _within(self.low, Condition("", Operator.GT, outside.values), operator.gt):
+        if self.low is not None and _within(
+            self.low, Condition("", Operator.GT, outside.values), operator.gt
+        ):
             return True
         return self.high is not None and _within(
             self.high, Condition("", Operator.LT, outside.values), operator.lt

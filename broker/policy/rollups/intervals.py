@@ -7,7 +7,7 @@ come from sources that may be late, the later the more, and at the bottom the nu
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,6 +23,11 @@ _TIE_BITS, _SPAN_BITS = 54, 20
 _SHIFT = _TIE_BITS + _SPAN_BITS
 Usable = Sequence[tuple[Grain, Boundaries]]
 """The coarser grains of a rollup whose buckets no bucket of the answer cuts, coarsest first."""
+
+Whole = Callable[[Span], Span]
+"""Gives the whole buckets within a span."""
+Shares = Callable[[Span, tuple[int, int]], Sequence[tuple[Grain | None, float]]]
+"""Gives :func:`shares_of` a segment and a part of it."""
 
 
 def integer(seconds: float, *, spans: int = 0, late: int = 0) -> int:
@@ -44,7 +49,7 @@ class Held:
 
 
 def runs_of(
-    stored: Stored, inner: Span, edges: Boundaries, changed: Sequence[Span], gone: Sequence[Span]
+    stored: Stored, inner: Span, whole: Whole, changed: Sequence[Span], gone: Sequence[Span]
 ) -> tuple[tuple[Span, Segment], ...] | None:
     """The runs of whole buckets within ``inner``; None where no segment overlaps it.
 
@@ -56,15 +61,16 @@ def runs_of(
     found: list[tuple[Span, Segment]] = []
     touched = False
     for segment in stored.segments[first:last]:
-        lo, hi = segment.span
-        lo, hi = max(edges.ceil(lo), inner.lo), min(edges.floor(hi), inner.hi)
-        if lo >= hi:
+        span = whole(segment.span)
+        if span.lo < inner.lo or span.hi > inner.hi:
+            span = Span(max(span.lo, inner.lo), min(span.hi, inner.hi))
+        if span.lo >= span.hi:
             continue
         touched = True
         if segment.sealed or not holes:
-            found.append((Span(lo, hi), segment))
+            found.append((span, segment))
         else:
-            found += [(span, segment) for span in _without(lo, hi, holes)]
+            found += [(part, segment) for part in _without(span, holes)]
     return tuple(found) if touched else None
 
 
@@ -100,49 +106,54 @@ def _fewer(holes: list[Span]) -> list[Span]:
     return found
 
 
-def _without(lo: int, hi: int, holes: Sequence[Span]) -> Iterator[Span]:
-    """What is left of ``[lo, hi)``."""
-    for hole in holes[bisect_left(holes, lo, key=lambda span: span.hi) :]:
+def _without(span: Span, holes: Sequence[Span]) -> Sequence[Span]:
+    """What is left of a span."""
+    lo, hi = span
+    first = bisect_left(holes, (lo, lo))
+    if first and holes[first - 1].hi > lo:
+        first -= 1
+    if first == len(holes) or holes[first].lo >= hi:
+        return (span,)
+    found = []
+    for hole in holes[first:]:
         if hole.lo >= hi:
             break
         if lo < hole.lo:
-            yield Span(lo, hole.lo)
+            found.append(Span(lo, hole.lo))
         lo = max(lo, hole.hi)
     if lo < hi:
-        yield Span(lo, hi)
+        found.append(Span(lo, hi))
+    return found
 
 
 def stored_costs(
-    own: Held, cuts: Sequence[int], place: dict[int, int], row: float, usable: Usable
+    own: Held, cuts: Sequence[int], place: dict[int, int], row: float, shares: Shares
 ) -> list[int]:
     """What the intervals between the cuts cost from a rollup; its runs begin and end at cuts."""
     found = [NEVER] * (len(cuts) - 1)
     row *= 1e9
     for (lo, hi), segment in own.runs:
-        first, last = place[lo], place[hi]
-        if last == first + 1:
-            found[first] = round(row * rows(segment, Span(lo, hi), usable)) << _SHIFT
-        else:
-            for i in range(first, last):
-                found[i] = round(row * rows(segment, Span(cuts[i], cuts[i + 1]), usable)) << _SHIFT
+        for i in range(place[lo], place[hi]):
+            read = 0.0
+            for grain, share in shares(segment.span, (cuts[i], cuts[i + 1])):
+                read += share * (segment.row_count if grain is None else rows_of(segment, grain))
+            found[i] = round(row * read) << _SHIFT
     return found
 
 
-def rows(segment: Segment, span: Span, usable: Usable) -> float:
-    """The rows that are read for a part of a segment: of the coarsest grain as far as its buckets fit, and so on."""
-    lo, hi = segment.span
+def shares_of(segment: Span, span: Span, usable: Usable) -> tuple[tuple[Grain | None, float], ...]:
+    """What share of a segment's rows is read for a part of it: of the coarsest grain as far as its buckets fit, then
+    of the next one for what is left at both ends, at last of the base (None).
+    """  # noqa: D205 - one sentence
+    width = segment.hi - segment.lo
     for position, (grain, edges) in enumerate(usable):
         inner = edges.inner(span)
-        if inner.lo >= inner.hi:
-            continue
-        finer = usable[position + 1 :]
-        found = rows_of(segment, grain) * ((inner.hi - inner.lo) / (hi - lo))
-        if span.lo < inner.lo:
-            found += rows(segment, Span(span.lo, inner.lo), finer)
-        if inner.hi < span.hi:
-            found += rows(segment, Span(inner.hi, span.hi), finer)
-        return found
-    return segment.row_count * ((span.hi - span.lo) / (hi - lo))
+        if inner.lo < inner.hi:
+            finer = usable[position + 1 :]
+            ends = (Span(span.lo, inner.lo), Span(inner.hi, span.hi))
+            rest = (each for end in ends if end.lo < end.hi for each in shares_of(segment, end, finer))
+            return (grain, (inner.hi - inner.lo) / width), *rest
+    return ((None, (span.hi - span.lo) / width),)
 
 
 def late(costs: list[int], weights: Sequence[int], rank: int) -> list[int]:
