@@ -33,6 +33,10 @@ _MAX_HELD = 64 << 20
 _MAX_WORDS = 1 << 20
 
 
+_Version = tuple[int, int]
+"""When a file was written, in nanoseconds, and its size."""
+
+
 class Lexicon:
     """Numbers of the values of one dimension; null is 0."""
 
@@ -80,7 +84,7 @@ class OpenFile:
         self._columns: dict[str, pl.Series] = {}
         self._numbers: dict[str, Numbers | None] = {}
         self._largest: dict[str, int] = {}
-        self._codes: dict[int, Codes] = {}
+        self._codes: dict[int, tuple[Lexicon, Codes]] = {}
         self.mapped = isinstance(data, mmap.mmap)
         self.held = 0 if self.mapped else len(data)
 
@@ -111,8 +115,8 @@ class OpenFile:
 
     def codes(self, position: int, name: str, lexicon: Lexicon) -> Codes:
         """The numbers of a dimension, by its position among the stored ones."""
-        found = self._codes.get(position)
-        if found is None:
+        known, found = self._codes.get(position, (None, None))
+        if found is None or known is not lexicon:
             if self._batch.schema.names[1 + position] != name:
                 raise unreadable(self.path, f"its column {1 + position} is not {name}")
             array = self._batch.column(1 + position)
@@ -120,7 +124,7 @@ class OpenFile:
             numbers = lexicon.numbered(segment_file.series_of(array.dictionary, name))
             found = codes if numbers is None else numbers.take(codes)
             self.held += 0 if numbers is None else found.nbytes
-            self._codes[position] = found
+            self._codes[position] = lexicon, found
         return found
 
 
@@ -128,7 +132,7 @@ class Shelf:
     """Open files by path, those used least recently dropped first; lexicons by directory and dimension."""
 
     def __init__(self) -> None:
-        self._files: dict[tuple[str, int, int], OpenFile] = {}
+        self._files: dict[str, tuple[_Version, OpenFile]] = {}
         self._fresh = False
         self._lexicons: dict[tuple[str, str], Lexicon] = {}
 
@@ -140,10 +144,14 @@ class Shelf:
         if sum(map(len, self._lexicons.values())) > _MAX_WORDS:
             self._files.clear()
             self._lexicons.clear()
-        held = sum(file.held for file in self._files.values())
-        mapped = sum(file.mapped for file in self._files.values())
+        for path in [
+            path for path, (_, file) in self._files.items() if file.mapped and not Path(path).exists()
+        ]:
+            del self._files[path]  # a mapped file takes room on the disk for as long as it is mapped
+        held = sum(file.held for _, file in self._files.values())
+        mapped = sum(file.mapped for _, file in self._files.values())
         while len(self._files) > _MAX_FILES or held > _MAX_HELD or mapped > _MAX_MAPPED:
-            dropped = self._files.pop(next(iter(self._files)))
+            _, dropped = self._files.pop(next(iter(self._files)))
             held -= dropped.held
             mapped -= dropped.mapped
 
@@ -161,11 +169,11 @@ class Shelf:
             seen = os.stat(file.path)  # noqa: PTH116 - hundreds of files in a query: no objects for their paths
         except OSError as error:
             raise unreadable(file.path, str(error)) from error
-        key = (file.path, seen.st_mtime_ns, seen.st_size)
-        found = self._files.pop(key, None)
-        if found is None:
+        version = (seen.st_mtime_ns, seen.st_size)
+        known, found = self._files.pop(file.path, (None, None))
+        if found is None or known != version:
             found, self._fresh = _opened(file), True
-        self._files[key] = found
+        self._files[file.path] = version, found
         return found
 
 

@@ -75,7 +75,8 @@ def made(
         base,
         replaced,
     )
-    read = within(facts, replaced or [span])
+    read = within(facts, [span])
+    read = within(read, replaced) if base else read
     return segment_write.build(scanned(read, wanted, csv=csv), wanted)
 
 
