@@ -136,6 +136,9 @@ class Shelf:
         self._fresh = False
         self._lexicons: dict[tuple[str, str], Lexicon] = {}
 
+    def __len__(self) -> int:
+        return len(self._files)
+
     def trim(self) -> None:
         """Keeps within bounds. Between queries only: the numbers of one query must come from the same lexicons."""
         if not self._fresh:
