@@ -8,10 +8,9 @@ was there before.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,12 +23,13 @@ from broker.domain.plan import ScanResult
 from broker.domain.pool import PoolName
 from broker.domain.query import Grain
 from broker.domain.rollup import Coverage, Rollup, Rule, Segment, Span, Storage, instant
-from broker.domain.segment import SegmentBuild
-from broker.policy.rollups.scan import partition_scan, whole_buckets, zone_of
+from broker.domain.segment import BuiltFiles, SegmentBuild
+from broker.policy.rollups.scan import halved, partition_scan, whole_buckets, zone_of
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
 from broker.ports.rollups import BuildLease, Built, LeaseLostError, RollupStore
 from broker.ports.store import QueryStore, Snapshot
+from broker.rollups.keeping import while_kept
 from broker.telemetry.instruments import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -110,8 +110,8 @@ async def refresh_partition(
     When the task is cancelled, everything that it began is stopped before it ends.
 
     Raises:
-        BrokerError: ROLLUP_STATE when the rollup is not installed or the partition sealed, RESULT_TOO_LARGE when it has
-            too many rows for one build, and what the database and the workers raise.
+        BrokerError: ROLLUP_STATE when the rollup is not installed or the partition sealed, RESULT_TOO_LARGE when
+            one bucket has too many rows, and what the database and the workers raise.
     """
     began = tools.clock.monotonic()
     lease = await tools.rollups.lease(rollup, span, tools.new_holder(), tools.lease)
@@ -120,11 +120,17 @@ async def refresh_partition(
     build = _Build(tools, dataset, rollup, lease, deadline, told)
     outcome, rows = "failed", 0
     try:
-        made = await _while_kept(tools, lease, build.run(whole=whole))
+        made = await while_kept(
+            tools.rollups, lease, tools.lease, tools.clock.monotonic, build.run(whole=whole)
+        )
         outcome = made.outcome.value
         if made.segment is not None and made.outcome is not Outcome.UNCHANGED:
             rows = made.segment.row_count
         return made
+    except LeaseLostError as error:
+        logger.info("the build of %s from %s ended: %s", rollup.name, instant(span.lo), error)
+        outcome = Outcome.LOST.value
+        return Refreshed(span, Outcome.LOST)
     finally:
         seconds = tools.clock.monotonic() - began
         tools.telemetry.rollup_refresh(dataset.name, rollup.name, outcome, seconds, rows)
@@ -132,56 +138,19 @@ async def refresh_partition(
             await tools.rollups.release(lease)
 
 
-async def _while_kept(
-    tools: BuildTools, lease: BuildLease, build: Coroutine[None, None, Refreshed]
-) -> Refreshed:
-    """Runs the build for as long as the lease is kept."""
-    work, keeping = asyncio.create_task(build), asyncio.create_task(_keep(tools, lease))
-    try:
-        await asyncio.wait({work, keeping}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise LeaseLostError("the lease could not be renewed in time")
-        return work.result()
-    except LeaseLostError as error:
-        logger.info("the build of %s from %s ended: %s", lease.rollup, instant(lease.span.lo), error)
-        return Refreshed(lease.span, Outcome.LOST)
-    finally:
-        for task in (work, keeping):
-            task.cancel()
-        await asyncio.gather(work, keeping, return_exceptions=True)
-
-
-async def _keep(tools: BuildTools, lease: BuildLease) -> None:
-    """Renews the lease until it is lost. While the database is away the lease runs on, but not beyond its time."""
-    now = tools.clock.monotonic
-    end = now() + tools.lease
-    while (left := end - now()) > 0:
-        await asyncio.sleep(min(left, tools.lease / 3))
-        began = now()
-        try:
-            async with asyncio.timeout(max(0.0, end - began)):
-                await tools.rollups.renew(lease, tools.lease)
-        except LeaseLostError:
-            return
-        except (BrokerError, TimeoutError) as error:
-            logger.warning("a lease of %s could not be renewed: %s", lease.rollup, error)
-        else:
-            end = began + tools.lease
-
-
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """What was read of a partition, in one snapshot. Nothing was when its current version, ``current``, is up to date.
+class _Found:
+    """A partition as a snapshot knows it. Nothing is to be read when its version ``current`` is up to date.
 
-    ``base`` is the base file into which the rows of ``replaced`` go; without one they are all rows.
+    Else the rows of ``pieces`` are, and go into the file ``base``; or all rows, when there are no pieces.
     """
 
     snapshot: str
     as_of: datetime
     token: str = ""
     current: Segment | None = None
-    result: ScanResult | None = None
-    replaced: tuple[Span, ...] = ()
+    up_to_date: bool = False
+    pieces: tuple[Span, ...] = ()
     base: bytes = b""
 
 
@@ -200,71 +169,57 @@ class _Build:
         self._tools, self._dataset, self._rollup = tools, dataset, rollup
         self._lease, self._span, self._deadline, self._told = lease, lease.span, deadline, told
         self._scan, self._finish = partition_scan(dataset, rollup, lease.span)
+        assert self._scan.grid is not None, "a partition has a grid"
+        self._grid = self._scan.grid
 
     async def run(self, *, whole: bool) -> Refreshed:
         """From the snapshot to the commit."""
-        tools, rollup, span = self._tools, self._rollup, self._span
-        self._told(span, Step.READING)
-        try:
-            async with tools.store.snapshot(tools.pool, self._deadline) as snapshot:
-                read = await self._read(snapshot, whole=whole)
-        except BrokerError as error:
-            raise self._larger(error) from error
-        if read.result is None:
-            return Refreshed(span, Outcome.UNCHANGED, read.current)
-        self._told(span, Step.MERGING)
-        assert self._scan.grid is not None, "a partition has a grid"
-        build = SegmentBuild(
-            span=span,
-            grid=self._scan.grid,
-            stored=self._scan.dimensions,
-            leaves=self._finish.leaves,
-            grains=rollup.grains,
-            zone=zone_of(self._dataset, rollup, Grain.DAY),
-            base=read.base,
-            replaced=read.replaced,
-            table=rollup.storage is Storage.TABLE,
-        )
-        made = await tools.aggregator.segment(tools.pool, read.result, build, self._deadline)
-        self._told(span, Step.PUBLISHING)
+        tools = self._tools
+        self._told(self._span, Step.READING)
+        async with tools.store.snapshot(tools.pool, self._deadline) as snapshot:
+            found = await self._look(snapshot, whole=whole)
+            if found.up_to_date:
+                return Refreshed(self._span, Outcome.UNCHANGED, found.current)
+            made, last = await self._read(snapshot, found)
+        self._told(self._span, Step.MERGING)
+        made.append(await self._merged(made, last, found))
+        self._told(self._span, Step.PUBLISHING)
         built = Built(
-            snapshot=read.snapshot,
-            as_of=read.as_of,
-            row_count=made.row_count,
-            files=made.files,
-            data=made.data,
-            replaced=read.replaced,
-            rows=made.rows,
-            token=read.token,
+            snapshot=found.snapshot,
+            as_of=found.as_of,
+            row_count=made[-1].row_count,
+            files=made[-1].files,
+            data=made[-1].data,
+            replaced=found.pieces,
+            rows=tuple(rows for one in made for rows in one.rows),
+            token=found.token,
         )
-        segment = await tools.rollups.publish(self._lease, rollup, built)
-        return Refreshed(span, Outcome.REFRESHED if read.replaced else Outcome.BUILT, segment)
+        segment = await tools.rollups.publish(self._lease, self._rollup, built)
+        return Refreshed(self._span, Outcome.REFRESHED if found.pieces else Outcome.BUILT, segment)
 
-    async def _read(self, snapshot: Snapshot, *, whole: bool) -> _Read:
-        """Decides what to read by what the snapshot knows of the partition, and reads it."""
+    async def _look(self, snapshot: Snapshot, *, whole: bool) -> _Found:
+        """Decides what to read."""
         (coverage,), text = await snapshot.coverage(self._dataset, [self._rollup], self._span)
         if coverage.unusable is Rule.DEF:
             raise self._unfit(coverage)
         current = next((s for s in coverage.segments if s.span == self._span), None)
-        found = _Read(text, snapshot.as_of, coverage.token, current)
-        if current is not None and (current.sealed or not (whole or coverage.dirty)):
+        found = _Found(text, snapshot.as_of, coverage.token, current)
+        if current is None:
             return found
-        if current is not None and not whole and coverage.unusable is None:
-            found = await self._changed(found, current, coverage.dirty)
-        scan = replace(self._scan, pieces=found.replaced) if found.replaced else self._scan
-        return replace(found, result=await snapshot.read_scan(scan, self._finish))
+        if current.sealed or not (whole or coverage.dirty):
+            return replace(found, up_to_date=True)
+        return found if whole else await self._changed(found, current, coverage.dirty)
 
-    async def _changed(self, found: _Read, current: Segment, dirty: tuple[Span, ...]) -> _Read:
+    async def _changed(self, found: _Found, current: Segment, dirty: tuple[Span, ...]) -> _Found:
         """With the spans to read and the file to put them into, unless it is better to read everything."""
-        assert self._scan.grid is not None, "a partition has a grid"
-        spans = whole_buckets(dirty, self._scan.grid, self._tools.pieces)
+        spans = whole_buckets(dirty, self._grid, self._tools.pieces)
         length = sum(hi - lo for lo, hi in spans)
         if not spans or length > self._tools.whole_share * (self._span.hi - self._span.lo):
             return found
         if self._rollup.storage is Storage.TABLE:
-            return replace(found, replaced=spans)
+            return replace(found, pieces=spans)
         base = await self._base(current)
-        return found if base is None else replace(found, replaced=spans, base=base)
+        return found if base is None else replace(found, pieces=spans, base=base)
 
     async def _base(self, current: Segment) -> bytes | None:
         """The base file of the current version; None when it is gone or damaged, and everything has to be read."""
@@ -280,18 +235,63 @@ class _Build:
         logger.error("the file of %s from %s is damaged", self._rollup.name, instant(self._span.lo))
         return None
 
+    async def _read(self, snapshot: Snapshot, found: _Found) -> tuple[list[BuiltFiles], _Part]:
+        """What is to be merged last. Where it is too much at once, earlier parts are merged in the snapshot's time."""
+        made: list[BuiltFiles] = []
+        waiting = [found.pieces or None]
+        while True:
+            pieces = waiting.pop()
+            try:
+                result = await snapshot.read_scan(replace(self._scan, pieces=pieces), self._finish)
+            except BrokerError as error:
+                if error.reason is not ErrorReason.RESULT_TOO_LARGE:
+                    raise
+                halves = halved(pieces or (self._span,), self._grid)
+                if halves is None:
+                    raise self._too_large(error) from error
+                waiting += reversed(halves)
+                continue
+            part = _Part(result, pieces or ())
+            if not waiting:
+                return made, part
+            made.append(await self._merged(made, part, found, last=False))
+
+    async def _merged(
+        self, made: Sequence[BuiltFiles], part: _Part, found: _Found, *, last: bool = True
+    ) -> BuiltFiles:
+        """A part, put into what was merged before it."""
+        rollup = self._rollup
+        build = SegmentBuild(
+            span=self._span,
+            grid=self._grid,
+            stored=self._scan.dimensions,
+            leaves=self._finish.leaves,
+            grains=rollup.grains if last else rollup.grains[:1],
+            zone=zone_of(self._dataset, rollup, Grain.DAY),
+            base=made[-1].data[0] if made and made[-1].data else found.base,
+            replaced=part.pieces,
+            table=rollup.storage is Storage.TABLE,
+        )
+        return await self._tools.aggregator.segment(self._tools.pool, part.result, build, self._deadline)
+
     def _unfit(self, coverage: Coverage) -> BrokerError:
         name = f"{self._dataset.name}.{self._rollup.name}"
         text = f"The rollup {name!r} does not fit its source: {coverage.message} Run `broker rollup install`."
         return BrokerError(ErrorReason.ROLLUP_STATE, text, metadata={"rollup": self._rollup.name})
 
-    def _larger(self, error: BrokerError) -> BrokerError:
-        """The error, with what to do about a partition that is too large."""
-        if error.reason is not ErrorReason.RESULT_TOO_LARGE:
-            return error
+    def _too_large(self, error: BrokerError) -> BrokerError:
+        """Not even a single bucket can be read at once."""
         text = (
-            f"A partition of one {self._rollup.partition} of the rollup {self._rollup.name!r} passes the limit "
-            f"{error.metadata.get('limit', '')} = {error.metadata.get('value', '')}. Choose a finer `partition`, "
+            f"One {self._rollup.base} of the rollup {self._rollup.name!r} passes the limit "
+            f"{error.metadata.get('limit', '')} = {error.metadata.get('value', '')}. Choose a finer base, "
             "fewer dimensions, or raise the limit."
         )
         return BrokerError(ErrorReason.RESULT_TOO_LARGE, text, metadata=error.metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows that were read, of the pieces or, without any, of the whole partition."""
+
+    result: ScanResult
+    pieces: tuple[Span, ...]

@@ -18,12 +18,10 @@ from broker.rollups.build import BuildTools, Outcome, Refreshed, Step, refresh_p
 
 ENDS = frozenset(
     {
-        ErrorReason.STORE_UNAVAILABLE,
-        ErrorReason.DEADLINE_EXCEEDED,
-        ErrorReason.DRAINING,
-        ErrorReason.ROLLUP_STATE,
+        ErrorReason.STORE_UNAVAILABLE, ErrorReason.DEADLINE_EXCEEDED, ErrorReason.DRAINING, ErrorReason.ROLLUP_STATE,
+        ErrorReason.OVERLOADED, ErrorReason.QUEUE_TIMEOUT, ErrorReason.TENANT_QUOTA,
     }
-)
+)  # fmt: skip
 """Errors after which the other partitions need not be tried."""
 
 Seat = Callable[[str], AbstractAsyncContextManager[None]]
@@ -67,12 +65,16 @@ class Refreshing:
 
     With ``rebuild`` also those that were built before that instant, which are built as a whole. At most ``limit`` are
     refreshed, and after each there is a pause of ``rest`` times its duration.
+
+    A refresh writes a whole partition, however little has changed. With ``write_rate``, in bytes per second, a large
+    one is left for a while after it was built; until then answers read what has changed from the source.
     """
 
     span: Span = ALWAYS
     rebuild: datetime | None = None
     limit: int | None = None
     rest: float = 0.0
+    write_rate: float | None = None
 
 
 EVERYTHING = Refreshing()
@@ -115,7 +117,7 @@ class Refresher:
         if status.state in ("declared", "mismatched"):
             text = f"The rollup {rollup.name!r} is {status.state}: {status.message}"
             raise BrokerError(ErrorReason.ROLLUP_STATE, text, metadata={"rollup": rollup.name})
-        every = due(status.partitions, asked)
+        every = due(status.partitions, asked, self._tools.clock.now())
         now = every[: asked.limit]
         progress, failed = RefreshProgress(len(now)), None
         report(progress)
@@ -156,16 +158,24 @@ class Refresher:
             )
 
 
-def due(partitions: Sequence[PartitionStatus], asked: Refreshing) -> list[PartitionStatus]:
+def due(partitions: Sequence[PartitionStatus], asked: Refreshing, now: datetime) -> list[PartitionStatus]:
     """The partitions that need work, in the order in which they get it."""
     found = []
     for partition in partitions:
         segment, span = partition.segment, partition.span
         if span.lo >= asked.span.hi or span.hi <= asked.span.lo or (segment is not None and segment.sealed):
             continue
-        if segment is None or partition.dirty or _old(partition, asked):
+        changed = bool(partition.dirty) and not _fresh(partition, asked, now)
+        if segment is None or changed or _old(partition, asked):
             found.append(partition)
     return sorted(found, key=lambda p: (p.segment is None, -p.span.lo))
+
+
+def _fresh(partition: PartitionStatus, asked: Refreshing, now: datetime) -> bool:
+    segment = partition.segment
+    if segment is None or asked.write_rate is None:
+        return False
+    return segment.byte_count > asked.write_rate * (now - segment.as_of).total_seconds()
 
 
 def _old(partition: PartitionStatus, asked: Refreshing) -> bool:

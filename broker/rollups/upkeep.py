@@ -25,8 +25,10 @@ from broker.telemetry import names as n
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.meters import Reading
 
-_QUIET = frozenset({ErrorReason.ROLLUP_STATE})
-"""What somebody else has to change; it is said once."""
+_QUIET = frozenset(
+    {ErrorReason.ROLLUP_STATE, ErrorReason.OVERLOADED, ErrorReason.QUEUE_TIMEOUT, ErrorReason.TENANT_QUOTA}
+)
+"""What somebody else has to change, and that callers come first."""
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,8 @@ class UpkeepTerms:
     """Times in seconds. Replaced versions are kept for ``keep``; a turn takes ``partitions`` at most, and ``turn``.
 
     After each partition there is a pause of ``rest`` times as long as it took. A rollup that cannot be refreshed is
-    tried again after ``retry``; a dataset is swept every ``sweep``.
+    tried again after ``retry``; a dataset is swept every ``sweep``. A partition is written at ``write_rate`` bytes per
+    second at most, on average.
     """
 
     keep: float = 600.0
@@ -45,6 +48,7 @@ class UpkeepTerms:
     rest: float = 0.25
     retry: float = 30.0
     sweep: float = 60.0
+    write_rate: float = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -131,7 +135,7 @@ class RollupUpkeep:
         terms, name = self._terms, f"the rollup {dataset.name}.{rollup.name}"
         plan = self._state.rollups[dataset.name, rollup.name]
         deadline = Deadline.after(terms.turn, self._clock.monotonic())
-        asked = Refreshing(limit=terms.partitions, rest=terms.rest)
+        asked = Refreshing(limit=terms.partitions, rest=terms.rest, write_rate=terms.write_rate)
         pause = self._later(rollup.refresh_every)
         try:
             made = await self._refresher.refresh(dataset, rollup, deadline, asked)

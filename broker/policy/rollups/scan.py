@@ -7,7 +7,7 @@ begins with that bucket, so that every stored bucket lies in one partition.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from broker.domain.measures import leaves, order_keys, result_type, states
@@ -93,6 +93,23 @@ def whole_buckets(spans: Iterable[Span], grid: TimeGrid, most: int) -> tuple[Spa
     firsts = [0, *sorted(gaps[: most - 1])]
     lasts = [*(i - 1 for i in firsts[1:]), len(found) - 1]
     return tuple(Span(found[a].lo, found[b].hi) for a, b in zip(firsts, lasts, strict=True))
+
+
+def halved(spans: Sequence[Span], grid: TimeGrid) -> tuple[tuple[Span, ...], tuple[Span, ...]] | None:
+    """Spans of whole buckets as two halves with about as many buckets each; None for a single bucket."""
+    starts = [micros(start) for start in grid.starts]
+    counts = [bisect_left(starts, hi) - bisect_left(starts, lo) for lo, hi in spans]
+    if (left := sum(counts) // 2) == 0:
+        return None
+    first: list[Span] = []
+    for position, (span, count) in enumerate(zip(spans, counts, strict=True)):
+        if left < count:
+            cut = starts[bisect_left(starts, span.lo) + left]
+            before = [Span(span.lo, cut)] if left else []
+            return (*first, *before), (Span(cut, span.hi), *spans[position + 1 :])
+        first.append(span)
+        left -= count
+    raise AssertionError("half of the buckets are not all of them")
 
 
 def _time(dataset: Dataset, rollup: Rollup) -> Dimension:

@@ -232,12 +232,38 @@ async def test_what_does_not_fit_its_source_is_not_built_and_what_is_sealed_stay
 
 
 @virtual
-async def test_a_partition_that_is_too_large_says_what_to_change() -> None:
+async def test_a_partition_that_is_too_large_is_read_in_parts_of_one_snapshot() -> None:
     world = new_world()
-    world.most = 20
-    with pytest.raises(BrokerError, match="finer `partition`") as refused:
+    tools, late = tools_of(world), iter([2, 20])
+    world.most = 10
+
+    def told(_: Span, step: Step) -> None:
+        if step is Step.MERGING:
+            world.write(next(late))
+
+    made = await refresh_partition(tools, DATASET, ROLLUP, JANUARY, Deadline.after(60, 0.0), told=told)
+    assert made.outcome is Outcome.BUILT
+    assert made.segment is not None
+    assert made.segment.row_count == 31
+    assert world.calls.count("segment") == 4
+    assert world.calls.count("snapshot") == 1
+    assert world.answer() == world.rows
+    for day in (*range(0, 12, 4), *range(13, 16)):
+        world.write(day)
+    world.most = 1
+    assert (await refresh(tools)).outcome is Outcome.REFRESHED
+    assert world.answer() == world.rows
+    assert world.dirty(JANUARY, world.versions[JANUARY].snapshot) == ()
+
+
+@virtual
+async def test_a_bucket_that_is_too_large_says_what_to_change() -> None:
+    world = new_world()
+    world.most = 0
+    with pytest.raises(BrokerError, match="finer base") as refused:
         await refresh(tools_of(world))
     assert refused.value.reason is ErrorReason.RESULT_TOO_LARGE
+    assert world.versions == {}
 
 
 def tools_with(tools: BuildTools, aggregator: Any) -> BuildTools:

@@ -14,7 +14,7 @@ from broker.domain.query import Condition, Grain, Operator
 from broker.domain.rollup import FAR_FUTURE, FAR_PAST, Rollup, Span, instant, micros
 from broker.domain.timegrid import TooManyBucketsError
 from broker.domain.values import DataType
-from broker.policy.rollups.scan import partition_scan, partitions, whole_buckets
+from broker.policy.rollups.scan import halved, partition_scan, partitions, whole_buckets
 
 DATASET = Dataset(
     "visits",
@@ -111,3 +111,22 @@ def test_what_is_read_again_are_whole_buckets(
     scan, _ = partition_scan(DATASET, kept, Span(0, 24 * HOUR))
     assert scan.grid is not None
     assert whole_buckets(dirty, scan.grid, most) == wanted
+
+
+@pytest.mark.parametrize(
+    ("whole", "halves"),
+    [
+        (spans(0, 96), (spans(0, 48), spans(48, 96))),
+        (spans(0, 12), (spans(0, 4), spans(4, 12))),
+        (spans(0, 4, 8, 12), (spans(0, 4), spans(8, 12))),
+        (spans(0, 4, 8, 20), (spans(0, 4, 8, 12), spans(12, 20))),
+        (spans(0, 12, 16, 20), (spans(0, 8), spans(8, 12, 16, 20))),
+        (spans(4, 8), None),
+    ],
+)
+def test_halves_hold_as_many_buckets(
+    whole: tuple[Span, ...], halves: tuple[tuple[Span, ...], ...] | None
+) -> None:
+    scan, _ = partition_scan(DATASET, rollup(Grain.HOUR, Grain.DAY), Span(0, 24 * HOUR))
+    assert scan.grid is not None
+    assert halved(whole, scan.grid) == halves
