@@ -152,8 +152,8 @@ async def _write(dsn: str, random: Random, pace: float, writes: Writes) -> None:
                         writes.add(await _change(connection, random))
                     if random.random() < 0.2:
                         await asyncio.sleep(random.uniform(0, 4 * pace))  # others commit meanwhile
-            except asyncpg.DeadlockDetectedError:
-                writes.add("deadlock")
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+                writes.add("undone")
     finally:
         connection.terminate()
 
