@@ -8,7 +8,7 @@ identified by its first instant alone. The database compares instants with the g
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -68,6 +68,22 @@ class TimeGrid:
     def index(self, instant: datetime) -> int:
         """Position of the bucket that contains the instant; -1 before the grid."""
         return bisect_right(self.starts, instant) - 1
+
+    def part(self, bounds: AbsoluteRange) -> TimeGrid:
+        """What :func:`build` gives for a range within this grid of calendar units, in microseconds.
+
+        Raises:
+            TooManyBucketsError: As :func:`build` does.
+        """
+        zone = ZoneInfo(self.zone)
+        first = local_midnight(floor_date(bounds.start.astimezone(zone).date(), self.grain), zone)
+        low = bisect_left(self.starts, first)
+        high = max(low + 1, bisect_left(self.starts, bounds.end))
+        if high - low > MAX_BUCKETS:
+            raise TooManyBucketsError(f"more than {MAX_BUCKETS} buckets of one {self.grain}")
+        found = TimeGrid(self.starts[low:high], self.starts[high], self.grain, self.zone)
+        object.__setattr__(found, "_packed", self.packed[8 * low : 8 * high])
+        return found
 
 
 def local_midnight(day: date, zone: ZoneInfo) -> datetime:
