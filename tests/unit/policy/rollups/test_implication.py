@@ -1,0 +1,174 @@
+"""Filters that follow from others, against every row of a small world in three-valued logic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.domain.query import AllOf, AnyOf, Condition, Filter, Not, Operator
+from broker.domain.values import Scalar
+from broker.policy.rollups.implication import implies
+from broker.policy.rollups.normal import conjuncts, joined
+from tests.support.rollup_scans import is_
+
+Op = Operator
+NUMBERS: tuple[Scalar | None, ...] = (None, 0, 1, 2, 3, 4)
+TEXTS: tuple[Scalar | None, ...] = (None, "", "a", "ab", "abc", "b", "ba")
+LISTS = (Op.IN, Op.NOT_IN)
+SEARCHES = (Op.CONTAINS, Op.STARTS_WITH, Op.ENDS_WITH)
+ORDERS = (Op.EQ, Op.NE, Op.LT, Op.LE, Op.GT, Op.GE)
+
+
+def truth(node: Filter, row: dict[str, Scalar | None]) -> bool | None:
+    """The value of a filter for a row; None is unknown."""
+    match node:
+        case AllOf(children):
+            found = [truth(child, row) for child in children]
+            return False if False in found else None if None in found else True
+        case AnyOf(children):
+            found = [truth(child, row) for child in children]
+            return True if True in found else None if None in found else False
+        case Not(child):
+            inner = truth(child, row)
+            return None if inner is None else not inner
+        case Condition(member, operator, values):
+            return _condition(row[member], operator, values)
+
+
+def _condition(value: Scalar | None, operator: Operator, values: tuple[Scalar, ...]) -> bool | None:
+    if operator in (Op.IS_NULL, Op.IS_NOT_NULL):
+        return (value is None) is (operator is Op.IS_NULL)
+    if operator in LISTS and not values:
+        return operator is Op.NOT_IN  # of an empty array, whatever the value
+    if value is None:
+        return None
+    if operator in LISTS:
+        return (value in values) is (operator is Op.IN)
+    if isinstance(value, str):
+        texts = [str(each) for each in values]
+        return _compared(value, operator, texts)
+    assert isinstance(value, int)
+    return _compared(value, operator, [int(str(each)) for each in values])
+
+
+def _compared(value: int | str, operator: Operator, values: list[str] | list[int]) -> bool:
+    first = values[0]
+    tests: dict[Operator, Callable[[], object]] = {
+        Op.EQ: lambda: value == first,
+        Op.NE: lambda: value != first,
+        Op.LT: lambda: value < first,  # type: ignore[operator] # of one type
+        Op.LE: lambda: value <= first,  # type: ignore[operator] # of one type
+        Op.GT: lambda: value > first,  # type: ignore[operator] # of one type
+        Op.GE: lambda: value >= first,  # type: ignore[operator] # of one type
+        Op.BETWEEN: lambda: first <= value < values[1],  # type: ignore[operator] # of one type
+        Op.CONTAINS: lambda: str(first) in str(value),
+        Op.STARTS_WITH: lambda: str(value).startswith(str(first)),
+        Op.ENDS_WITH: lambda: str(value).endswith(str(first)),
+    }
+    return bool(tests[operator]())
+
+
+def _leaf(
+    member: str, world: tuple[Scalar | None, ...], operators: tuple[Operator, ...]
+) -> st.SearchStrategy[Filter]:
+    values = st.sampled_from([value for value in world if value is not None])
+    return st.one_of(
+        st.builds(lambda o, v: Condition(member, o, (v,)), st.sampled_from(operators), values),
+        st.builds(
+            lambda o, v: Condition(member, o, tuple(v)), st.sampled_from(LISTS), st.lists(values, max_size=3)
+        ),
+        st.builds(lambda v: Condition(member, Op.BETWEEN, tuple(sorted(v))), st.tuples(values, values)),
+        st.builds(lambda o: Condition(member, o, ()), st.sampled_from((Op.IS_NULL, Op.IS_NOT_NULL))),
+    )
+
+
+leaves = _leaf("n", NUMBERS, ORDERS) | _leaf("t", TEXTS, (*ORDERS, *SEARCHES))
+filters = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.builds(Not, inner),
+        st.builds(lambda f: AllOf(tuple(f)), st.lists(inner, max_size=3)),
+        st.builds(lambda f: AnyOf(tuple(f)), st.lists(inner, max_size=3)),
+    ),
+    max_leaves=5,
+)
+ROWS = [{"n": n, "t": t} for n, t in product(NUMBERS, TEXTS)]
+
+
+@settings(max_examples=400, deadline=None)
+@given(filters)
+def test_the_normal_form_has_the_same_value_for_every_row(node: Filter) -> None:
+    again = joined(conjuncts(node)) or AllOf(())
+    for row in ROWS:
+        assert truth(again, row) is truth(node, row)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(filters, filters)
+def test_what_follows_is_true_wherever_the_other_is(left: Filter, right: Filter) -> None:
+    if implies(conjuncts(left), conjuncts(right)):
+        for row in ROWS:
+            assert truth(left, row) is not True or truth(right, row) is True
+
+
+@settings(max_examples=300, deadline=None)
+@given(leaves, leaves)
+def test_of_single_conditions_on_one_number_nothing_is_missed(left: Filter, right: Filter) -> None:
+    """Complete where it is easy: comparisons with one value, over a world that has values in between."""
+    simple = (Op.EQ, Op.NE, Op.LT, Op.LE, Op.GT, Op.GE)
+    for node in (left, right):
+        if not (isinstance(node, Condition) and node.member == "n" and node.operator in simple):
+            return
+    world = [None, *(n / 2 for n in range(-3, 12))]
+    follows = all(_number(left, n) is not True or _number(right, n) is True for n in world)
+    assert implies(conjuncts(left), conjuncts(right)) == follows
+
+
+def _number(node: Filter, value: float | None) -> bool | None:
+    assert isinstance(node, Condition)
+    if value is None:
+        return None
+    other = float(str(node.values[0]))
+    return {
+        Op.EQ: value == other,
+        Op.NE: value != other,
+        Op.LT: value < other,
+        Op.LE: value <= other,
+        Op.GT: value > other,
+        Op.GE: value >= other,
+    }[node.operator]
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((is_("c", Op.EQ, "DE"),), (is_("c", Op.IN, "DE", "FR"),)),
+        ((is_("c", Op.IN, "DE", "FR"),), (AnyOf((is_("c", Op.EQ, "FR"), is_("c", Op.EQ, "DE"))),)),
+        ((AnyOf((is_("c", Op.EQ, "FR"), is_("c", Op.EQ, "DE"))),), (is_("c", Op.IN, "FR", "DE", "IT"),)),
+        ((is_("n", Op.BETWEEN, 2, 4),), (is_("n", Op.GE, 1), is_("n", Op.LT, 4))),
+        ((is_("n", Op.GT, 2), is_("n", Op.LE, 4)), (is_("n", Op.NE, 2), is_("n", Op.NOT_IN, 1, 5))),
+        ((is_("t", Op.STARTS_WITH, "abc"),), (is_("t", Op.CONTAINS, "bc"), is_("t", Op.IS_NOT_NULL))),
+        ((AnyOf((is_("n", Op.LT, 1), is_("n", Op.GT, 3))),), (is_("n", Op.NE, 2),)),
+        ((AnyOf((AllOf((is_("n", Op.EQ, 1), is_("c", Op.EQ, "x"))), is_("c", Op.EQ, "y"))),), (is_("c", Op.IN, "x", "y"),)),
+        ((Not(is_("t", Op.CONTAINS, "a")),), (is_("t", Op.IS_NOT_NULL),)),
+        ((Not(is_("t", Op.CONTAINS, "a")),), (Not(is_("t", Op.CONTAINS, "a")),)),
+        ((is_("n", Op.IN),), (is_("c", Op.EQ, "x"),)),
+    ],
+)  # fmt: skip
+def test_follows(left: tuple[Filter, ...], right: tuple[Filter, ...]) -> None:
+    assert implies(conjuncts(AllOf(left)), conjuncts(AllOf(right)))
+
+
+def test_different_types_and_not_a_number_prove_nothing() -> None:
+    assert not implies(conjuncts(is_("n", Op.EQ, "2")), conjuncts(is_("n", Op.GT, 1)))
+    assert not implies(conjuncts(is_("n", Op.GT, float("nan"))), conjuncts(is_("n", Op.GT, 1.0)))
+    assert not implies(conjuncts(is_("n", Op.EQ, True)), conjuncts(is_("n", Op.GE, 1)))
+
+
+def test_it_gives_up_when_there_are_too_many_cases() -> None:
+    many = tuple(AnyOf((is_(f"a{i}", Op.EQ, 1), is_(f"b{i}", Op.EQ, 1))) for i in range(40))
+    assert not implies(conjuncts(AllOf(many)), conjuncts(is_("c", Op.EQ, 1)))
