@@ -19,6 +19,8 @@ from typing import Final
 import asyncpg
 
 from broker.adapters.migrate import ANALYTICAL, COMPONENTS, migrate
+from broker.app.rollup_direct import open_store
+from broker.config.loader import load
 from broker.demo.children import Child, child
 from broker.demo.embedded import EmbeddedPostgres
 from broker.demo.flights import LoadedFlights, load_flights
@@ -116,7 +118,18 @@ async def prepare(
         await connection.close()
     for component in (*COMPONENTS, *ANALYTICAL):
         await migrate(server.dsn(name), component)
+    await install_rollups(server.dsn(name))
     return server.dsn(name), loaded
+
+
+async def install_rollups(dsn: str) -> None:
+    """Has changes of the flights noted, so that the worker builds their rollups and keeps them up."""
+    with as_file(files("broker.demo") / "flights.yaml") as config:
+        loaded = await asyncio.to_thread(load, config, {}, {"database.dsn": dsn})
+    async with open_store(loaded.settings, loaded.model) as store:
+        for dataset in loaded.model.datasets.values():
+            if dataset.rollups:
+                await store.install(dataset)
 
 
 @asynccontextmanager
