@@ -34,12 +34,12 @@ _DAY = 86_400_000_000
 _FUNCTION = """\
 CREATE OR REPLACE FUNCTION broker.{name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET extra_float_digits = '1' AS $rollup$
-BEGIN
 {body}
 END
 $rollup$"""
 _MARK_ALL = "INSERT INTO broker.rollup_mark (source, lo, hi) VALUES ({source}, {lo}, {hi})"
 _MARK_ALL_IF = """\
+BEGIN
   IF EXISTS ({rows}) THEN
     {all}
   END IF;
@@ -58,10 +58,32 @@ _MARK_BUCKETS = """\
   ) AS m
   GROUP BY m.run;
   RETURN NULL;"""
-_OR_ALL = """
-EXCEPTION WHEN data_exception OR raise_exception THEN
-  {all}
-  RETURN NULL;"""
+_DECLARE = """\
+#variable_conflict use_column
+DECLARE
+  earliest {type};
+  latest {type};
+  start bigint;
+BEGIN
+"""
+_ENDS = "  SELECT min({instant}), max({instant}) INTO earliest, latest FROM {rows} AS {alias};\n"
+# A block that only reads takes no transaction number of its own, unlike one that would write the marks as well.
+_TRY = """\
+  BEGIN
+{read}
+  EXCEPTION WHEN data_exception OR raise_exception THEN
+    {all}
+    RETURN NULL;
+  END;
+"""
+# Most statements write to one bucket. Finding that out costs a fifth of what finding all buckets does.
+_MARK_ONE = """\
+  IF earliest >= {first} AND latest < {last} AND {early} = {late} THEN
+    SELECT {lo} INTO start FROM (SELECT {early} AS t) AS d;
+    INSERT INTO broker.rollup_mark (source, lo, hi) VALUES ({source}, start, start + {width});
+    RETURN NULL;
+  END IF;
+"""
 _CHANGED = "SELECT {bin} AS t FROM changed AS {alias}"
 _SIDE = "SELECT {time} AS t, ROW({columns})::text AS used, {n} AS n FROM {rows} AS {alias}"
 # The rows of an update that are not on both sides, by what is read of them.
@@ -101,12 +123,14 @@ def stem(source: TrackedSource, table: TrackedTable) -> str:
 def functions(source: TrackedSource, number: int | None) -> dict[str, str]:
     """The statements that make the functions, by name. ``number`` is that of the source; None before it has one."""
     shown, everything = _shown(number), f"{mark_all(number)};"
-    made = {f"{source.tag}_all": f"  {everything}\n  RETURN NULL;"}
+    made = {f"{source.tag}_all": f"BEGIN\n  {everything}\n  RETURN NULL;"}
     for table in written_tables(source):
         name, alias = stem(source, table), quoted(table.alias)
         if table.alias == source.dataset.name:
             made[f"{name}_rows"] = _buckets(source, shown, _fill(_CHANGED, alias=alias), everything)
-            made[f"{name}_update"] = _buckets(source, shown, _differing(table, "{bin}"), everything)
+            made[f"{name}_update"] = _buckets(
+                source, shown, _differing(table, "{bin}"), everything, update=True
+            )
         else:
             made[f"{name}_rows"] = _fill(_MARK_ALL_IF, rows="SELECT FROM changed", all=everything)
             made[f"{name}_update"] = _fill(_MARK_ALL_IF, rows=_differing(table, "1"), all=everything)
@@ -182,17 +206,27 @@ def _time(source: TrackedSource) -> dict[str, str]:
     return {"instant": instant, "lo": lo, **ends}
 
 
-def _buckets(source: TrackedSource, shown: str, rows: str, everything: str) -> str:
+def _buckets(source: TrackedSource, shown: str, rows: str, everything: str, *, update: bool = False) -> str:
     """A function over the dataset's own table; ``rows`` gives the buckets as ``t``, with ``{bin}`` to be filled."""
-    names = _time(source)
-    width, binned = _DAY, names["instant"]
+    names: dict[str, object] = {"source": shown, "width": _DAY, **_time(source)}
+    names |= {"type": "date", "alias": quoted(source.dataset.name)}
+    binned = "{instant}"
     if source.time.type is not DataType.DATE:
-        width = source.width
-        binned = _fill(_BIN, seconds=width // 1_000_000, instant=binned)
-    body = _fill(_MARK_BUCKETS, source=shown, width=width, rows=_fill(rows, bin=binned), **names)
-    if bare(source.time.sql, source.dataset.name) and not source.time.stored_zone:
-        return body
-    return body + _fill(_OR_ALL, all=everything)
+        names |= {"type": "timestamptz", "width": source.width}
+        binned = _fill(_BIN, seconds=source.width // 1_000_000)
+    safe = bare(source.time.sql, source.dataset.name) and not source.time.stored_zone
+    read = "".join(
+        _fill(_ENDS, rows=name, **names) for name in (("new_rows", "old_rows") if update else ("changed",))
+    )
+    if not safe:
+        read = _fill(_TRY, read=read.rstrip(), all=everything)
+    body = _fill(_DECLARE, **names)
+    if not update:
+        early, late = (_fill(binned, instant=name) for name in ("earliest", "latest"))
+        body += read + _fill(_MARK_ONE, early=early, late=late, **names)
+    elif not safe:
+        body += read
+    return body + _fill(_MARK_BUCKETS, rows=_fill(rows, bin=_fill(binned, **names)), **names)
 
 
 def _fill(template: str, **values: object) -> str:
