@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -18,12 +18,10 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.model import Dataset
 from broker.domain.rollup import Rollup, Storage
 from broker.ports.clock import Clock
-from broker.ports.rollups import RollupStatus, RollupStore
+from broker.ports.rollups import RollupStore
+from broker.rollups.gauges import RollupGauges
 from broker.rollups.refresh import Refresher, Refreshing
-from broker.telemetry import catalog_rollups as catalog
-from broker.telemetry import names as n
 from broker.telemetry.instruments import Telemetry
-from broker.telemetry.meters import Reading
 
 _QUIET = frozenset(
     {ErrorReason.ROLLUP_STATE, ErrorReason.OVERLOADED, ErrorReason.QUEUE_TIMEOUT, ErrorReason.TENANT_QUOTA}
@@ -60,18 +58,9 @@ class _Plan:
 
 
 @dataclass(slots=True)
-class _Standing:
-    """What is told of a rollup: intervals that have changed, and the instant of the oldest segment concerned."""
-
-    dirty: int = 0
-    since: float | None = None
-
-
-@dataclass(slots=True)
 class _State:
     rollups: dict[tuple[str, str], _Plan] = field(default_factory=dict)
     sweeps: dict[str, _Plan] = field(default_factory=dict)
-    standing: dict[tuple[str, str], _Standing] = field(default_factory=dict)
 
 
 class RollupUpkeep:
@@ -91,6 +80,7 @@ class RollupUpkeep:
         self._clock, self._rng, self._telemetry = clock, rng, telemetry
         self._terms = terms or UpkeepTerms()
         self._state = _State()
+        self._gauges: RollupGauges | None = None
         now = clock.monotonic()
         for dataset in datasets.values():
             stored = [r for r in dataset.rollups.values() if r.storage is not Storage.EXTERNAL]
@@ -107,17 +97,13 @@ class RollupUpkeep:
 
     async def run(self) -> None:
         """Goes on until it is cancelled; no error ends it."""
-        forget = [
-            self._telemetry.observe(catalog.DIRTY, self._dirty),
-            self._telemetry.observe(catalog.LAG, self._lag),
-        ]
+        self._gauges = RollupGauges(self._clock, self._telemetry)
         try:
             while not self.idle:
                 pause = await self.turn()
                 await asyncio.sleep(pause)
         finally:
-            for end in forget:
-                end()
+            self._gauges.close()
 
     async def turn(self) -> float:
         """Does what is due first, if it is; the seconds until the next thing is due."""
@@ -144,7 +130,8 @@ class RollupUpkeep:
             self._failed(name, plan, error)
         else:
             self._worked(name, plan)
-            self._note(dataset, rollup, made.status)
+            if self._gauges is not None:
+                self._gauges.see([made.status])
             if made.left > made.progress.busy:
                 pause = 0.0
         plan.due = self._clock.monotonic() + pause
@@ -179,19 +166,3 @@ class RollupUpkeep:
     def _later(self, seconds: float) -> float:
         """Varied by a quarter, so that workers do not march in step."""
         return self._rng.uniform(0.75, 1.25) * seconds
-
-    def _note(self, dataset: Dataset, rollup: Rollup, status: RollupStatus) -> None:
-        changed = [p for p in status.partitions if p.segment is not None and p.dirty]
-        since = min((p.segment.as_of.timestamp() for p in changed if p.segment is not None), default=None)
-        standing = _Standing(sum(len(p.dirty) for p in changed), since)
-        self._state.standing[dataset.name, rollup.name] = standing
-
-    def _dirty(self) -> Iterable[Reading]:
-        for (dataset, rollup), standing in self._state.standing.items():
-            yield standing.dirty, {n.DATASET: dataset, n.ROLLUP: rollup}
-
-    def _lag(self) -> Iterable[Reading]:
-        now = self._clock.now().timestamp()
-        for (dataset, rollup), standing in self._state.standing.items():
-            lag = 0.0 if standing.since is None else max(0.0, now - standing.since)
-            yield lag, {n.DATASET: dataset, n.ROLLUP: rollup}
