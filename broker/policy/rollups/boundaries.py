@@ -15,6 +15,8 @@ WIDTHS = {Grain.MINUTE: 60_000_000, Grain.FIFTEEN_MINUTES: 900_000_000, Grain.HO
 _FIRST = micros(datetime(2, 1, 1, tzinfo=UTC))
 _LAST = micros(datetime(9998, 1, 1, tzinfo=UTC))
 _HELD = 4096
+_TELLING = 24
+"""Misaligned buckets that are looked at for a reason."""
 
 
 def beginning(at: int, otherwise: int) -> int:
@@ -89,14 +91,15 @@ def aligned(grid: TimeGrid, span: Span, base: Boundaries) -> bool:
 def misalignment(grid: TimeGrid, span: Span, base: Boundaries) -> Rule | None:
     """Why buckets of the grid cannot be put together from buckets of the base, or None when they can.
 
-    TZ when they could if the grid's zone were that of the base, else GRAIN.
+    TZ when they could if the grid's zone were that of the base, else GRAIN; the first misaligned ones of a long grid
+    tell which.
     """
-    zone, found = ZoneInfo(grid.zone), None
+    zone, found, seen = ZoneInfo(grid.zone), None, 0
     for start in grid.starts[1:]:
         at = micros(start)
         if span.lo < at < span.hi and base.floor(at) != at:
-            found = _why(start.astimezone(zone), base)
-            if found is Rule.GRAIN:
+            found, seen = _why(start.astimezone(zone), base), seen + 1
+            if found is Rule.GRAIN or seen == _TELLING:
                 return found
     return found
 
