@@ -260,8 +260,8 @@ def test_rows_are_grouped_alike_in_any_portions_and_either_way(
         key = (*([bucket // 4] if hourly else []), *([place] if keys else []))
         expected.setdefault(key, []).append(numbers)
     assert found.height == len(expected)
-    for *key, n, whole, count, real, most in found.rows():
-        held = expected[tuple(key)]
+    for *values, n, whole, count, real, most in found.rows():
+        held = expected[tuple(values)]
         assert (n, whole, count) == tuple(sum(one[i] for one in held) for i in range(3))
         assert real == pytest.approx(sum(one[3] for one in held), rel=1e-12, abs=1e-12)
         assert most == max(one[4] for one in held)

@@ -13,10 +13,11 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.aggregation import kernels
+from broker.aggregation import kernels, tasks
 from broker.domain.plan import Plan, Scan, ScanResult
-from broker.domain.query import AbsoluteRange, Grain, Query
+from broker.domain.query import AbsoluteRange, Grain, Query, TimeSelection
 from broker.domain.rollup import Span, micros
+from broker.domain.values import ResultFormat
 from tests.unit.aggregation import questions, reference
 from tests.unit.aggregation.facts import START, Fact, facts, plan
 from tests.unit.aggregation.rolled import Layout, block, hybrid, kept, made, within
@@ -89,3 +90,32 @@ def same(found: Sequence[Sequence[object]], resolved: Plan, rows: list[Fact]) ->
     assert len(found) == len(expected)
     for mine, theirs in zip(found, expected, strict=True):
         assert all(map(reference.same, mine, theirs)), (mine, theirs)
+
+
+EXACT = (
+    "rows", "names", "whole_sum", "exact_sum", "whole_min", "name_max", "real_max", "flag_min", "at_max",
+    "whole_avg", "exact_avg", "name_first", "whole_last",
+)  # fmt: skip
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=SEEDS.map(facts), layout=LAYOUTS, encoding=st.sampled_from(ResultFormat), time=st.booleans())
+def test_an_answer_of_exact_measures_is_the_same_bytes(
+    rows: list[Fact], layout: Layout, encoding: ResultFormat, time: bool
+) -> None:
+    selected = TimeSelection("at", Grain.DAY, layout.zone, questions.WEEKS) if time else None
+    resolved = plan(Query("facts", EXACT, ("name", "flag"), selected))
+    finish = replace(resolved.finish, pushed_down=False)
+    scan, bounds = resolved.main, resolved.main.bounds or WORLD
+    span = Span(micros(bounds.start), micros(bounds.end))
+    live = result(finish.leaves, scan, within(rows, [span]))
+    with TemporaryDirectory() as directory:
+        files = [
+            file
+            for part in layout.partitions(bounds)
+            for file in kept(made(rows, part, layout), part, layout, Path(directory))
+        ]
+        rolled = ScanResult((block(files, [span], scan, finish.leaves),))
+        (found,) = tasks.table((rolled,), finish, encoding)
+    (expected,) = tasks.table((live,), finish, encoding)
+    assert found == expected
