@@ -2,9 +2,10 @@
 
 Capacity is the best point of a sweep of asyncpg callers over queries of about 100 ms; that point also gives the seats.
 Then requests come at 0.7 to 10 times that rate whatever becomes of them, dashboards and explorations of ten tenants,
-each with a deadline; what counts is answers inside it, live ones, for no cache and no rollup exists. Rivals in the same
-run: a service with a semaphore of as many seats and its FIFO, and one that admits everything. Further: explorers who
-would take all while dashboards come at an ordinary rate, a quiet tenant beside a noisy one, and a spike.
+each with a deadline; what counts is answers inside it, live ones, for no cache and no rollup exists. Traffic, broker
+and database share the processors. Rivals in the same run: a service with a semaphore of as many seats and its FIFO, and
+one that admits everything. Further: explorers who would take all while dashboards come at an ordinary rate, a quiet
+tenant beside a noisy one, and a spike.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ import asyncpg
 from querybroker.v1 import admin_service_pb2, admin_service_pb2_grpc
 from tests.bench import harness
 from tests.bench.live import SQL
-from tests.bench.parts import traffic
-from tests.bench.parts.byhand import DECLINE
+from tests.bench.parts import declined, traffic
 from tests.bench.parts.place import Place, broker_over, flights_database
 from tests.bench.parts.senders import NOISY, QUESTION, QUIET, TENANTS, Broker, broker, by_hand, keys
 from tests.bench.parts.traffic import Arrival, Fate, Result, Source
@@ -58,20 +58,12 @@ class Bench:
         """Live answers inside the deadline, as a share of capacity."""
         return sum(r.fate is Fate.LIVE for r in results) / (self.capacity * self.seconds)
 
-    async def beside_traffic(self, load: float, seed: int) -> float:
-        """Queries per second of as many asyncpg callers as there are seats, while traffic is declined unread.
-
-        The traffic is that of :meth:`at`; a handler that does nothing else declines it. What is missing to capacity is
-        what merely sending, receiving and declining such calls takes from this machine.
-        """
+    async def beside_traffic(self, load: float, seed: int) -> tuple[float, float]:
+        """Capacity beside the traffic of :meth:`at` if that is merely declined, and the p99 of being declined."""
         seconds = WARM_UP + self.seconds
         arrivals = traffic.poisson(self.mix(load), 0.0, seconds, random.Random(seed))
-        async with by_hand(self.place.dsn, DECLINE) as declining:
-            playing = asyncio.create_task(traffic.play(arrivals, declining, DEADLINE))
-            await asyncio.sleep(WARM_UP)
-            rate = await traffic.closed(self.seats, self.seconds, self.direct)
-            await playing
-        return rate
+        times = DEADLINE, WARM_UP, self.seconds
+        return await declined.beside(arrivals, self.place.dsn, self.seats, self.direct, times)
 
     async def direct(self, number: int) -> None:
         """The question straight to the database."""
@@ -238,9 +230,9 @@ async def measure(options: harness.Options) -> harness.Report:
                     other = await own.at(rival, load, 2)
                 rows.append(row(name, load, other, own))
                 metrics[f"{name}_goodput_{load:g}x"] = own.goodput(other)
-        metrics["goodput_10x_beside_traffic"] = (
-            metrics["goodput_10x"] * own.capacity / await own.beside_traffic(10.0, 2)
-        )
+        beside, declined_p99 = await own.beside_traffic(10.0, 2)
+        metrics["goodput_10x_beside_traffic"] = metrics["goodput_10x"] * own.capacity / beside
+        metrics["declined_p99_ms"] = 1000 * declined_p99
         share, through, bare = await own.beside_explorers()
         metrics |= {
             "exploration_seat_share": share,
@@ -264,6 +256,7 @@ async def measure(options: harness.Options) -> harness.Report:
                 f"asyncpg callers; the broker gets {own.seats} seats", ("callers", "per second"), sweep
             ),
             harness.Section("live answers inside the deadline, as a share of capacity", columns, rows),
+            harness.Section("what the figures are", ("metric", "is"), declined.MEANINGS),
         ],
     )
 
