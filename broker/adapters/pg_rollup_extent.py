@@ -16,20 +16,36 @@ from broker.domain.rollup import Rollup, Span, micros
 from broker.domain.timegrid import TooManyBucketsError
 from broker.domain.values import DataType
 from broker.policy.rollups.scan import partitions
+from broker.ports.clock import Clock
 
 MOST_PARTITIONS = 20_000
 """A wrong year in one row must not lead to millions of empty partitions."""
+QUICK = 0.1
+"""Seconds that finding the first and the last row takes where there is an index."""
+SHARE = 100.0
+"""Where it takes longer, it is known for so many times as long."""
 
 
-async def extent(
-    connection: Connection, compiler: SqlCompiler, dataset: Dataset, rollup: Rollup
-) -> Span | None:
-    """From the first to just after the last instant in the dataset's table; None when there is none."""
-    row = await connection.fetchrow(extent_sql(compiler, dataset, rollup), timeout=SCAN_SECONDS)
-    assert row is not None, "an aggregate has a row"
-    if row["lo"] is None:
-        return None
-    return Span(row["lo"], row["hi"] + 1)
+class Extents:
+    """Where the rows of datasets begin and end. Where that took long to find, it is not looked for again for long."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._compiler = clock, SqlCompiler()
+        self._known: dict[tuple[str, str], tuple[Span | None, float]] = {}
+
+    async def find(self, connection: Connection, dataset: Dataset, rollup: Rollup) -> Span | None:
+        """From the first to just after the last instant in the dataset's table; None when there is none."""
+        key, began = (dataset.name, rollup.time), self._clock.monotonic()
+        if key in self._known and began < self._known[key][1]:
+            return self._known[key][0]
+        text = extent_sql(self._compiler, dataset, rollup)
+        row = await connection.fetchrow(text, timeout=SCAN_SECONDS)
+        assert row is not None, "an aggregate has a row"
+        found = None if row["lo"] is None else Span(row["lo"], row["hi"] + 1)
+        took = self._clock.monotonic() - began
+        if took > QUICK:
+            self._known[key] = found, began + took * SHARE
+        return found
 
 
 def extent_sql(compiler: SqlCompiler, dataset: Dataset, rollup: Rollup) -> str:

@@ -10,10 +10,9 @@ import asyncpg
 
 from broker.adapters import pg_rollup_sql as q
 from broker.adapters.pg_rollup_database import Connection, NotInstalledError, RollupDatabase
-from broker.adapters.pg_rollup_extent import extent, wanted
+from broker.adapters.pg_rollup_extent import Extents, wanted
 from broker.adapters.pg_rollup_segments import Row, fetch, publish, sealed
 from broker.adapters.pg_rollup_sweep import sweep
-from broker.adapters.sql.compiler import SqlCompiler
 from broker.adapters.sql.rollup_table import table_sql
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.model import Dataset
@@ -54,7 +53,7 @@ class PgRollups:
     ) -> None:
         self._database, self._schema = database, schema
         self._datasets, self._clock = datasets, clock
-        self._compiler = SqlCompiler()
+        self._extents = Extents(clock)
 
     def ddl(self, dataset: Dataset) -> tuple[str, ...]:
         """What :meth:`install` would run, for people to read."""
@@ -89,7 +88,7 @@ class PgRollups:
                 current = await connection.fetch(q.CURRENT, found["id"])
                 rows = None
                 if rollup.storage is not Storage.EXTERNAL:
-                    rows = await extent(connection, self._compiler, dataset, rollup)
+                    rows = await self._extents.find(connection, dataset, rollup)
             (coverage,) = await self._schema.coverage(dataset, [rollup], ALWAYS)
         except NotInstalledError:
             return _declared(rollup)
