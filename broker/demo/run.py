@@ -90,6 +90,7 @@ async def demo(options: Options, console: Console, serving: asyncio.Event) -> No
         click.echo(f"{_label('Metrics')}{running.metrics or 'none: no port is free'}\n")
         tour = Tour(console, running.address, place.home)
         await _guarded(running, tour.dashboard())
+        await _guarded(running, tour.rollups())
         if options.once:
             await _guarded(running, tour.rest())
             return

@@ -39,10 +39,17 @@ class Tour:
 
     async def dashboard(self) -> None:
         """Several panels in one call."""
-        source = files("broker.demo").joinpath("dashboard.yaml").read_text("utf-8")
-        file = self.home / "dashboard.yaml"
-        await asyncio.to_thread(file.write_text, source, "utf-8")
-        await self.step("A dashboard: five panels, one call, one snapshot", "query", "-f", shown_path(file))
+        file = await self._file("dashboard.yaml")
+        await self.step("A dashboard: five panels, one call, one snapshot", "query", "-f", file)
+
+    async def rollups(self) -> None:
+        """What is aggregated ahead, and what it is worth."""
+        title = (
+            "Rollups: what is asked again and again, aggregated by the worker and kept up as flights change"
+        )
+        await self.step(title, "rollup", "refresh", "flights")
+        file = await self._file("rollups.yaml")
+        await self.step("A question answered from the rollup, and again from the tables", "query", "-f", file)
 
     async def rest(self) -> None:
         """Exploration, export and explanation."""
@@ -61,6 +68,13 @@ class Tour:
             "An explanation: how a question would be answered",
             "explain", "flights", "-m", "flights,p95_delay", "-b", "airline", "-w", "origin = JFK", "-r", "2013-06",
         )  # fmt: skip
+
+    async def _file(self, name: str) -> str:
+        """Puts a file of questions where it can be looked at."""
+        source = files("broker.demo").joinpath(name).read_text("utf-8")
+        file = self.home / name
+        await asyncio.to_thread(file.write_text, source, "utf-8")
+        return shown_path(file)
 
     async def step(self, title: str, *arguments: str) -> None:
         """Shows and runs one command. Raises `TourError` when it does not end well."""
@@ -144,6 +158,7 @@ def next_steps(tour: Tour, metrics: str, dsn: str) -> Sequence[str]:
         tour.shown("query", "flights", "-m", "flights", "-r", "2013-12", "-g", "week", "--compare", "1 week"),
         tour.shown("query", "flights", "-m", "fligths", "-w", "orign = JFK"),
         tour.shown("explore", *_DETAIL, "-w", "carrier = HA", "--rows", "5"),
+        tour.shown("rollup", "status"),
         grpcurl,
     ]
     if metrics:

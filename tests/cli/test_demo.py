@@ -30,6 +30,8 @@ def test_it_shows_a_dashboard_and_what_to_try_next(demo: Demo) -> None:
         "live · ",
         "5 panels in ",
         "one snapshot",
+        "rollup refresh flights.daily",
+        "rollup · ",
         "grpcurl",
         "explore",
     ):
