@@ -13,11 +13,14 @@ import pytest
 from broker.aggregation import framing
 from broker.aggregation.framing import Encoded, Reply, Request, dump, load, receive, send
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.plan import CsvBlock, ScanResult
+from broker.domain.plan import CsvBlock, LocalFile, ScanResult
 from broker.domain.query import AbsoluteRange, Grain, Query, TimeSelection
+from broker.domain.rollup import Span, micros
+from broker.domain.segment import BuiltFiles, SegmentBuild
 from broker.domain.timegrid import build
 from broker.domain.values import Column, DataType
 from tests.unit.aggregation.facts import START, plan
+from tests.unit.aggregation.rolled import LEAVES, STORED, block
 
 COLUMNS = (Column("a", DataType.INT64),)
 
@@ -97,3 +100,19 @@ def test_frames_cross_a_socket_in_pieces() -> None:
         assert receive(theirs) == replace(value, pid=2)
         assert receive(theirs) is None
         sender.join()
+
+
+def test_blocks_of_files_and_partitions_arrive_as_they_were() -> None:
+    scan = plan(Query("facts", ("rows",), ("name",))).main
+    files = tuple(LocalFile(f"/x/{i}", Grain.DAY, "UTC", Span(i, i + 1), f"{i:064}") for i in range(500))
+    span = Span(micros(START), micros(START) + 900_000_000)
+    grid = build(AbsoluteRange(START, START + timedelta(minutes=15)), Grain.FIFTEEN_MINUTES, "UTC")
+    partition = SegmentBuild(span, grid, STORED, LEAVES, (Grain.FIFTEEN_MINUTES,), base=b"x" * 1000)
+    for value in (
+        *(block(some, [Span(0, 500)], scan, LEAVES) for some in (files, files[:1], ())),
+        partition,
+        replace(partition, base="a/path"),
+        BuiltFiles(2, data=(b"one", b"two")),
+        BuiltFiles(2, rows=(b"one",)),
+    ):
+        assert travelled(Request("x", (value,))) == Request("x", (value,))
