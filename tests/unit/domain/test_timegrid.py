@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from struct import unpack
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -149,3 +151,27 @@ def test_too_many_buckets_are_refused() -> None:
     bounds = AbsoluteRange(datetime(2000, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC))
     with pytest.raises(TooManyBucketsError, match="100000"):
         build(bounds, Grain.MINUTE, "UTC")
+
+
+@settings(max_examples=100, deadline=None)
+@given(instants, st.sampled_from(ZONES), st.sampled_from(list(Grain)), st.integers(1, 60 * 24 * 9))
+def test_a_grid_knows_its_starts_in_microseconds_and_what_they_are_multiples_of(
+    start: datetime, zone_name: str, grain: Grain, minutes: int
+) -> None:
+    grid = build(AbsoluteRange(start, start + timedelta(minutes=minutes)), grain, zone_name)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    expected = [(at - epoch) // timedelta(microseconds=1) for at in grid.starts]
+    assert unpack(f"<{len(expected)}q", grid.packed) == tuple(expected)
+    for width in (60, 900, 1800, 3600, 86_400):
+        fits = all(at % (width * 1_000_000) == 0 for at in expected[1:])
+        assert (grid.alignment % (width * 1_000_000) == 0) == fits
+
+
+def test_what_a_grid_has_computed_is_no_part_of_its_identity() -> None:
+    bounds = AbsoluteRange(datetime(1969, 12, 1, tzinfo=UTC), datetime(1970, 2, 1, tzinfo=UTC))
+    asked, fresh = build(bounds, Grain.DAY, "UTC"), build(bounds, Grain.DAY, "UTC")
+    assert asked.alignment == 86_400 * 1_000_000
+    assert asked == fresh
+    assert hash(asked) == hash(fresh)
+    assert pickle.loads(pickle.dumps(asked)) == asked
+    assert repr(asked) == repr(fresh)
