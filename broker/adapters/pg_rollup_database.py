@@ -25,7 +25,12 @@ SETTINGS = {
     "lock_timeout": "20s",
     "jit": "off",
 }
-_MISSING = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedColumnError)
+_MISSING = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedColumnError,
+)
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
