@@ -91,9 +91,14 @@ async def _replace(
     """
     table = table_sql(dataset.name, rollup.name)
     if not await connection.fetchval(q.ANY_CURRENT, row.id):
+        make_schema, *make_table = table_ddl(dataset, rollup)
+        if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", SCHEMA):
+            await connection.execute(
+                make_schema
+            )  # which would take the right to make schemas even where it exists
         await connection.execute(f"DROP TABLE IF EXISTS {table}")
-    for statement in table_ddl(dataset, rollup):
-        await connection.execute(statement)
+        for statement in make_table:
+            await connection.execute(statement)
     for span in built.replaced or (lease.span,):
         await connection.execute(f"DELETE FROM {table} WHERE {within()}", *_ends(span), timeout=SCAN_SECONDS)  # noqa: S608 - quoted
     name = table_name(dataset.name, rollup.name)
