@@ -6,6 +6,7 @@ A message is a list of byte strings, joined once at the end.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 Parts = list[bytes]
 
@@ -15,8 +16,9 @@ MORE = 0x80
 """Set in every byte of a varint but the last."""
 
 
+@lru_cache(maxsize=1 << 14)
 def varint(value: int) -> bytes:
-    """One non-negative number, seven bits to a byte, lowest first."""
+    """One non-negative number, seven bits to a byte, lowest first. Instants of buckets come again and again."""
     out = bytearray()
     while value >= MORE:
         out.append(value & 0x7F | MORE)

@@ -44,13 +44,14 @@ class Guess:
 class Calibration:
     """One for every basis that predictions rest on."""
 
-    __slots__ = ("centres", "count", "coverage", "tails")
+    __slots__ = ("_moves", "centres", "count", "coverage", "tails")
 
     def __init__(self) -> None:
         self.centres: dict[int, Sketch] = {}
         self.tails: dict[int, Sketch] = {}
         self.coverage = list(LEVELS)
         self.count = 0
+        self._moves: list[float] = []  # of all buckets of centres, until these learn more
 
     def quantiles(self, guess: Guess) -> Quantiles:
         """The calibrated quantiles, in order."""
@@ -77,6 +78,7 @@ class Calibration:
             self.coverage[i] += step * (float(seconds <= bound) - self.coverage[i])
         at, off = bucket(guess.centre), math.log(seconds) - guess.centre
         self.centres.setdefault(at, Sketch(MEMORY)).add(_bounded(off))
+        self._moves = []
         self.tails.setdefault(at, Sketch(MEMORY)).add(_bounded(TAIL * self._tail(guess, math.log(seconds))))
 
     def observe_above(self, guess: Guess, seconds: float) -> None:
@@ -85,6 +87,7 @@ class Calibration:
         if off <= self._moved(guess.centre):
             return
         self.centres.setdefault(at, Sketch(MEMORY)).add_above(_bounded(off))
+        self._moves = []
         self.tails.setdefault(at, Sketch(MEMORY)).add_above(
             _bounded(TAIL * self._tail(guess, math.log(seconds)))
         )
@@ -99,6 +102,7 @@ class Calibration:
         for mine, theirs in ((self.centres, other.centres), (self.tails, other.tails)):
             for at, sketch in theirs.items():
                 mine.setdefault(at, Sketch(MEMORY)).merge(sketch)
+        self._moves = []
         whole = self.count + other.count
         if whole:
             self.coverage = [
@@ -117,7 +121,9 @@ class Calibration:
             return 0.0
         first, last = min(self.centres), max(self.centres)
         at = centre / WIDTH
-        knots = self._knots(first, last)
+        if not self._moves:
+            self._moves = self._knots(first, last)
+        knots = self._moves
         place = min(max(at - first, 0.0), float(last - first))
         low = min(int(place), last - first)
         high = min(low + 1, last - first)
