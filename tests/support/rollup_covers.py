@@ -125,6 +125,8 @@ class Choice:
     def price(self, sources: list[str]) -> tuple[int, int, int] | None:
         """Nanoseconds, lateness and spans of an assignment, empty names for live; None when it is not allowed."""
         costs = self.case.costs
+        if not all(map(self.may_change, range(len(sources) + 1), [None, *sources], [*sources, None])):
+            return None
         total = late = spans = live_spans = 0
         last = before = None
         for i, source in enumerate(sources):
@@ -149,6 +151,11 @@ class Choice:
         if self.case.require:
             return (total, late, spans) if last is not None else None
         return (total, late, spans) if live_spans <= costs.max_live_spans else None
+
+    def may_change(self, i: int, before: str | None, after: str | None) -> bool:
+        """Whether one source may end and another begin at a cut: not inside a bucket of either."""
+        named = [name for name in (before, after) if name]
+        return before == after or all(self.cuts[i] % WIDTHS[self.rollup(name).base] == 0 for name in named)
 
     def rollup(self, name: str) -> Rollup:
         return next(rollup for rollup in self.case.rollups if rollup.name == name)
@@ -175,17 +182,18 @@ class Choice:
             if lives > costs.max_live_spans and not require:
                 return
             if i == len(self.live):
-                if (last or not require) and (not found or price < found[0]):
+                ends = self.may_change(i, before, None)
+                if ends and (last or not require) and (not found or price < found[0]):
                     found[:] = [price]
                 return
             for name in names:
                 own = self.stored[name][i]
-                if own is not None:
+                if own is not None and self.may_change(i, before, name):
                     change = 0 if name == before else again if name == last else enter[name]
                     more = (total + own[0] + change, late + own[1], spans + (name != before))
                     extend(i + 1, more, name, name, lives)
             here = self.live[i]
-            if here is not None:
+            if here is not None and self.may_change(i, before, ""):
                 change = 0 if before == "" else live_again if lives else live_first
                 more = (total + here + change, late, spans + (before != ""))
                 extend(i + 1, more, "", last, lives + (before != ""))
@@ -203,7 +211,10 @@ def choice(case: Case) -> Choice:
     runs = {r.name: _runs(case, r, span, sealed) for r in case.rollups if _allowed(case, r)}
     inside = [Span(max(s.lo, span.lo), min(s.hi, span.hi)) for s in sealed]
     ends = {span.lo, span.hi, *(at for s in inside if s.lo < s.hi for at in s)}
-    cuts = sorted(ends | {at for own in runs.values() for run, _ in own for at in run})
+    ends |= {at for own in runs.values() for run, _ in own for at in run}
+    widths = {WIDTHS[r.base] for r in case.rollups if runs.get(r.name)}
+    ends |= {at for width in widths for cut in tuple(ends) for at in (cut - cut % width, cut + -cut % width)}
+    cuts = sorted(at for at in ends if span.lo <= at <= span.hi)
     used = (case.coverage[name].lateness for name, own in runs.items() if own)
     orders = sorted({lateness for lateness in used if lateness is not None})
     stored: dict[str, list[tuple[int, int] | None]] = {}

@@ -8,8 +8,9 @@ What is minimised, over all assignments of one source to each interval, in order
 - whenever the source changes to a rollup, and at the first interval, ``again`` if that was also the last rollup before
   (only live intervals lie between), else ``enter`` of that rollup.
 
-At most ``max_live`` spans are read live. Costs are integers, so that sums are exact whatever their order; ties are part
-of them (see :mod:`broker.policy.rollups.intervals`). An interval that a source cannot give costs ``NEVER``.
+A rollup gives whole buckets only, so the source may change to it or from it only at cuts where one of its buckets
+begins. At most ``max_live`` spans are read live. Costs are integers, so that sums are exact whatever their order; ties
+are part of them (see :mod:`broker.policy.rollups.intervals`). An interval that a source cannot give costs ``NEVER``.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ LIVE = -1
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Costs of intervals by source: ``stored[r][i]`` for rollups, ``live[i]``; and what it costs to change."""
+    """Costs of intervals by source: ``stored[r][i]`` for rollups, ``live[i]``; and what it costs to change.
+
+    ``opens[r][i]`` says whether a bucket of the rollup begins at the cut before interval ``i``, or at the end of all.
+    """
 
     stored: Sequence[Sequence[int]]
     live: Sequence[int]
+    opens: Sequence[Sequence[bool]]
     enter: Sequence[int]
     again: int
     live_first: int
@@ -59,7 +64,7 @@ def _solve(problem: Problem, levels: int, *, limited: bool) -> tuple[int, list[i
     parents: list[list[int]] = []
     for i, live in enumerate(problem.live):
         here = [(r, own[i]) for r, own in enumerate(problem.stored) if own[i] < NEVER]
-        step = _Step(problem, cost, width)
+        step = _Step(problem, cost, _left(problem, cost, i), width, i)
         for level in range(levels + 1):
             step.read_stored(level, here)
             if live < NEVER and level:
@@ -69,24 +74,37 @@ def _solve(problem: Problem, levels: int, *, limited: bool) -> tuple[int, list[i
                     step.read_live(level, live, level, problem.live_again)
         cost = step.following
         parents.append(step.parent)
+    cost = _left(problem, cost, len(problem.live))
     total = min(cost)
     if total >= NEVER:
         return None
     return total, _traced(cost.index(total), parents, width)
 
 
+def _left(problem: Problem, cost: list[int], cut: int) -> list[int]:
+    """The costs of the states that may be left at a cut: a rollup is not left inside one of its buckets."""
+    shut = [r for r, opens in enumerate(problem.opens) if not opens[cut]]
+    if not shut:
+        return cost
+    left, width = cost[:], 2 * (len(problem.stored) + 1)
+    for low in range(0, len(cost), width):
+        for r in shut:
+            left[low + r] = NEVER
+    return left
+
+
 class _Step:
-    """One interval: from the costs of all states to those after it, and where each came from.
+    """One interval: from the costs of all states, and of those that may be ``left``, to those after it.
 
     A state is a level, the last rollup (place ``k`` stands for none), and what is being read: that rollup, at
     ``level * width + rollup``, or the tables, ``k + 1`` places further.
     """
 
-    __slots__ = ("_again", "_cost", "_enter", "_width", "following", "parent")
+    __slots__ = ("_again", "_cost", "_cut", "_enter", "_left", "_opens", "_width", "following", "parent")
 
-    def __init__(self, problem: Problem, cost: list[int], width: int) -> None:
-        self._again, self._enter = problem.again, problem.enter
-        self._cost, self._width = cost, width
+    def __init__(self, problem: Problem, cost: list[int], left: list[int], width: int, cut: int) -> None:
+        self._again, self._enter, self._opens = problem.again, problem.enter, problem.opens
+        self._cost, self._left, self._width, self._cut = cost, left, width, cut
         self.following = [NEVER] * len(cost)
         self.parent = [0] * len(cost)
 
@@ -94,27 +112,28 @@ class _Step:
         """Reads the interval from each rollup that holds it: goes on with it, comes back to it, or begins it."""
         low, half = level * self._width, self._width // 2
         block = self._cost[low : low + self._width]
-        best = min(block)
-        if best >= NEVER:
-            return
-        cheapest_from = block.index(best)
+        left = self._left[low : low + self._width]
+        best = min(left)
+        cheapest_from = left.index(best)
         for r, own in here:
             value, source = block[r], r
-            back = block[half + r] + self._again
-            if back < value:
-                value, source = back, half + r
-            begun = best + self._enter[r]
-            if begun < value:
-                value, source = begun, cheapest_from
-            self.following[low + r] = value + own
-            self.parent[low + r] = low + source
+            if self._opens[r][self._cut]:
+                back = left[half + r] + self._again
+                if back < value:
+                    value, source = back, half + r
+                begun = best + self._enter[r]
+                if begun < value:
+                    value, source = begun, cheapest_from
+            if value < NEVER:
+                self.following[low + r] = value + own
+                self.parent[low + r] = low + source
 
     def read_live(self, level: int, own: int, before: int, change: int) -> None:
         """Reads the interval live: goes on so, or changes to it from a rollup at the level ``before``."""
         low, half, other = level * self._width, self._width // 2, before * self._width
         for place, (on, changed) in enumerate(
             zip(
-                self._cost[low + half : low + self._width], self._cost[other : other + half], strict=True
+                self._cost[low + half : low + self._width], self._left[other : other + half], strict=True
             ),
             low + half,
         ):  # fmt: skip

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import pairwise
 from math import isinf
-from operator import le
+from operator import ge, le
 
 from broker.domain.plan import Scan
 from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Rejection, Rollup, Rule, Span
 from broker.policy.rollups.asked import Asked, asked_of
+from broker.policy.rollups.boundaries import Boundaries
 from broker.policy.rollups.cheapest import LIVE, NEVER, Problem, cheapest
 from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.intervals import (
@@ -161,7 +162,14 @@ class Covering:
                 found.update(span)
         for span in sealed:
             found.update(span)
-        return sorted(found)
+        bases = {(each.rollup.base, each.rollup.zone): self._edges(each) for each in own}
+        if len(bases) > 1:  # where buckets that others cut begin and end, the source may have to change
+            for edges in bases.values():
+                found |= {at for cut in tuple(found) for at in (edges.floor(cut), edges.ceil(cut))}
+        return sorted(at for at in found if self._span.lo <= at <= self._span.hi)
+
+    def _edges(self, held: Held) -> Boundaries:
+        return self._ways.boundaries(held.rollup, held.rollup.base)
 
     def _problem(
         self, own: Sequence[Held], cuts: list[int], sealed: Sequence[Span]
@@ -178,7 +186,9 @@ class Covering:
             if rank := ranks[rollup.name]:
                 weights = [self._within(Span(lo, hi)) // 1_000_000 for lo, hi in pairwise(cuts)]
                 stored = late(stored, weights, rank)
-            entries.append(_Entry(integer(costs.fixed(rollup) + costs.piece, spans=1), stored, each))
+            edges = self._edges(each)
+            begins = [edges.floor(cut) == cut for cut in cuts]
+            entries.append(_Entry(integer(costs.fixed(rollup) + costs.piece, spans=1), stored, begins, each))
         live = self._live_costs(cuts)
         for span in sealed:
             live[place[span.lo] : place[span.hi]] = [NEVER] * (place[span.hi] - place[span.lo])
@@ -188,10 +198,12 @@ class Covering:
                     NEVER if mine < NEVER else cost for cost, mine in zip(live, entry.stored, strict=True)
                 ]
         entries = _undominated(entries)
-        starts, cuts = merged([entry.stored for entry in entries], live, cuts)
+        opens = [entry.opens for entry in entries]
+        starts, cuts = merged([entry.stored for entry in entries], live, opens, cuts)
         return [entry.held for entry in entries], Problem(
             stored=[_summed(entry.stored, starts) for entry in entries],
             live=_summed(live, starts),
+            opens=[[own[i] for i in (*starts, -1)] for own in opens],
             enter=[entry.enter for entry in entries],
             again=integer(costs.piece, spans=1),
             live_first=integer(costs.live_fixed + costs.live_span, spans=1),
@@ -243,10 +255,11 @@ class Covering:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A rollup with what it costs to begin with it, and every interval."""
+    """A rollup with what it costs to begin with it, and every interval; and at which cuts it may begin."""
 
     enter: int
     stored: list[int]
+    opens: list[bool]
     held: Held
 
 
@@ -255,7 +268,12 @@ def _undominated(entries: list[_Entry]) -> list[_Entry]:
     entries.sort(key=lambda entry: (sum(entry.stored), entry.enter, entry.held.rollup.name))
     kept: list[_Entry] = []
     for entry in entries:
-        if not any(each.enter <= entry.enter and all(map(le, each.stored, entry.stored)) for each in kept):
+        if not any(
+            each.enter <= entry.enter
+            and all(map(le, each.stored, entry.stored))
+            and all(map(ge, each.opens, entry.opens))
+            for each in kept
+        ):
             kept.append(entry)
     return sorted(kept, key=lambda entry: entry.held.rollup.name)
 

@@ -161,11 +161,14 @@ def late(costs: list[int], weights: Sequence[int], rank: int) -> list[int]:
     return [c if c >= NEVER else c + (rank * w << _SPAN_BITS) for c, w in zip(costs, weights, strict=True)]
 
 
-def merged(stored: Sequence[list[int]], live: list[int], cuts: Sequence[int]) -> tuple[list[int], list[int]]:
+def merged(
+    stored: Sequence[list[int]], live: list[int], opens: Sequence[list[bool]], cuts: Sequence[int]
+) -> tuple[list[int], list[int]]:
     """Where intervals begin when neighbours are joined that no cheapest cover tells apart, and the cuts between them.
 
-    Neighbours whose sources are the same, in the same order of cost, never have a reason to be read differently: the
-    cheaper of two sources is the cheaper one on both sides, and to change costs no less in two steps than in one.
+    Neighbours whose sources are the same, in the same order of cost, have no reason to be read differently: the cheaper
+    of two sources is the cheaper one on both sides, and to change costs no less in two steps than in one. Unless it is
+    only there that a source can change: a cut goes when whatever may begin at it may begin at its neighbours, too.
     """
     columns = list(zip(live, *stored, strict=True))
     order = range(len(stored) + 1)
@@ -173,7 +176,7 @@ def merged(stored: Sequence[list[int]], live: list[int], cuts: Sequence[int]) ->
     before: object = None
     for i, column in enumerate(columns):
         shape = (sorted(order, key=column.__getitem__), [each >= NEVER for each in column])
-        if shape != before:
+        if shape != before or not all(own[starts[-1]] and own[i + 1] for own in opens if own[i]):
             starts.append(i)
         before = shape
     return starts, [*(cuts[i] for i in starts), cuts[-1]]

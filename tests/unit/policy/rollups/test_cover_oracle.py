@@ -69,7 +69,7 @@ def test_the_limit_of_live_spans_is_kept_at_the_least_cost() -> None:
     """Five intervals that the rollup lacks, and four that it holds: two of these are given up, the cheapest ones."""
     holds = (NEVER, 1, NEVER, 1, NEVER, 1, NEVER, 1, NEVER)
     live = (1, 90, 1, 20, 1, 30, 1, 80, 1)
-    problem = Problem((holds,), live, (5,), 1, 5, 1)
+    problem = Problem((holds,), live, ((True,) * 10,), (5,), 1, 5, 1)
     for most, given_up in ((5, ()), (4, (3,)), (3, (3, 5)), (1, (1, 3, 5, 7))):
         best = cheapest(problem, most)
         assert best is not None
@@ -77,8 +77,20 @@ def test_the_limit_of_live_spans_is_kept_at_the_least_cost() -> None:
         assert tuple(i for i in (1, 3, 5, 7) if best[1][i] == LIVE) == given_up
 
 
+def test_a_rollup_is_neither_begun_nor_left_inside_one_of_its_buckets() -> None:
+    """Two intervals are one bucket of the cheap rollup; the other one holds the first of them, the tables are dear."""
+    live, fine, coarse = (100, 100, 100), (1, NEVER, 1), (5, 5, NEVER)
+    opens = ((True,) * 4, (True, False, True, True))
+    best = cheapest(Problem((fine, coarse), live, opens, (1, 1), 1, 1, 1), None)
+    assert best is not None
+    assert best[1] == [1, 1, 0]
+    cut = cheapest(Problem((fine, (NEVER, 5, NEVER)), live, opens, (1, 1), 1, 1, 1), None)
+    assert cut is not None
+    assert cut[1] == [0, LIVE, 0]
+
+
 def test_what_no_source_holds_has_no_cover() -> None:
-    assert cheapest(Problem(((NEVER, 1),), (NEVER, 1), (1,), 1, 1, 1), None) is None
+    assert cheapest(Problem(((NEVER, 1),), (NEVER, 1), ((True,) * 3,), (1,), 1, 1, 1), None) is None
 
 
 def _plain(asked: Scan, names: list[str]) -> tuple[set[str], set[Rejection]]:
