@@ -9,10 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 from broker.domain.model import Dimension
 from broker.domain.plan import Scan
 from broker.domain.principal import Principal
-from broker.domain.query import Condition, Filter, Operator, conditions
+from broker.domain.query import Condition, Filter, Operator
 from broker.domain.rollup import ALWAYS, FAR_FUTURE, FAR_PAST, Rule, Span, micros
 from broker.domain.values import DataType, Scalar
-from broker.policy.rollups.normal import conjuncts
+from broker.policy.rollups.normal import conjuncts, members
 
 _DAY = timedelta(days=1)
 
@@ -55,7 +55,7 @@ def asked_of(scan: Scan, time: Dimension, parts: Iterable[Filter], policy: tuple
             given.append(Condition(time.name, Operator.GE, (start,)))
             given.append(Condition(time.name, Operator.LT, (end,)))
     for part in parts:
-        if all(condition.member != time.name for _, condition in conditions(part)):
+        if time.name not in members(part):
             rest.append(part)
             continue
         nulls = False

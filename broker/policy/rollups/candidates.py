@@ -15,14 +15,14 @@ from operator import or_
 from broker.domain.measures import SKETCHES, UNMERGEABLE
 from broker.domain.model import Dataset
 from broker.domain.plan import Scan
-from broker.domain.query import Filter, conditions
+from broker.domain.query import Filter
 from broker.domain.rollup import Rejection, Rollup, Rule, Span, Storage, Tracking
 from broker.domain.terms import Consistency
 from broker.policy.fanout import fan_out_violation
 from broker.policy.rollups.asked import Asked, asked_of, bounded, policy_conditions
 from broker.policy.rollups.boundaries import Boundaries, aligned, misalignment
 from broker.policy.rollups.implication import implies
-from broker.policy.rollups.normal import conjuncts, joined
+from broker.policy.rollups.normal import conjuncts, joined, members_of
 from broker.policy.rollups.reasons import Reasons
 from broker.policy.rollups.scan import zone_of
 
@@ -73,19 +73,19 @@ class Candidates:
         self._stored: dict[str, int] = defaultdict(int)
         self._measured: dict[str, int] = defaultdict(int)
         self._timed: dict[str, int] = defaultdict(int)
-        self._filtered: dict[tuple[Filter, ...], int] = defaultdict(int)
-        self._named: dict[tuple[Filter, ...], set[str]] = {}
         self._based: dict[tuple[str, str], int] = defaultdict(int)
         self._edges: dict[tuple[str, str], Boundaries] = {}
         self._failing: dict[Rule, int] = defaultdict(int)
         self._filters: dict[str, tuple[Filter, ...]] = {}
         self._sql = 0
+        filtered: dict[tuple[Filter, ...], int] = defaultdict(int)
         for i, rollup in enumerate(self.rollups):
-            self._add(rollup, 1 << i)
+            self._add(rollup, 1 << i, filtered)
+        self._filtered = [(own, members_of(own), bits) for own, bits in filtered.items()]
         self._shapes: OrderedDict[tuple[object, ...], Failures] = OrderedDict()
         self._remembered = remembered
 
-    def _add(self, rollup: Rollup, bit: int) -> None:
+    def _add(self, rollup: Rollup, bit: int, filtered: dict[tuple[Filter, ...], int]) -> None:
         dataset = self.dataset
         for name in rollup.dimensions:
             self._stored[name] |= bit
@@ -93,15 +93,13 @@ class Candidates:
             self._measured[name] |= bit
         self._timed[rollup.time] |= bit
         own = self._filters[rollup.name] = conjuncts(rollup.filter)
-        self._filtered[own] |= bit
-        self._named.setdefault(own, {c.member for part in own for _, c in conditions(part)})
+        filtered[own] |= bit
         zone = zone_of(dataset, rollup, rollup.base)
         self._based[rollup.base, zone] |= bit
         self._edges.setdefault((rollup.base, zone), Boundaries(rollup.base, zone))
         if rollup.storage is not Storage.SEGMENTS:
             self._sql |= bit
-        named = [condition.member for _, condition in conditions(rollup.filter)]
-        used = tuple(dict.fromkeys((rollup.time, *rollup.dimensions, *named)))
+        used = tuple(dict.fromkeys((rollup.time, *rollup.dimensions, *sorted(members_of(own)))))
         if fan_out_violation(dataset, used, rollup.measures) is not None:
             self._failing[Rule.JOIN] |= bit
         if rollup.storage is Storage.EXTERNAL:
@@ -190,17 +188,15 @@ class Candidates:
         return found
 
     def _check_filters(self, asked: Asked, among: int, found: Failures) -> None:
-        wanted = {c.member for part in asked.rest for _, c in conditions(part)}
-        known = {c.member for part in asked.given for _, c in conditions(part)}
-        for own, same in self._filtered.items():
+        wanted, known = members_of(asked.rest), members_of(asked.given)
+        for own, named, same in self._filtered:
             if not (bits := among & same):
                 continue
             kept = wanted
             if own:
-                if not known >= self._named[own] or not implies(asked.given, own):
+                if not named <= known or not implies(asked.given, own):
                     found[Rule.FILT] |= bits
-                rest = _left(asked.rest, own)
-                kept = {c.member for part in rest for _, c in conditions(part)}
+                kept = members_of(_left(asked.rest, own))
             for name in kept:
                 found[Rule.KEYS] |= bits & self._without(name)
 
@@ -233,7 +229,7 @@ class Candidates:
         """The names behind a rejection, for people."""
         texts = []
         if Rule.KEYS in rules:
-            named = [c.member for part in self.left(rollup, asked) for _, c in conditions(part)]
+            named = members_of(self.left(rollup, asked))
             missing = {*(d.name for d in scan.dimensions), *named} - {*rollup.dimensions}
             texts.append(f"does not store {_listed(missing)}")
         if Rule.ALG in rules:
@@ -245,7 +241,7 @@ class Candidates:
 
 
 def _left(rest: tuple[Filter, ...], own: tuple[Filter, ...]) -> tuple[Filter, ...]:
-    return tuple(part for part in rest if not implies(own, (part,))) if own else rest
+    return tuple([part for part in rest if not implies(own, (part,))]) if own else rest
 
 
 def _listed(names: set[str]) -> str:

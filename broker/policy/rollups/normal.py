@@ -30,7 +30,22 @@ FALSE = AnyOf(())
 
 def conjuncts(node: Filter | None) -> tuple[Filter, ...]:
     """What must all be true, each once: conditions, alternatives, and negated text searches."""
-    return tuple(dict.fromkeys(_flat(normal(node)))) if node is not None else ()
+    if node is None:
+        return ()
+    parts = node.filters if isinstance(node, AllOf) else (node,)
+    return tuple(dict.fromkeys(f for part in parts for f in _flat(normal(part))))
+
+
+def members(node: Filter) -> frozenset[str]:
+    """The dimensions that a filter names."""
+    if isinstance(node, Condition):
+        return frozenset((node.member,))
+    return members_of((node.filter,) if isinstance(node, Not) else node.filters)
+
+
+def members_of(nodes: Iterable[Filter]) -> frozenset[str]:
+    """The dimensions that any of the filters names."""
+    return frozenset().union(*map(members, nodes))
 
 
 def joined(parts: Iterable[Filter]) -> Filter | None:
@@ -72,7 +87,7 @@ def _condition(node: Condition, *, negated: bool) -> Filter:
 
 
 def _listed(member: str, operator: Operator, values: Iterable[Scalar]) -> Filter:
-    found = tuple(sorted(dict.fromkeys(values), key=_order))
+    found = _sorted(dict.fromkeys(values))
     if not found:
         return FALSE if operator is Operator.IN else AllOf(())
     if len(found) == 1:
@@ -80,8 +95,11 @@ def _listed(member: str, operator: Operator, values: Iterable[Scalar]) -> Filter
     return Condition(member, operator, found)
 
 
-def _order(value: Scalar) -> tuple[str, str]:
-    return type(value).__name__, str(value)
+def _sorted(values: Iterable[Scalar]) -> tuple[Scalar, ...]:
+    try:
+        return tuple(sorted(values))
+    except TypeError:
+        return tuple(sorted(values, key=lambda value: (type(value).__name__, str(value))))
 
 
 def _all(parts: list[Filter]) -> Filter:
