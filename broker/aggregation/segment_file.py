@@ -2,8 +2,9 @@
 
 Columns: ``t`` (start of the bucket in microseconds), the stored dimensions by name, then ``{measure}.{state}``. Rows
 are sorted by ``t``, then by the dimensions, null first. Dimensions are dictionary-encoded, with ascending dictionaries
-whose first entry is null. States are as in frames; sketches and text are views, which need no copy either. Nothing is
-compressed: pages of a mapped file are shared by all workers, and only those that a query touches are read.
+whose first entry is null. States are as in frames, with 0 behind the nulls of numbers, so that they can be added
+without a look; sketches and text are views, which need no copy either. Nothing is compressed: pages of a mapped file
+are shared by all workers, and only those that a query touches are read.
 
 The schema's metadata holds every bucket of the file, empty ones too, with its rows: a reader knows from it what the
 file covers, and where that is.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,13 @@ from broker.domain.plan import key_name
 Positions = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 START = "t"
-_BUCKETS = b"broker.buckets"
+NUMBERS: Mapping[pl.DataType, np.dtype[Any]] = {
+    pl.Int64(): np.dtype(np.int64),
+    pl.Float64(): np.dtype(np.float64),
+}
+"""Types of states that can be added as they lie in a file."""
+_BUCKETS = b"broker.segment.1"
+"""Key of the metadata. The number is that of the layout: another one is not read."""
 _NEWEST = pl.CompatLevel.newest()
 
 
@@ -63,7 +70,7 @@ def encode(segment: SegmentFrame, names: Sequence[str]) -> bytes:
     for codes, dictionary in zip(columns[1:first], segment.dictionaries, strict=True):
         values = dictionary.rechunk().to_arrow(compat_level=_NEWEST)
         arrays.append(pa.DictionaryArray.from_arrays(codes.to_arrow(), values))
-    arrays += [series.to_arrow(compat_level=_NEWEST) for series in columns[first:]]
+    arrays += [_stored(series) for series in columns[first:]]
     fields = [START, *names, *segment.frame.columns[first:]]
     schema = pa.schema(
         [pa.field(name, array.type) for name, array in zip(fields, arrays, strict=True)],
@@ -73,6 +80,16 @@ def encode(segment: SegmentFrame, names: Sequence[str]) -> bytes:
     with pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch(arrays, schema=schema))
     return bytes(sink.getvalue().to_pybytes())
+
+
+def _stored(series: pl.Series) -> pa.Array:
+    """A column of states; there is no telling what is behind the nulls of a series."""
+    array = series.to_arrow(compat_level=_NEWEST)
+    if not series.null_count() or series.dtype not in NUMBERS:
+        return array
+    filled = series.fill_null(0).rechunk().to_arrow()
+    valid = np.packbits(series.is_not_null().to_numpy(), bitorder="little")
+    return pa.Array.from_buffers(array.type, len(array), [pa.py_buffer(valid), filled.buffers()[1]])
 
 
 def decode(data: Any) -> tuple[pa.RecordBatch, Buckets]:

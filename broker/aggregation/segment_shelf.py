@@ -21,6 +21,7 @@ import polars as pl
 
 from broker.aggregation import segment_file
 from broker.aggregation.refusals import unreadable
+from broker.aggregation.segment_file import Mask
 from broker.domain.plan import LocalFile
 
 Codes = npt.NDArray[np.int32]
@@ -83,6 +84,7 @@ class OpenFile:
         self.path = path
         self._columns: dict[str, pl.Series] = {}
         self._numbers: dict[str, Numbers | None] = {}
+        self._known: dict[str, Mask | None] = {}
         self._largest: dict[str, int] = {}
         self._codes: dict[int, tuple[Lexicon, Codes]] = {}
         self.mapped = isinstance(data, mmap.mmap)
@@ -99,12 +101,21 @@ class OpenFile:
         return found
 
     def numbers(self, name: str) -> Numbers | None:
-        """A column of integers or doubles none of which is null; None when it is no such column."""
+        """A column of integers or doubles with 0 for null; None when it is no such column."""
         if name not in self._numbers:
-            series = self.column(name)
-            plain = series.dtype in (pl.Int64, pl.Float64) and not series.null_count()
-            self._numbers[name] = series.to_numpy(allow_copy=False) if plain else None
+            kind = segment_file.NUMBERS.get(self.column(name).dtype)
+            array = self._batch.column(self._batch.schema.get_field_index(name))
+            held = None if kind is None else np.frombuffer(array.buffers()[1], kind, len(array))
+            self._numbers[name] = held
         return self._numbers[name]
+
+    def known(self, name: str) -> Mask | None:
+        """Which values of a column are not null; None when all are."""
+        if name not in self._known:
+            series = self.column(name)
+            self._known[name] = series.is_not_null().to_numpy() if series.null_count() else None
+            self.held += len(series) if self._known[name] is not None else 0
+        return self._known[name]
 
     def largest(self, name: str) -> int:
         """The size of the largest number in a column of integers."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from broker.aggregation.measures import state_columns
@@ -25,7 +24,7 @@ _ADDED = frozenset({MeasureKind.COUNT, MeasureKind.SUM, MeasureKind.AVG})
 
 
 def addable(leaf: Leaf, files: Sequence[OpenFile], rows: int) -> bool:
-    """Whether the states of a leaf in so many rows of the files are numbers without null, whose sums are exact."""
+    """Whether the states of a leaf in so many rows of the files are numbers whose sums are exact."""
     if leaf.measure.kind not in _ADDED or not files:
         return False
     for column, state in zip(state_columns(leaf), leaf.states, strict=True):
@@ -49,6 +48,7 @@ class Sums:
         self._size = size
         self._met = np.zeros(size, np.bool_)
         self._totals = {column: np.zeros(size) for column in self._types}
+        self._known = {column: np.zeros(size, np.bool_) for column in self._types}
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -60,15 +60,22 @@ class Sums:
         self._met[keys] = True
 
     def add(self, column: str, keys: Positions, numbers: Numbers) -> None:
-        """Adds the numbers of a column to the totals of their keys."""
+        """Adds the numbers of a column to the totals of their keys; a null is added as 0."""
         self._totals[column] += np.bincount(keys, weights=numbers, minlength=self._size)
+
+    def know(self, column: str, keys: Positions) -> None:
+        """Notes the keys of values that are not null: the total of nulls alone is null."""
+        self._known[column][keys] = True
 
     def found(self) -> tuple[Positions, dict[str, pl.Series]]:
         """The keys that have rows, ascending, and their totals by column."""
         keys: Positions = np.flatnonzero(self._met)
-        totals = {column: total[keys] for column, total in self._totals.items()}
-        return keys, {column: self._series(column, total) for column, total in totals.items()}
+        return keys, {column: self._series(column, keys) for column in self._types}
 
-    def _series(self, column: str, totals: npt.NDArray[np.float64]) -> pl.Series:
-        exact = self._types[column] is DataType.INT64
-        return pl.Series(column, totals.astype(np.int64) if exact else totals)
+    def _series(self, column: str, keys: Positions) -> pl.Series:
+        totals, known = self._totals[column][keys], self._known[column][keys]
+        if self._types[column] is DataType.INT64:
+            found = pl.Series(column, totals.astype(np.int64))
+        else:
+            found = pl.Series(column, totals)
+        return found if known.all() else found.set(pl.Series(~known), None)

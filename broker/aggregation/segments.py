@@ -16,7 +16,7 @@ import polars as pl
 from broker.aggregation import frames, states
 from broker.aggregation.measures import state_columns
 from broker.aggregation.refusals import unreadable
-from broker.aggregation.segment_file import Positions
+from broker.aggregation.segment_file import Mask, Positions
 from broker.aggregation.segment_filter import Test, compiled, passing
 from broker.aggregation.segment_pick import Picked, pick
 from broker.aggregation.segment_shelf import Codes, Lexicon, OpenFile, Shelf, shelf
@@ -210,6 +210,22 @@ def _add(sums: Sums, rows: _Rows) -> None:
         if rows.firsts is not None:
             numbers = np.add.reduceat(numbers, rows.firsts) if len(rows.firsts) else numbers
         sums.add(column, keys, numbers if rows.kept is None else numbers[rows.kept])
+        known = _known(column, rows)
+        sums.know(column, keys if known is None else keys[known])
+
+
+def _known(column: str, rows: _Rows) -> Mask | None:
+    """Which keys have a value that is not null; None when all have."""
+    held = [(file.known(column), first, last) for file, first, last in rows.slices]
+    if all(known is None for known, _, _ in held):
+        return None
+    parts = [
+        np.ones(last - first, np.bool_) if known is None else known[first:last] for known, first, last in held
+    ]
+    found: Mask = np.concatenate(parts)
+    if rows.firsts is not None:
+        return np.logical_or.reduceat(found, rows.firsts)
+    return found if rows.kept is None else found[rows.kept]
 
 
 def _states(leaf: Leaf, rows: _Rows) -> list[pl.Series]:
