@@ -199,6 +199,9 @@ def _state(rollup: Rollup, text: str) -> BrokerError:
 
 
 def _declared(rollup: Rollup) -> RollupStatus:
+    """The state of a rollup of which nothing is known here; one that somebody else keeps takes no installation."""
+    if rollup.storage is Storage.EXTERNAL:
+        return RollupStatus(rollup, "active", "", ())
     return RollupStatus(rollup, "declared", "Nothing is installed. Run `broker rollup install`.", ())
 
 

@@ -14,7 +14,7 @@ from broker.adapters.pg_rollups import PgRollups
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.model import Dataset
 from broker.domain.query import Grain
-from broker.domain.rollup import SegmentFile, Span, micros
+from broker.domain.rollup import SegmentFile, Span, Storage, micros
 from broker.ports.rollups import BuildLease, Built, LeaseLostError
 from broker.runtime.clock import SystemClock
 from tests.integration.rollups.build.conftest import ByHand
@@ -235,3 +235,5 @@ async def test_what_is_not_installed_says_so(
     with pytest.raises(BrokerError, match="rollup install"):
         await rollups.lease(BY_SITE, month(1), "one", 60)
     await rollups.drop(dataset, BY_SITE)
+    external = replace(BY_SITE, storage=Storage.EXTERNAL, relation="public.sums")
+    assert (await rollups.status(dataset, external)).state == "active"
