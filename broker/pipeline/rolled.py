@@ -28,6 +28,7 @@ from broker.domain.plan import (
 from broker.domain.pool import PoolName
 from broker.domain.rollup import Cover, Coverage, Piece, Rollup, Segment, Span, Storage
 from broker.domain.values import Column, ColumnRole, DataType
+from broker.pipeline.fetched import fetched, overlapping
 from broker.pipeline.routes import Route, ScanRoute
 from broker.pipeline.stage import Question
 from broker.ports.rollups import SegmentMirror
@@ -91,13 +92,17 @@ class Rolled:
         if route is None or not route.rollups:
             return self.live(question, () if streamed else await snapshot.read(plan))
         coverage = await seen.coverage(route)
-        covers = route.cover(coverage)
-        for cover in covers:
-            if not cover.pieces:
-                raise unanswerable(cover)
-        if not any(cover.rollups for cover in covers):
-            return Reading(() if streamed else await snapshot.read(plan), plan.finish, covers, coverage)
-        await self._ensure(route, covers, coverage, deadline)
+        while True:
+            covers = route.cover(coverage)
+            for cover in covers:
+                if not cover.pieces:
+                    raise unanswerable(cover)
+            if not any(cover.rollups for cover in covers):
+                return Reading(() if streamed else await snapshot.read(plan), plan.finish, covers, coverage)
+            less = await fetched(self._mirror, route, covers, coverage, deadline)
+            if not less:
+                break
+            coverage = {**coverage, **less}
         finish = replace(plan.finish, pushed_down=False)
         results = [
             await self._scan(snapshot, scan, cover, coverage, finish)
@@ -141,21 +146,6 @@ class Rolled:
         """A reading of the tables alone, of a question without a route to rollups."""
         passed = question.route.passed_over if question.route is not None else ()
         return Reading(results, question.plan.finish, passed)
-
-    async def _ensure(
-        self, route: Route, covers: Sequence[Cover], coverage: Mapping[str, Coverage], deadline: Deadline
-    ) -> None:
-        """Fetches the segments that are not here yet."""
-        for rollup, segments in needed(route, covers, coverage).items():
-            mirror = self._mirror
-            assert mirror is not None, "a broker that has rollups of segments has a mirror"
-            missing = [s for s in segments if mirror.local(route.rollup(rollup), s) is None]
-            if missing:
-                try:
-                    await mirror.ensure(route.rollup(rollup), missing, deadline)
-                except LookupError as error:
-                    text = "A version of a rollup was replaced while it was being fetched. Ask again."
-                    raise BrokerError(ErrorReason.STORE_UNAVAILABLE, text, retry_after=0.1) from error
 
     async def _scan(
         self,
@@ -230,34 +220,6 @@ def unanswerable(cover: Cover) -> BrokerError:
         "Build or refresh the rollup, narrow the range, or allow live answers."
     )
     return BrokerError(ErrorReason.POLICY_UNSATISFIABLE, text, metadata={"why_not": told})
-
-
-def needed(
-    route: Route, covers: Sequence[Cover], coverage: Mapping[str, Coverage]
-) -> dict[str, tuple[Segment, ...]]:
-    """The segments that the covers read, by rollup."""
-    found: dict[str, tuple[Segment, ...]] = {}
-    for cover in covers:
-        for piece in cover.rollups:
-            if route.rollup(piece.rollup).storage is Storage.SEGMENTS:
-                own = overlapping(coverage[piece.rollup].segments, piece.spans)
-                found[piece.rollup] = tuple({s.id: s for s in (*found.get(piece.rollup, ()), *own)}.values())
-    return found
-
-
-def overlapping(segments: Sequence[Segment], spans: Sequence[Span]) -> tuple[Segment, ...]:
-    """The segments that hold a part of the spans; both are ascending and disjoint."""
-    found: list[Segment] = []
-    waiting = iter(spans)
-    span = next(waiting, None)
-    for segment in segments:
-        while span is not None and span.hi <= segment.span.lo:
-            span = next(waiting, None)
-        if span is None:
-            break
-        if span.lo < segment.span.hi:
-            found.append(segment)
-    return tuple(found)
 
 
 def leaves_of(scan: Scan, finish: Finish) -> tuple[Leaf, ...]:
