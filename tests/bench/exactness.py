@@ -33,6 +33,8 @@ from tests.support.rollups import install, rollup_service
 
 ASKERS, PAIRS = 4, 3
 """Dashboards at once, and questions of each."""
+PACE = 0.2
+"""Mean seconds between two transactions of a writer."""
 REPORTS = 5
 
 
@@ -126,7 +128,7 @@ async def measure(options: harness.Options) -> harness.Report:
     tally = Tally()
     async with (
         place(20_000 if options.quick else 100_000, seed) as (dsn, address),
-        moving.writers(dsn, seed, 0.05) as writes,
+        moving.writers(dsn, seed, PACE) as writes,
         control(dsn, seed) as split,
         asyncio.TaskGroup() as group,
     ):

@@ -160,7 +160,7 @@ async def _write(dsn: str, random: Random, pace: float, writes: Writes) -> None:
 
 async def _change(connection: asyncpg.Connection[asyncpg.Record], random: Random) -> str:
     kind = random.choices(
-        ["insert", "burst", "move", "correct", "delete", "family"], weights=[40, 5, 20, 20, 14, 0.3]
+        ["insert", "burst", "move", "correct", "delete", "family"], weights=[40, 5, 20, 20, 14, 0.05]
     )[0]
     found = await connection.fetchrow("SELECT id, at FROM events WHERE at >= $1 LIMIT 1", _row(random)[0])
     insert = "INSERT INTO events (at, kind, region, visitor, amount, score) VALUES ($1, $2, $3, $4, $5, $6)"
