@@ -111,13 +111,14 @@ def random_changes(rng: Random) -> tuple[Span, ...]:
 
 def built(rng: Random, own: Rollup, changes: tuple[Span, ...]) -> Coverage:
     """Nearly all months, some only the last ones."""
+    first, missing = rng.choice((0, 0, 12)), rng.choice((None,) * 19 + (rng.randrange(MONTHS),))
     spans, rows = months(), 10 ** rng.randint(3, 6)
     segments = tuple(
         Segment(
             i, span, 1, START, rows, rows * 50,
             files=tuple(SegmentFile(g, rows // 10**k + 1, 0, "") for k, g in enumerate(own.grains)),
         )
-        for i, span in enumerate(spans) if i >= rng.choice((0, 0, 12)) and rng.random() < 0.99
+        for i, span in enumerate(spans) if i >= first and i != missing
     )  # fmt: skip
     return Coverage(own.name, segments, changes)
 

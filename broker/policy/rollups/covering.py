@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
 from itertools import pairwise
 from math import isinf
-from operator import ge, le
 
 from broker.domain.plan import Scan
 from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Rejection, Rollup, Rule, Span
@@ -15,6 +13,7 @@ from broker.policy.rollups.asked import Asked, asked_of
 from broker.policy.rollups.boundaries import Boundaries
 from broker.policy.rollups.cheapest import LIVE, NEVER, Problem, cheapest
 from broker.policy.rollups.costs import Costs
+from broker.policy.rollups.dominance import Entry, Weight, not_outdone, undominated
 from broker.policy.rollups.intervals import (
     Held,
     integer,
@@ -27,7 +26,7 @@ from broker.policy.rollups.intervals import (
 )
 from broker.policy.rollups.normal import conjuncts
 from broker.policy.rollups.reasons import Reasons
-from broker.policy.rollups.stored import Memory
+from broker.policy.rollups.stored import Memory, Places
 from broker.policy.rollups.ways import Ways
 
 MAX_COMBINED = 6
@@ -60,7 +59,7 @@ class Covering:
         self._candidates = sorted(candidates, key=lambda rollup: rollup.name)
         self._coverage, self._excluded = coverage, excluded
         self._stored = {name: memory.of(each) for name, each in coverage.items() if each.segments}
-        self._ways = Ways(scan)
+        self._ways = Ways(scan, memory)
         self._passed: dict[str, tuple[Rule, str]] = {}
         self._parts = conjuncts(scan.filter)
         self._row = costs.rows(scan, self._parts)
@@ -73,6 +72,7 @@ class Covering:
         sealed = self._sealed()
         usable = [rollup for rollup in self._candidates if self._allowed(rollup)]
         own = [found for rollup in self._best(usable) if (found := self._held(rollup, sealed)) is not None]
+        own = not_outdone(own, self._weight) if len(own) > 1 else own
         if not own and not sealed and self._terms.live and not self._terms.require:
             return self._cover((Piece("", (self._span,)),), self._live_alone())
         if self._span.lo >= self._span.hi or (self._terms.require and not own):
@@ -99,8 +99,8 @@ class Covering:
     def _find_extent(self) -> Span:
         """Between which instants of the range the rows are."""
         known = self._stored.values()
-        first = min((each.starts[0] for each in known), default=0)
-        last = max((each.ends[-1] for each in known), default=0)
+        first = min((each.places.starts[0] for each in known), default=0)
+        last = max((each.places.ends[-1] for each in known), default=0)
         return self._costs.extent_of(self._span, Span(first, last))
 
     def _allowed(self, rollup: Rollup) -> bool:
@@ -122,16 +122,30 @@ class Covering:
         if len(rollups) <= MAX_COMBINED:
             return rollups
         rate = self._costs.live_rate(self._extent)
-        width = self._within(self._span)
+        width, span = self._within(self._span), self._span
+        shares: dict[Places, tuple[int, int, float, int]] = {}
+        found: list[tuple[float, str, Rollup]] = []
+        for rollup in rollups:
+            stored = self._stored[rollup.name]
+            share = shares.get(stored.places)
+            if share is None:
+                share = shares[stored.places] = stored.places.share(span)
+            first, last, part, covered = share
+            usable = self._ways.usable(rollup, span)
+            sums = stored.sums(usable[0][0] if usable else None)
+            rows = (sums[last] - sums[first]) * part
+            cost = self._costs.fixed(rollup) + rows * self._row(rollup) + rate * max(0, width - covered)
+            found.append((cost, rollup.name, rollup))
+        found.sort()
+        return [rollup for _, _, rollup in found[:MAX_COMBINED]]
 
-        def alone(rollup: Rollup) -> tuple[float, str]:
-            usable = self._ways.usable(rollup, self._span)
-            grain = usable[0][0] if usable else None
-            rows, covered = self._stored[rollup.name].estimate(self._span, grain)
-            cost = rows * self._row(rollup) + self._costs.fixed(rollup) + rate * max(0, width - covered)
-            return cost, rollup.name
-
-        return nsmallest(MAX_COMBINED, rollups, key=alone)
+    def _weight(self, held: Held) -> Weight:
+        """What makes a rollup dearer than another one that holds the same; see :func:`not_outdone`."""
+        rollup = held.rollup
+        lateness = self._coverage[rollup.name].lateness
+        grains = (rollup.base, *(grain for grain, _ in self._ways.usable(rollup, self._span)))
+        late = -1.0 if lateness is None else lateness
+        return Weight((grains, rollup.zone), self._row(rollup), self._costs.fixed(rollup), late)
 
     def _held(self, rollup: Rollup, sealed: Sequence[Span]) -> Held | None:
         """What a candidate holds; None when it is passed over."""
@@ -143,11 +157,12 @@ class Covering:
             return None
         changed = self._ways.holes(coverage.dirty, inner, edges) if coverage.dirty else []
         gone = [edges.outer(span) for span in sealed]
-        runs = runs_of(self._stored[rollup.name], inner, self._ways.whole(edges), changed, gone)
+        stored = self._stored[rollup.name]
+        runs = runs_of(stored, inner, self._ways.whole(edges), changed, gone)
         if not runs:
             self._passed[rollup.name] = Rule.COVER if runs is None else Rule.LOG, ""
             return None
-        return Held(rollup, runs)
+        return Held(rollup, stored, runs)
 
     def _sealed(self) -> list[Span]:
         """The parts of the range that the tables may no longer hold, ascending and disjoint."""
@@ -178,7 +193,7 @@ class Covering:
         costs = self._costs
         place = {cut: i for i, cut in enumerate(cuts)}
         ranks = self._ranks(own)
-        entries: list[_Entry] = []
+        entries: list[Entry] = []
         for each in own:
             rollup = each.rollup
             shares = self._ways.shares(rollup, self._span)
@@ -188,7 +203,7 @@ class Covering:
                 stored = late(stored, weights, rank)
             edges = self._edges(each)
             begins = [edges.floor(cut) == cut for cut in cuts]
-            entries.append(_Entry(integer(costs.fixed(rollup) + costs.piece, spans=1), stored, begins, each))
+            entries.append(Entry(integer(costs.fixed(rollup) + costs.piece, spans=1), stored, begins, each))
         live = self._live_costs(cuts)
         for span in sealed:
             live[place[span.lo] : place[span.hi]] = [NEVER] * (place[span.hi] - place[span.lo])
@@ -197,7 +212,7 @@ class Covering:
                 live = [
                     NEVER if mine < NEVER else cost for cost, mine in zip(live, entry.stored, strict=True)
                 ]
-        entries = _undominated(entries)
+        entries = undominated(entries)
         opens = [entry.opens for entry in entries]
         starts, cuts = merged([entry.stored for entry in entries], live, opens, cuts)
         return [entry.held for entry in entries], Problem(
@@ -251,31 +266,6 @@ class Covering:
                     yield Rejection(rollup.name, (rule,), message)
 
         return Cover(pieces, cost, Reasons(reasons))
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A rollup with what it costs to begin with it, and every interval; and at which cuts it may begin."""
-
-    enter: int
-    stored: list[int]
-    opens: list[bool]
-    held: Held
-
-
-def _undominated(entries: list[_Entry]) -> list[_Entry]:
-    """Those that no other one beats or equals everywhere, in the order of names."""
-    entries.sort(key=lambda entry: (sum(entry.stored), entry.enter, entry.held.rollup.name))
-    kept: list[_Entry] = []
-    for entry in entries:
-        if not any(
-            each.enter <= entry.enter
-            and all(map(le, each.stored, entry.stored))
-            and all(map(ge, each.opens, entry.opens))
-            for each in kept
-        ):
-            kept.append(entry)
-    return sorted(kept, key=lambda entry: entry.held.rollup.name)
 
 
 def _summed(costs: list[int], starts: list[int]) -> list[int]:

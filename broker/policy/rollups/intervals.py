@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from broker.domain.query import Grain
-from broker.domain.rollup import Rollup, Segment, Span
+from broker.domain.rollup import Rollup, Span
 from broker.policy.rollups.boundaries import Boundaries
 from broker.policy.rollups.cheapest import NEVER
-from broker.policy.rollups.stored import Stored, rows_of
+from broker.policy.rollups.stored import Stored
 
 MAX_HOLES = 64
 """Changed spans of a rollup that are told apart; of more, the nearest ones are taken as one."""
@@ -24,6 +24,8 @@ _SHIFT = _TIE_BITS + _SPAN_BITS
 Usable = Sequence[tuple[Grain, Boundaries]]
 """The coarser grains of a rollup whose buckets no bucket of the answer cuts, coarsest first."""
 
+Run = tuple[Span, int]
+"""Whole buckets, and the position of their segment."""
 Whole = Callable[[Span], Span]
 """Gives the whole buckets within a span."""
 Shares = Callable[[Span, tuple[int, int]], Sequence[tuple[Grain | None, float]]]
@@ -45,22 +47,24 @@ class Held:
     """What a rollup holds of a range: runs of whole, unchanged buckets, each of one segment, ascending and disjoint."""
 
     rollup: Rollup
-    runs: tuple[tuple[Span, Segment], ...]
+    stored: Stored
+    runs: tuple[Run, ...]
 
 
 def runs_of(
     stored: Stored, inner: Span, whole: Whole, changed: Sequence[Span], gone: Sequence[Span]
-) -> tuple[tuple[Span, Segment], ...] | None:
+) -> tuple[Run, ...] | None:
     """The runs of whole buckets within ``inner``; None where no segment overlaps it.
 
     ``changed`` and ``gone`` are in order, of whole buckets: what has changed since, which concerns a sealed segment no
     more, and where another rollup is sealed: one that is not may have been built after the rows were deleted.
     """
-    first, last = stored.within(inner)
+    first, last = stored.places.within(inner)
     holes = joined_spans([*changed, *gone]) if gone else changed
-    found: list[tuple[Span, Segment]] = []
+    found: list[Run] = []
     touched = False
-    for segment in stored.segments[first:last]:
+    for position in range(first, last):
+        segment = stored.segments[position]
         span = whole(segment.span)
         if span.lo < inner.lo or span.hi > inner.hi:
             span = Span(max(span.lo, inner.lo), min(span.hi, inner.hi))
@@ -68,9 +72,9 @@ def runs_of(
             continue
         touched = True
         if segment.sealed or not holes:
-            found.append((span, segment))
+            found.append((span, position))
         else:
-            found += [(part, segment) for part in _without(span, holes)]
+            found += [(part, position) for part in _without(span, holes)]
     return tuple(found) if touched else None
 
 
@@ -132,11 +136,13 @@ def stored_costs(
     """What the intervals between the cuts cost from a rollup; its runs begin and end at cuts."""
     found = [NEVER] * (len(cuts) - 1)
     row *= 1e9
-    for (lo, hi), segment in own.runs:
+    segments, counts = own.stored.segments, own.stored.counts
+    for (lo, hi), position in own.runs:
+        segment = segments[position].span
         for i in range(place[lo], place[hi]):
             read = 0.0
-            for grain, share in shares(segment.span, (cuts[i], cuts[i + 1])):
-                read += share * (segment.row_count if grain is None else rows_of(segment, grain))
+            for grain, share in shares(segment, (cuts[i], cuts[i + 1])):
+                read += share * counts(grain)[position]
             found[i] = round(row * read) << _SHIFT
     return found
 

@@ -1,4 +1,4 @@
-"""What is known of a rollup's segments once and for all: sums of their rows, and where they are."""
+"""What is known of a rollup's segments once and for all: where they are, and sums of their rows."""
 
 from __future__ import annotations
 
@@ -8,40 +8,62 @@ from itertools import accumulate
 
 from broker.domain.query import Grain
 from broker.domain.rollup import Coverage, Segment, Span
+from broker.policy.rollups.boundaries import Boundaries
+
+_MAX_PLACES = 1024
 
 
-class Stored:
-    """The segments of one rollup, ascending, with sums of their rows by grain and of their widths."""
+class Places:
+    """Where segments are, ascending; rollups with the same partitions share one object."""
 
-    __slots__ = ("_rows", "_widths", "ends", "sealed", "segments", "starts")
+    __slots__ = ("_widths", "ends", "starts")
 
-    def __init__(self, segments: tuple[Segment, ...]) -> None:
-        self.segments = segments
-        self.starts = [segment.span.lo for segment in segments]
-        self.ends = [segment.span.hi for segment in segments]
-        self.sealed = tuple(segment.span for segment in segments if segment.sealed)
-        self._widths = [0, *accumulate(segment.span.hi - segment.span.lo for segment in segments)]
-        self._rows: dict[Grain | None, list[int]] = {}
+    def __init__(self, spans: tuple[Span, ...]) -> None:
+        self.starts = [span.lo for span in spans]
+        self.ends = [span.hi for span in spans]
+        self._widths = [0, *accumulate(span.hi - span.lo for span in spans)]
 
     def within(self, span: Span) -> tuple[int, int]:
         """The segments that overlap a span: the first, and the one after the last."""
         return bisect_right(self.ends, span.lo), bisect_left(self.starts, span.hi)
 
-    def estimate(self, span: Span, grain: Grain | None) -> tuple[float, int]:
-        """About how many rows of a grain (None: the base) lie within a span, and how much of it segments hold."""
+    def share(self, span: Span) -> tuple[int, int, float, int]:
+        """The segments that overlap a span, how much of them does, and how much of the span they hold."""
         first, last = self.within(span)
         if first >= last:
-            return 0.0, 0
+            return 0, 0, 0.0, 0
         width = self._widths[last] - self._widths[first]
         cut = max(0, span.lo - self.starts[first]) + max(0, self.ends[last - 1] - span.hi)
-        sums = self._rows.get(grain)
-        if sums is None:
-            sums = self._rows[grain] = [0, *accumulate(rows_of(s, grain) for s in self.segments)]
-        return (sums[last] - sums[first]) * ((width - cut) / width), width - cut
+        return first, last, (width - cut) / width, width - cut
 
 
-def rows_of(segment: Segment, grain: Grain | None) -> int:
-    """The rows of a segment in the file of a grain; those of the base where there is none."""
+class Stored:
+    """The segments of one rollup, ascending."""
+
+    __slots__ = ("_counts", "_sums", "places", "sealed", "segments")
+
+    def __init__(self, segments: tuple[Segment, ...], places: Places) -> None:
+        self.segments, self.places = segments, places
+        self.sealed = tuple(segment.span for segment in segments if segment.sealed)
+        self._counts: dict[Grain | None, list[int]] = {}
+        self._sums: dict[Grain | None, list[int]] = {}
+
+    def counts(self, grain: Grain | None) -> list[int]:
+        """The rows of every segment by grain: those of its base where there is no file of the grain, or for None."""
+        found = self._counts.get(grain)
+        if found is None:
+            found = self._counts[grain] = [_rows(segment, grain) for segment in self.segments]
+        return found
+
+    def sums(self, grain: Grain | None) -> list[int]:
+        """The rows of all segments before each one, and of all."""
+        found = self._sums.get(grain)
+        if found is None:
+            found = self._sums[grain] = [0, *accumulate(self.counts(grain))]
+        return found
+
+
+def _rows(segment: Segment, grain: Grain | None) -> int:
     for file in segment.files:
         if file.grain is grain:
             return file.row_count
@@ -49,17 +71,35 @@ def rows_of(segment: Segment, grain: Grain | None) -> int:
 
 
 class Memory:
-    """What is known of segments, kept while they are the same tuple; owned by whoever asks for covers."""
+    """What is known of segments while they are the same tuple, and of boundaries; owned by whoever asks for covers."""
 
     def __init__(self, size: int = 4096) -> None:
         self._size = size
         self._kept: OrderedDict[str, Stored] = OrderedDict()
+        self._places: dict[tuple[Span, ...], Places] = {}
+        self._edges: dict[tuple[Grain, str], Boundaries] = {}
 
     def of(self, coverage: Coverage) -> Stored:
         """What is known of the segments of a coverage."""
         found = self._kept.get(coverage.rollup)
         if found is None or found.segments is not coverage.segments:
-            found = self._kept[coverage.rollup] = Stored(coverage.segments)
+            found = self._kept[coverage.rollup] = self._read(coverage.segments)
             if len(self._kept) > self._size:
                 self._kept.popitem(last=False)
         return found
+
+    def boundaries(self, grain: Grain, zone: str) -> Boundaries:
+        """Where buckets of a grain begin; zones are those of declared rollups."""
+        found = self._edges.get((grain, zone))
+        if found is None:
+            found = self._edges[grain, zone] = Boundaries(grain, zone)
+        return found
+
+    def _read(self, segments: tuple[Segment, ...]) -> Stored:
+        spans = tuple([segment.span for segment in segments])
+        places = self._places.get(spans)
+        if places is None:
+            if len(self._places) >= _MAX_PLACES:
+                self._places.clear()
+            places = self._places[spans] = Places(spans)
+        return Stored(segments, places)

@@ -10,6 +10,7 @@ from broker.domain.rollup import Rollup, Span
 from broker.policy.rollups.boundaries import Boundaries, aligned
 from broker.policy.rollups.intervals import Shares, Usable, Whole, holes_of, shares_of
 from broker.policy.rollups.scan import zone_of
+from broker.policy.rollups.stored import Memory
 
 _Known = dict[tuple[Span, tuple[int, int]], tuple[tuple[Grain | None, float], ...]]
 
@@ -17,9 +18,8 @@ _Known = dict[tuple[Span, tuple[int, int]], tuple[tuple[Grain | None, float], ..
 class Ways:
     """Kept for one scan; all rollups are over one time dimension."""
 
-    def __init__(self, scan: Scan) -> None:
-        self._scan = scan
-        self._edges: dict[tuple[Grain, str], Boundaries] = {}
+    def __init__(self, scan: Scan, memory: Memory) -> None:
+        self._scan, self._memory = scan, memory
         self._fits: dict[tuple[Grain, str], bool] = {}
         self._usable: dict[tuple[tuple[Grain, ...], str], Usable] = {}
         self._whole: dict[tuple[Grain, str], dict[Span, Span]] = {}
@@ -28,11 +28,7 @@ class Ways:
 
     def boundaries(self, rollup: Rollup, grain: Grain) -> Boundaries:
         """Where buckets of one of the rollup's grains begin."""
-        key = grain, zone_of(self._scan.dataset, rollup, grain)
-        found = self._edges.get(key)
-        if found is None:
-            found = self._edges[key] = Boundaries(*key)
-        return found
+        return self._memory.boundaries(grain, zone_of(self._scan.dataset, rollup, grain))
 
     def usable(self, rollup: Rollup, span: Span) -> Usable:
         """The coarser grains whose buckets no bucket of the answer cuts, coarsest first."""
