@@ -131,7 +131,8 @@ class OpenFile:
             if self._batch.schema.names[1 + position] != name:
                 raise unreadable(self.path, f"its column {1 + position} is not {name}")
             array = self._batch.column(1 + position)
-            codes: Codes = array.indices.to_numpy(zero_copy_only=True)
+            # As numpy sees it: Arrow's own way to numpy would import pandas, where it is installed.
+            codes: Codes = np.frombuffer(array.indices.buffers()[1], np.int32, len(array))
             numbers = lexicon.numbered(segment_file.series_of(array.dictionary, name))
             found = codes if numbers is None else numbers.take(codes)
             self.held += 0 if numbers is None else found.nbytes

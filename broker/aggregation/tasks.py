@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from datetime import timedelta
 
 import polars as pl
 
 from broker.aggregation import compare as comparing
-from broker.aggregation import encode, inline, kernels, segment_write
+from broker.aggregation import encode, inline, kernels, segment_write, segments
 from broker.aggregation.framing import Encoded
-from broker.domain.plan import Block, CsvBlock, Finish, Rows, ScanResult
+from broker.domain.measures import states
+from broker.domain.model import Dimension, Measure
+from broker.domain.model import MeasureKind as K
+from broker.domain.plan import (
+    BUCKET,
+    Block,
+    CsvBlock,
+    Finish,
+    Leaf,
+    LocalFile,
+    Rows,
+    ScanResult,
+    SegmentBlock,
+    key_name,
+)
+from broker.domain.query import AbsoluteRange, Condition, Grain, Operator
+from broker.domain.rollup import EPOCH, Span, micros
 from broker.domain.segment import BuiltFiles, Comparison, SegmentBuild
+from broker.domain.timegrid import build
 from broker.domain.values import Column, DataType, ResultFormat
 
 BATCH_BYTES = 1 << 20
@@ -81,6 +100,25 @@ def warm_up() -> None:
         batch(CsvBlock(columns, b"1,a,0.5\n,,\n"), None, columns, encoding)
     frame = kernels.rows(Rows(columns, ((1, "a", 0.5),)), None, columns)
     frame.group_by("c0").agg(pl.col("c2").sum()).join(frame, on="c0", how="left", nulls_equal=True).sort("c0")
+    _warm_up_segments()
+
+
+def _warm_up_segments() -> None:
+    """Builds a partition of one row and reads it from a file that is in memory only."""
+    day = AbsoluteRange(EPOCH, EPOCH + timedelta(days=1))
+    span, grid = Span(micros(day.start), micros(day.end)), build(day, Grain.DAY, "UTC")
+    stored = (Dimension("d", "", DataType.STRING, ()),)
+    leaves = tuple(Leaf(m, states(m)) for m in (Measure("n", K.COUNT), Measure("v", K.MAX, "v")))
+    columns = (BUCKET, key_name(0), "n.n", "v.v")
+    kinds = (DataType.INT64, DataType.STRING, DataType.INT64, DataType.INT64)
+    result = ScanResult((Rows(tuple(map(Column, columns, kinds)), ((0, "a", 1, 1),)),))
+    built = segment(result, SegmentBuild(span, grid, stored, leaves, (Grain.DAY,)))
+    with os.fdopen(os.memfd_create("segment"), "wb") as file:
+        file.write(built.data[0])
+        file.flush()
+        local = LocalFile(f"/proc/self/fd/{file.fileno()}", Grain.DAY, "UTC", span, built.files[0].sha256)
+        wanted = Condition("d", Operator.EQ, ("a",))
+        segments.read(SegmentBlock((local,), (span,), stored, ("d",), leaves, (), filter=wanted))
 
 
 def _bounded(
