@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import asyncpg
 
-from broker.adapters.pg_rollup_marks import Marks, SegmentList, merged, within
+from broker.adapters.pg_rollup_marks import NEVER, MarkMemory, Marks, SegmentList, merged, within
 from broker.adapters.pg_rollup_visibility import TransactionView
 from broker.adapters.sql.compiler import Recent
 from broker.domain.model import Dataset
@@ -45,8 +46,6 @@ MISSING = (
     asyncpg.InvalidSchemaNameError,
 )
 """What is raised where the tables of rollups are missing or old."""
-_LAST = 2**63 - 1
-"""After every transaction."""
 _LISTS = 2_000
 """Rollups whose segments are remembered."""
 _INSTALL = "Run `broker rollup install`."
@@ -67,12 +66,13 @@ class CoverageReading:
     """Reads coverage in snapshots of one database, and remembers the segments of each rollup between them.
 
     A list of segments is known by the version of its rollup, which every change of it changes in the same transaction;
-    so what is remembered is what the snapshot would find.
+    so what is remembered is what the snapshot would find. Marks are remembered for each connection.
     """
 
     def __init__(self) -> None:
         self._lists: Recent[tuple[str, str, str], SegmentList] = Recent(_LISTS)
         self._definitions: Recent[tuple[int, str], tuple[Dataset, str]] = Recent(_LISTS)
+        self._memories: WeakKeyDictionary[object, dict[tuple[str, str], MarkMemory]] = WeakKeyDictionary()
 
     async def read(
         self, connection: Connection, dataset: Dataset, rollups: Sequence[Rollup], span: Span, as_of: datetime
@@ -117,8 +117,9 @@ class CoverageReading:
         time = rollups[0].time
         keys = {r.name: (dataset.name, time, r.name) for r in rollups if r.storage is not Storage.EXTERNAL}
         lists = {name: known for name, key in keys.items() if (known := self._lists.get(key)) is not None}
-        since, running = _needed(lists.values()) if len(lists) == len(keys) else (0, frozenset())
-        state = await self._state(connection, dataset.name, time, since, running)
+        memory = self._memory(connection, dataset.name, time)
+        since, running = _needed(lists.values())
+        state = await self._state(connection, dataset.name, time, memory, since, running)
         rows = _rows(state)
         changed = {
             name: rows[name] for name in keys
@@ -128,10 +129,10 @@ class CoverageReading:
             lists |= await self._read_lists(connection, changed)
             for name in changed:
                 self._lists.put(keys[name], lists[name])
-            wanted, running_then = _needed(lists.values())
-            if wanted < since or not running_then <= running:
-                state = await self._state(connection, dataset.name, time, wanted, running_then)
-        marks = _marks(state)
+            since, running_then = _needed(lists.values())
+            if not memory.covers(since) or not running_then <= running:
+                state = await self._state(connection, dataset.name, time, memory, since, running_then)
+        marks = Marks(memory.last, _marks(state).running)
         found = {}
         for rollup in rollups:
             row = rows.get(rollup.name)
@@ -168,12 +169,30 @@ class CoverageReading:
         key = id(dataset), rollup.name
         return self._definitions.setdefault(key, lambda: (dataset, definition(dataset, rollup)))[1]
 
+    def _memory(self, connection: Connection, dataset: str, time: str) -> MarkMemory:
+        """What the connection itself, not one use of it, has read of a source."""
+        own = self._memories.setdefault(getattr(connection, "_con", connection), {})
+        return own.setdefault((dataset, time), MarkMemory())
+
     @staticmethod
     async def _state(
-        connection: Connection, dataset: str, time: str, since: int, running: frozenset[int]
+        connection: Connection,
+        dataset: str,
+        time: str,
+        memory: MarkMemory,
+        since: int,
+        running: frozenset[int],
     ) -> asyncpg.Record:
-        state = await connection.fetchrow(STATE, dataset, time, since, list(running))
-        assert state is not None, "the function returns a row"
+        """The state of a source; the memory then has all marks from ``since`` on, unless that is never."""
+        learned = False
+        state = None
+        while not learned:
+            asked = memory.ask(since)
+            state = await connection.fetchrow(STATE, dataset, time, asked, list(running))
+            assert state is not None, "the function returns a row"
+            view = TransactionView.parse(state["snapshot"])
+            learned = memory.learn(view, asked, _marks(state).last, since)
+        assert state is not None, "it was read"
         return state
 
     @staticmethod
@@ -242,7 +261,7 @@ def _needed(lists: Iterable[SegmentList]) -> tuple[int, frozenset[int]]:
     """From which transaction on marks are needed, and of which ones before."""
     known = list(lists)
     running: frozenset[int] = frozenset().union(*(each.running for each in known))
-    return min((each.since for each in known), default=_LAST), running
+    return min((each.since for each in known), default=NEVER), running
 
 
 def _rows(state: asyncpg.Record) -> dict[str, dict[str, Any]]:

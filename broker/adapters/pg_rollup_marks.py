@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from broker.adapters.pg_rollup_visibility import TransactionView
 from broker.domain.rollup import Segment, Span
 
+NEVER = 2**63 - 1
+"""After every transaction."""
+MOST_MARKS = 4_000
+"""Remembered intervals of a source, after which those that concern nothing any more are looked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Marks:
@@ -39,7 +44,7 @@ class SegmentList:
     @property
     def since(self) -> int:
         """Marks of transactions from here on may concern a segment; the largest number when there is none."""
-        return min((view.xmax for view in self.views), default=2**63 - 1)
+        return min((view.xmax for view in self.views), default=NEVER)
 
     @property
     def running(self) -> frozenset[int]:
@@ -68,6 +73,52 @@ class SegmentList:
                 if not segment.sealed and not self.views[position].sees(xid):
                     found.append(within(within(mark, segment.span), span))
         return merged(found)
+
+
+class MarkMemory:
+    """The marks of a source that one connection has read, so that its next snapshot need not read them again.
+
+    Snapshots of one connection follow each other: what was over in one is over in the next, and leaves no more marks.
+    On another connection that need not be so, since it may lead to another server. Known are, of the transactions from
+    the floor on and before the horizon, all marks.
+    """
+
+    __slots__ = ("_floor", "_horizon", "_last")
+
+    def __init__(self) -> None:
+        self._floor = self._horizon = 0
+        self._last: dict[Span, int] = {}
+
+    @property
+    def last(self) -> Mapping[Span, int]:
+        """The last transaction that marked each interval."""
+        return self._last
+
+    def ask(self, since: int) -> int:
+        """From which transaction on the next snapshot has to be asked for marks, when they are needed since one."""
+        if since == NEVER:
+            return self._horizon or NEVER
+        if since < self._floor or not self._horizon:
+            self._last, self._floor, self._horizon = {}, since, since
+        return self._horizon
+
+    def covers(self, since: int) -> bool:
+        """Whether what was learned last tells of all marks since a transaction."""
+        return since == NEVER or (self._horizon > 0 and self._floor <= since)
+
+    def learn(self, view: TransactionView, asked: int, last: Mapping[Span, int], since: int) -> bool:
+        """Adds the answer of a snapshot. False when it is from before what is known: then all is forgotten."""
+        if view.xmin < self._horizon and self._horizon > self._floor:
+            self.__init__()  # type: ignore[misc] # as new
+            return False
+        if asked != self._horizon:
+            return True
+        self._last.update(last)
+        self._horizon = max(self._horizon, view.xmin)
+        if len(self._last) > MOST_MARKS and since != NEVER:
+            self._last = {span: xid for span, xid in self._last.items() if xid >= since}
+            self._floor = max(self._floor, since)
+        return True
 
 
 def within(span: Span, bounds: Span) -> Span:

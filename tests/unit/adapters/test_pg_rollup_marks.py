@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from broker.adapters.pg_rollup_marks import Marks, SegmentList, merged
+from broker.adapters import pg_rollup_marks as module
+from broker.adapters.pg_rollup_marks import NEVER, MarkMemory, Marks, SegmentList, merged
 from broker.adapters.pg_rollup_visibility import TransactionView
 from broker.domain.rollup import ALWAYS, Segment, Span
 
@@ -105,3 +106,76 @@ def test_random_marks_against_every_single_one() -> None:
             if span.lo <= at < span.hi and segment.span.lo <= at < segment.span.hi and not view.sees(xid)
         }  # fmt: skip
         assert {at for span in found for at in range(*span)} == expected
+
+
+class History:
+    """Transactions that begin, mark and end, as PostgreSQL numbers and shows them."""
+
+    def __init__(self, rng: Random) -> None:
+        self.rng = rng
+        self.next = 100
+        self.running: set[int] = set()
+        self.marks: list[tuple[Span, int]] = []
+        self.committed: set[int] = set()
+
+    def step(self) -> None:
+        """Something happens."""
+        if len(self.running) < 4 and self.rng.random() < 0.6:
+            self.running.add(self.next)
+            self.next += 1
+        for xid in sorted(self.running):
+            if self.rng.random() < 0.5:
+                lo = self.rng.randrange(0, 40)
+                self.marks.append((Span(lo, lo + self.rng.randrange(1, 9)), xid))
+            if self.rng.random() < 0.3:
+                self.running.discard(xid)
+                if self.rng.random() < 0.8:
+                    self.committed.add(xid)
+
+    def snapshot(self) -> str:
+        """The text of a snapshot of now."""
+        xmin = min(self.running, default=self.next)
+        return f"{xmin}:{self.next}:{','.join(map(str, sorted(self.running)))}"
+
+    def read(self, since: int, running: frozenset[int]) -> Marks:
+        """What a snapshot of now answers."""
+        last: dict[Span, int] = {}
+        for span, xid in self.marks:
+            if xid in self.committed and xid >= since:
+                last[span] = max(xid, last.get(span, 0))
+        seen = tuple((s, x) for s, x in self.marks if x in self.committed and x in running)
+        return Marks(last, seen)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_is_remembered_tells_what_everything_read_anew_does(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_MARKS", 20)
+    rng = Random(seed)
+    history, memory = History(rng), MarkMemory()
+    views = dict.fromkeys(range(0, 40, 10), "1:1:")
+    asked: list[int] = []
+    for _ in range(150):
+        history.step()
+        if rng.random() < 0.2:  # a build is published, from a snapshot of some time ago
+            views[rng.randrange(0, 4) * 10] = rng.choice([history.snapshot(), *views.values()])
+        segments = listed(*((lo, lo + 10, view) for lo, view in views.items()))
+        since = segments.since if rng.random() < 0.9 else NEVER
+        asked.append(memory.ask(since))
+        told = history.read(asked[-1], segments.running)
+        assert memory.learn(TransactionView.parse(history.snapshot()), asked[-1], told.last, since)
+        assert memory.covers(since)
+        if since != NEVER:
+            kept = Marks(memory.last, told.running)
+            assert segments.dirty(kept, ALWAYS) == segments.dirty(history.read(0, segments.running), ALWAYS)
+    assert memory.ask(history.next) > 100  # most is not read again
+
+
+def test_a_server_that_has_fallen_behind_is_read_anew() -> None:
+    memory = MarkMemory()
+    assert memory.ask(5) == 5
+    assert memory.learn(TransactionView.parse("9:9:"), 5, {Span(0, 1): 8}, 5)
+    assert (memory.ask(5), memory.covers(5)) == (9, True)
+    assert not memory.learn(TransactionView.parse("7:7:"), 9, {}, 5)
+    assert (memory.ask(5), dict(memory.last)) == (5, {})
