@@ -32,8 +32,8 @@ async def publish(
 ) -> Segment:
     """Makes the build the current version; runs in a transaction.
 
-    All bytes are sent before anything is locked. Whether the lease is still held is decided last, under the
-    partition's lock, so that nobody can take it over between that and the commit.
+    All bytes are sent before anything is locked, so that the lease can be renewed meanwhile. Whether it is still held
+    is decided last, under the partition's lock, so that nobody can take it over between that and the commit.
 
     Raises:
         LeaseLostError: The lease is over, marks that the build needs are gone, or the rollup was installed anew.
@@ -51,14 +51,10 @@ async def publish(
         for part, start in enumerate(range(0, len(data), CHUNK_BYTES)):
             chunk = bytes(view[start : start + CHUNK_BYTES])
             await connection.execute(q.ADD_CHUNK, segment, file.grain.value, part, chunk)
-    table = rollup.storage is Storage.TABLE
-    if table:
-        await _hold(connection, row, lease, built)
+    count = built.row_count
+    if rollup.storage is Storage.TABLE:
         count = await _replace(connection, row, dataset, rollup, lease, built)
-        await _still_held(connection, row, lease)
-    else:
-        count = built.row_count
-        await _hold(connection, row, lease, built)
+    await _hold(connection, row, lease, built)
     await connection.execute(q.RETIRE, row.id, lo, hi)
     await connection.execute(q.BECOME_CURRENT, segment, count)
     await connection.execute(q.CHANGED, row.id)
@@ -67,18 +63,16 @@ async def publish(
 
 async def _hold(connection: Connection, row: Row, lease: BuildLease, built: Built) -> None:
     """Takes the locks, and finds out whether the build may still be published."""
-    await _still_held(connection, row, lease)
+    if not await connection.fetchval(q.HOLD_LEASE, row.id, lease.span.lo, lease.fence, lease.holder):
+        raise LeaseLostError("another refresher may have the partition by now")
     if not await connection.fetchval(q.HOLD_SOURCE, row.source, built.snapshot):
         raise LeaseLostError("marks that the build needs have been collected")
     if not await connection.fetchval(q.HOLD_ROLLUP, row.id, row.definition):
         raise LeaseLostError("the rollup was installed for another definition")
+    if built.base is not None and not await connection.fetchval(q.IS_CURRENT, row.id, built.base):
+        raise LeaseLostError("the version that the build rests on has been replaced")
     if await connection.fetchval(q.SEALED, row.id, *lease.span):
         raise sealed(lease.rollup, lease.span)
-
-
-async def _still_held(connection: Connection, row: Row, lease: BuildLease) -> None:
-    if not await connection.fetchval(q.HOLD_LEASE, row.id, lease.span.lo, lease.fence, lease.holder):
-        raise LeaseLostError("another refresher may have the partition by now")
 
 
 async def _replace(
@@ -86,19 +80,11 @@ async def _replace(
 ) -> int:
     """Puts the rows of a table-stored rollup in the place of those of the replaced spans; the partition's rows.
 
-    While nothing is current, whatever the table holds is of another definition. The rollup's lock is held, so that
-    two first partitions do not both think so.
+    Whoever had the lease before may be doing the same still. Its rows are locked until it has ended, and it can only
+    end in vain.
     """
     table = table_sql(dataset.name, rollup.name)
-    if not await connection.fetchval(q.ANY_CURRENT, row.id):
-        make_schema, *make_table = table_ddl(dataset, rollup)
-        if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", SCHEMA):
-            await connection.execute(
-                make_schema
-            )  # which would take the right to make schemas even where it exists
-        await connection.execute(f"DROP TABLE IF EXISTS {table}")
-        for statement in make_table:
-            await connection.execute(statement)
+    await _make(connection, row, dataset, rollup, table)
     for span in built.replaced or (lease.span,):
         await connection.execute(f"DELETE FROM {table} WHERE {within()}", *_ends(span), timeout=SCAN_SECONDS)  # noqa: S608 - quoted
     name = table_name(dataset.name, rollup.name)
@@ -113,6 +99,24 @@ async def _replace(
         timeout=SCAN_SECONDS,
     )
     return found
+
+
+async def _make(connection: Connection, row: Row, dataset: Dataset, rollup: Rollup, table: str) -> None:
+    """Makes the table. While nothing is current, whatever it holds is of another definition.
+
+    The first one to publish holds the rollup's lock until the end, so that two do not both think that they are.
+    """
+    if await connection.fetchval(q.ANY_CURRENT, row.id):
+        return
+    await connection.fetchval(q.HOLD_ROLLUP, row.id, row.definition)
+    if await connection.fetchval(q.ANY_CURRENT, row.id):
+        return
+    make_schema, *make_table = table_ddl(dataset, rollup)
+    if await connection.fetchval("SELECT to_regnamespace($1) IS NULL", SCHEMA):
+        await connection.execute(make_schema)  # which takes the right to make schemas even where it exists
+    await connection.execute(f"DROP TABLE IF EXISTS {table}")
+    for statement in make_table:
+        await connection.execute(statement)
 
 
 def within() -> str:

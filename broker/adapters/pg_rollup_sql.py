@@ -62,6 +62,9 @@ CHANGED = """
 UPDATE broker.rollup SET generation = generation + 1 WHERE id = $1 RETURNING pg_notify('broker_rollups', id::text)
 """
 ANY_CURRENT = "SELECT EXISTS (SELECT FROM broker.rollup_segment WHERE rollup = $1 AND retire_time IS NULL)"
+IS_CURRENT = """
+SELECT EXISTS (SELECT FROM broker.rollup_segment WHERE rollup = $1 AND id = $2 AND retire_time IS NULL)
+"""
 RETIRE = """
 UPDATE broker.rollup_segment SET retire_time = clock_timestamp()
 WHERE rollup = $1 AND retire_time IS NULL AND lo < $3 AND hi > $2

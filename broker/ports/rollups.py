@@ -37,7 +37,8 @@ class Built:
     """A partition as it was at a snapshot: ``snapshot`` is PostgreSQL's text of it, ``files`` pairs with ``data``.
 
     A table-stored rollup has no files: ``replaced`` are the spans whose rows ``rows`` replace, in CSV as COPY reads it.
-    ``token`` is the source's change token in the snapshot, where it has one.
+    The other rows of the partition stay, so they have to be those of the version ``base``, its id, still; None when all
+    are replaced. ``token`` is the source's change token in the snapshot, where it has one.
     """
 
     snapshot: str
@@ -47,6 +48,7 @@ class Built:
     data: tuple[bytes, ...] = ()
     replaced: tuple[Span, ...] = ()
     rows: tuple[bytes, ...] = ()
+    base: int | None = None
     token: str = ""
     sealed: bool = False
 

@@ -184,6 +184,7 @@ class _Build:
         self._told(self._span, Step.MERGING)
         made.append(await self._merged(made, last, found))
         self._told(self._span, Step.PUBLISHING)
+        table = self._rollup.storage is Storage.TABLE
         built = Built(
             snapshot=found.snapshot,
             as_of=found.as_of,
@@ -192,6 +193,7 @@ class _Build:
             data=made[-1].data,
             replaced=found.pieces,
             rows=tuple(rows for one in made for rows in one.rows),
+            base=found.current.id if table and found.current is not None and found.pieces else None,
             token=found.token,
         )
         segment = await tools.rollups.publish(self._lease, self._rollup, built)

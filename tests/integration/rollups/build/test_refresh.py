@@ -193,6 +193,31 @@ async def test_refreshes_among_writers_and_sweeps_never_miss_a_change(
     assert await agrees(tools, owner, dataset, rollup) == 3
 
 
+@BOTH
+async def test_what_changed_is_not_stored_beside_rows_that_are_gone(
+    tools: BuildTools, owner: Connection, dataset: Dataset, rollup: Rollup
+) -> None:
+    await refresh(tools, dataset, rollup)
+    await visit(owner, LATE)
+    partition = (await tools.rollups.status(dataset, rollup)).partitions[1]
+
+    async def retire(*given: object) -> object:
+        await owner.execute(
+            "UPDATE broker.rollup_segment SET retire_time = now(); "
+            "UPDATE broker.rollup SET generation = generation + 1"
+        )
+        return await tools.aggregator.segment(*cast(Any, given))
+
+    retiring = cast(Any, type("Retiring", (), {"segment": staticmethod(retire)}))
+    slow = replace(tools, aggregator=retiring)
+    made = await refresh_partition(slow, dataset, rollup, partition.span, soon())
+    # A file holds all rows, old and new; of a table only those that have changed were read.
+    assert made.outcome is (Outcome.LOST if rollup.storage is Storage.TABLE else Outcome.REFRESHED)
+    await refresh(tools, dataset, rollup)
+    assert await clean(tools, dataset, rollup)
+    assert await agrees(tools, owner, dataset, rollup) == 3
+
+
 async def test_a_partition_that_was_sealed_outlives_its_rows(
     tools: BuildTools, kept: PgRollups, owner: Connection, dataset: Dataset
 ) -> None:
