@@ -20,7 +20,6 @@ from broker.policy.rollups.intervals import (
     joined_spans,
     late,
     merged,
-    runs_of,
     seconds,
     stored_costs,
 )
@@ -59,19 +58,20 @@ class Covering:
         self._candidates = sorted(candidates, key=lambda rollup: rollup.name)
         self._coverage, self._excluded = coverage, excluded
         self._stored = {name: memory.of(each) for name, each in coverage.items() if each.segments}
-        self._ways = Ways(scan, memory)
         self._passed: dict[str, tuple[Rule, str]] = {}
         self._parts = conjuncts(scan.filter)
         self._row = costs.rows(scan, self._parts)
         self._asked = self._find_asked()
         self._span = self._asked.span
         self._extent = self._find_extent()
+        self._sealed = self._find_sealed()
+        self._ways = Ways(scan, self._sealed, memory)
 
     def find(self) -> Cover:
         """The cover."""
-        sealed = self._sealed()
+        sealed = self._sealed
         usable = [rollup for rollup in self._candidates if self._allowed(rollup)]
-        own = [found for rollup in self._best(usable) if (found := self._held(rollup, sealed)) is not None]
+        own = [found for rollup in self._best(usable) if (found := self._held(rollup)) is not None]
         own = not_outdone(own, self._weight) if len(own) > 1 else own
         if not own and not sealed and self._terms.live and not self._terms.require:
             return self._cover((Piece("", (self._span,)),), self._live_alone())
@@ -147,7 +147,7 @@ class Covering:
         late = -1.0 if lateness is None else lateness
         return Weight((grains, rollup.zone), self._row(rollup), self._costs.fixed(rollup), late)
 
-    def _held(self, rollup: Rollup, sealed: Sequence[Span]) -> Held | None:
+    def _held(self, rollup: Rollup) -> Held | None:
         """What a candidate holds; None when it is passed over."""
         coverage = self._coverage[rollup.name]
         edges = self._ways.boundaries(rollup, rollup.base)
@@ -155,16 +155,14 @@ class Covering:
         if inner.lo >= inner.hi:
             self._passed[rollup.name] = Rule.EDGE, ""
             return None
-        changed = self._ways.holes(coverage.dirty, inner, edges) if coverage.dirty else []
-        gone = [edges.outer(span) for span in sealed]
         stored = self._stored[rollup.name]
-        runs = runs_of(stored, inner, self._ways.whole(edges), changed, gone)
+        runs = self._ways.runs(stored, coverage, inner, edges)
         if not runs:
             self._passed[rollup.name] = Rule.COVER if runs is None else Rule.LOG, ""
             return None
         return Held(rollup, stored, runs)
 
-    def _sealed(self) -> list[Span]:
+    def _find_sealed(self) -> list[Span]:
         """The parts of the range that the tables may no longer hold, ascending and disjoint."""
         spans = (span for each in self._stored.values() for span in each.sealed)
         own = (Span(max(lo, self._span.lo), min(hi, self._span.hi)) for lo, hi in spans)
@@ -172,15 +170,16 @@ class Covering:
 
     def _cuts(self, own: Sequence[Held], sealed: Sequence[Span]) -> list[int]:
         found = {self._span.lo, self._span.hi}
-        for each in own:
-            for span, _ in each.runs:
+        for runs in {id(each.runs): each.runs for each in own}.values():
+            for span, _ in runs:
                 found.update(span)
         for span in sealed:
             found.update(span)
         bases = {(each.rollup.base, each.rollup.zone): self._edges(each) for each in own}
         if len(bases) > 1:  # where buckets that others cut begin and end, the source may have to change
             for edges in bases.values():
-                found |= {at for cut in tuple(found) for at in (edges.floor(cut), edges.ceil(cut))}
+                inside = [cut for cut in found if edges.floor(cut) != cut]
+                found |= {at for cut in inside for at in (edges.floor(cut), edges.ceil(cut))}
         return sorted(at for at in found if self._span.lo <= at <= self._span.hi)
 
     def _edges(self, held: Held) -> Boundaries:
@@ -196,13 +195,12 @@ class Covering:
         entries: list[Entry] = []
         for each in own:
             rollup = each.rollup
-            shares = self._ways.shares(rollup, self._span)
-            stored = stored_costs(each, cuts, place, self._row(rollup), shares)
+            parts = self._ways.parts(each, self._span, cuts, place)
+            stored = stored_costs(each, parts, len(cuts) - 1, self._row(rollup))
             if rank := ranks[rollup.name]:
                 weights = [self._within(Span(lo, hi)) // 1_000_000 for lo, hi in pairwise(cuts)]
                 stored = late(stored, weights, rank)
-            edges = self._edges(each)
-            begins = [edges.floor(cut) == cut for cut in cuts]
+            begins = self._ways.opens(self._edges(each), cuts)
             entries.append(Entry(integer(costs.fixed(rollup) + costs.piece, spans=1), stored, begins, each))
         live = self._live_costs(cuts)
         for span in sealed:

@@ -7,7 +7,7 @@ come from sources that may be late, the later the more, and at the bottom the nu
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -26,10 +26,9 @@ Usable = Sequence[tuple[Grain, Boundaries]]
 
 Run = tuple[Span, int]
 """Whole buckets, and the position of their segment."""
-Whole = Callable[[Span], Span]
-"""Gives the whole buckets within a span."""
-Shares = Callable[[Span, tuple[int, int]], Sequence[tuple[Grain | None, float]]]
-"""Gives :func:`shares_of` a segment and a part of it."""
+Runs = tuple[Run, ...]
+Part = tuple[int, int, tuple[tuple[Grain | None, float], ...]]
+"""An interval, a segment's position, and which share of its rows is read, by grain (None: the base)."""
 
 
 def integer(seconds: float, *, spans: int = 0, late: int = 0) -> int:
@@ -48,33 +47,30 @@ class Held:
 
     rollup: Rollup
     stored: Stored
-    runs: tuple[Run, ...]
+    runs: Runs
 
 
-def runs_of(
-    stored: Stored, inner: Span, whole: Whole, changed: Sequence[Span], gone: Sequence[Span]
-) -> tuple[Run, ...] | None:
+def runs_of(stored: Stored, inner: Span, edges: Boundaries, blocked: Sequence[Span]) -> Runs | None:
     """The runs of whole buckets within ``inner``; None where no segment overlaps it.
 
-    ``changed`` and ``gone`` are in order, of whole buckets: what has changed since, which concerns a sealed segment no
-    more, and where another rollup is sealed: one that is not may have been built after the rows were deleted.
+    ``blocked`` are, in whole buckets and in order, what has changed since, and where another rollup is sealed: one that
+    is not may have been built after the rows were deleted. Neither concerns a segment that is sealed itself.
     """
     first, last = stored.places.within(inner)
-    holes = joined_spans([*changed, *gone]) if gone else changed
+    whole = stored.places.whole(edges)
     found: list[Run] = []
     touched = False
     for position in range(first, last):
-        segment = stored.segments[position]
-        span = whole(segment.span)
+        span = whole[position]
         if span.lo < inner.lo or span.hi > inner.hi:
             span = Span(max(span.lo, inner.lo), min(span.hi, inner.hi))
         if span.lo >= span.hi:
             continue
         touched = True
-        if segment.sealed or not holes:
+        if not blocked or stored.segments[position].sealed:
             found.append((span, position))
         else:
-            found += [(part, position) for part in _without(span, holes)]
+            found += [(part, position) for part in _without(span, blocked)]
     return tuple(found) if touched else None
 
 
@@ -130,20 +126,27 @@ def _without(span: Span, holes: Sequence[Span]) -> Sequence[Span]:
     return found
 
 
-def stored_costs(
-    own: Held, cuts: Sequence[int], place: dict[int, int], row: float, shares: Shares
-) -> list[int]:
-    """What the intervals between the cuts cost from a rollup; its runs begin and end at cuts."""
-    found = [NEVER] * (len(cuts) - 1)
-    row *= 1e9
-    segments, counts = own.stored.segments, own.stored.counts
-    for (lo, hi), position in own.runs:
-        segment = segments[position].span
-        for i in range(place[lo], place[hi]):
-            read = 0.0
-            for grain, share in shares(segment, (cuts[i], cuts[i + 1])):
-                read += share * counts(grain)[position]
-            found[i] = round(row * read) << _SHIFT
+def parts_of(held: Held, cuts: Sequence[int], place: dict[int, int], usable: Usable) -> list[Part]:
+    """What is read of each segment for the intervals between the cuts; runs begin and end at cuts."""
+    found: list[Part] = []
+    for (lo, hi), position in held.runs:
+        segment = held.stored.segments[position].span
+        found += [
+            (i, position, shares_of(segment, Span(cuts[i], cuts[i + 1]), usable))
+            for i in range(place[lo], place[hi])
+        ]
+    return found
+
+
+def stored_costs(held: Held, parts: Sequence[Part], size: int, row: float) -> list[int]:
+    """What each of ``size`` intervals costs from a rollup."""
+    found, row = [NEVER] * size, row * 1e9
+    counts = held.stored.counts
+    for i, position, shares in parts:
+        read = 0.0
+        for grain, share in shares:
+            read += share * counts(grain)[position]
+        found[i] = round(row * read) << _SHIFT
     return found
 
 

@@ -16,9 +16,11 @@ _MAX_PLACES = 1024
 class Places:
     """Where segments are, ascending; rollups with the same partitions share one object."""
 
-    __slots__ = ("_widths", "ends", "starts")
+    __slots__ = ("_spans", "_whole", "_widths", "ends", "starts")
 
     def __init__(self, spans: tuple[Span, ...]) -> None:
+        self._spans = spans
+        self._whole: dict[tuple[Grain, str], list[Span]] = {}
         self.starts = [span.lo for span in spans]
         self.ends = [span.hi for span in spans]
         self._widths = [0, *accumulate(span.hi - span.lo for span in spans)]
@@ -26,6 +28,14 @@ class Places:
     def within(self, span: Span) -> tuple[int, int]:
         """The segments that overlap a span: the first, and the one after the last."""
         return bisect_right(self.ends, span.lo), bisect_left(self.starts, span.hi)
+
+    def whole(self, edges: Boundaries) -> list[Span]:
+        """The whole buckets within each segment."""
+        key = edges.grain, edges.zone
+        found = self._whole.get(key)
+        if found is None:
+            found = self._whole[key] = [edges.inner(span) for span in self._spans]
+        return found
 
     def share(self, span: Span) -> tuple[int, int, float, int]:
         """The segments that overlap a span, how much of them does, and how much of the span they hold."""

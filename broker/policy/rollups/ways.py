@@ -6,25 +6,32 @@ from collections.abc import Sequence
 
 from broker.domain.plan import Scan
 from broker.domain.query import Grain
-from broker.domain.rollup import Rollup, Span
+from broker.domain.rollup import Coverage, Rollup, Span
 from broker.policy.rollups.boundaries import Boundaries, aligned
-from broker.policy.rollups.intervals import Shares, Usable, Whole, holes_of, shares_of
+from broker.policy.rollups.intervals import (
+    Held,
+    Part,
+    Runs,
+    Usable,
+    holes_of,
+    joined_spans,
+    parts_of,
+    runs_of,
+)
 from broker.policy.rollups.scan import zone_of
-from broker.policy.rollups.stored import Memory
-
-_Known = dict[tuple[Span, tuple[int, int]], tuple[tuple[Grain | None, float], ...]]
+from broker.policy.rollups.stored import Memory, Places, Stored
 
 
 class Ways:
-    """Kept for one scan; all rollups are over one time dimension."""
+    """Kept for one scan; all rollups are over one time dimension. ``sealed``: what the tables may no longer hold."""
 
-    def __init__(self, scan: Scan, memory: Memory) -> None:
-        self._scan, self._memory = scan, memory
+    def __init__(self, scan: Scan, sealed: Sequence[Span], memory: Memory) -> None:
+        self._scan, self._sealed, self._memory = scan, sealed, memory
         self._fits: dict[tuple[Grain, str], bool] = {}
         self._usable: dict[tuple[tuple[Grain, ...], str], Usable] = {}
-        self._whole: dict[tuple[Grain, str], dict[Span, Span]] = {}
-        self._shares: dict[tuple[tuple[Grain, ...], str], _Known] = {}
-        self._holes: dict[tuple[int, Grain, str], tuple[Sequence[Span], list[Span]]] = {}
+        self._runs: dict[tuple[Places, tuple[Span, ...], Grain, str], Runs | None] = {}
+        self._parts: dict[tuple[int, Places, tuple[Grain, ...], str], tuple[Runs, Sequence[Part]]] = {}
+        self._opens: dict[tuple[Grain, str], list[bool]] = {}
 
     def boundaries(self, rollup: Rollup, grain: Grain) -> Boundaries:
         """Where buckets of one of the rollup's grains begin."""
@@ -39,39 +46,38 @@ class Ways:
             found = self._usable[key] = [(each.grain, each) for each in own if self._fit(each, span)]
         return found
 
-    def whole(self, edges: Boundaries) -> Whole:
-        """Gives the whole buckets within a segment; rollups mostly have the same partitions."""
-        known = self._whole.setdefault((edges.grain, edges.zone), {})
+    def runs(self, stored: Stored, coverage: Coverage, inner: Span, edges: Boundaries) -> Runs | None:
+        """What may be used of a rollup; None where no segment overlaps ``inner``.
 
-        def whole(span: Span) -> Span:
-            found = known.get(span)
-            if found is None:
-                found = known[span] = edges.inner(span)
-            return found
+        Rollups of one source mostly share their partitions and changes, hence their runs, which then are one object.
+        """
+        if stored.sealed:
+            return runs_of(stored, inner, edges, self._blocked(coverage.dirty, inner, edges))
+        key = stored.places, coverage.dirty, edges.grain, edges.zone
+        if key not in self._runs:
+            self._runs[key] = runs_of(stored, inner, edges, self._blocked(coverage.dirty, inner, edges))
+        return self._runs[key]
 
-        return whole
-
-    def shares(self, rollup: Rollup, span: Span) -> Shares:
-        """Gives the shares of a segment's rows that are read for a part of it."""
-        usable = self.usable(rollup, span)
-        known = self._shares.setdefault((rollup.grains, rollup.zone), {})
-
-        def shares(segment: Span, part: tuple[int, int]) -> Sequence[tuple[Grain | None, float]]:
-            key = segment, part
-            found = known.get(key)
-            if found is None:
-                found = known[key] = shares_of(segment, Span(*part), usable)
-            return found
-
-        return shares
-
-    def holes(self, dirty: Sequence[Span], inner: Span, edges: Boundaries) -> list[Span]:
-        """What has changed, in whole buckets; rollups of one source mostly share the changes."""
-        key = id(dirty), edges.grain, edges.zone
-        found = self._holes.get(key)
+    def parts(self, held: Held, span: Span, cuts: Sequence[int], place: dict[int, int]) -> Sequence[Part]:
+        """What is read of each segment for the intervals between the cuts, which are the same at every call."""
+        key = id(held.runs), held.stored.places, held.rollup.grains, held.rollup.zone
+        found = self._parts.get(key)
         if found is None:
-            found = self._holes[key] = dirty, holes_of(dirty, inner, edges)
+            usable = self.usable(held.rollup, span)
+            found = self._parts[key] = held.runs, parts_of(held, cuts, place, usable)
         return found[1]
+
+    def opens(self, edges: Boundaries, cuts: Sequence[int]) -> list[bool]:
+        """Where a bucket begins among the cuts, which are the same at every call."""
+        key = edges.grain, edges.zone
+        found = self._opens.get(key)
+        if found is None:
+            found = self._opens[key] = [edges.floor(cut) == cut for cut in cuts]
+        return found
+
+    def _blocked(self, dirty: tuple[Span, ...], inner: Span, edges: Boundaries) -> list[Span]:
+        holes = holes_of(dirty, inner, edges) if dirty else []
+        return joined_spans([*holes, *map(edges.outer, self._sealed)]) if self._sealed else holes
 
     def _fit(self, edges: Boundaries, span: Span) -> bool:
         key = edges.grain, edges.zone
