@@ -292,6 +292,5 @@ def _list(version: str, records: Sequence[asyncpg.Record]) -> SegmentList:
         )
         for r in records
     )  # fmt: skip
-    views = tuple(TransactionView.parse(r["snapshot"]) for r in records)
-    starts = tuple(segment.span.lo for segment in segments)
-    return SegmentList(version, segments, views, tuple(r["token"] for r in records), starts)
+    views = [TransactionView.parse(r["snapshot"]) for r in records]
+    return SegmentList.of(version, segments, views, [r["token"] for r in records])

@@ -40,16 +40,24 @@ class SegmentList:
     views: tuple[TransactionView, ...]
     tokens: tuple[str, ...]
     starts: tuple[int, ...]
+    since: int
+    """Marks of transactions from here on may concern a segment; never, when there is none."""
+    running: frozenset[int]
+    """Transactions in progress when a segment was built; their marks may concern it as well."""
 
-    @property
-    def since(self) -> int:
-        """Marks of transactions from here on may concern a segment; the largest number when there is none."""
-        return min((view.xmax for view in self.views), default=NEVER)
-
-    @property
-    def running(self) -> frozenset[int]:
-        """Transactions in progress when a segment was built; their marks concern it as well."""
-        return frozenset().union(*(view.running for view in self.views))
+    @classmethod
+    def of(
+        cls,
+        version: str,
+        segments: Sequence[Segment],
+        views: Sequence[TransactionView],
+        tokens: Sequence[str],
+    ) -> SegmentList:
+        """The list, with what is looked for in it."""
+        starts = tuple(segment.span.lo for segment in segments)
+        since = min((view.xmax for view in views), default=NEVER)
+        running: frozenset[int] = frozenset().union(*(view.running for view in views))
+        return cls(version, tuple(segments), tuple(views), tuple(tokens), starts, since, running)
 
     def overlapping(self, span: Span) -> Iterator[int]:
         """Positions of the segments that overlap a span."""

@@ -17,13 +17,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def listed(*segments: tuple[int, int, str], sealed: bool = False) -> SegmentList:
     """Segments of a rollup, each from a snapshot."""
-    return SegmentList(
-        "1",
-        tuple(Segment(i, Span(lo, hi), 1, NOW, 0, 0, sealed) for i, (lo, hi, _) in enumerate(segments)),
-        tuple(TransactionView.parse(text) for _, _, text in segments),
-        ("",) * len(segments),
-        tuple(lo for lo, _, _ in segments),
-    )
+    made = [Segment(i, Span(lo, hi), 1, NOW, 0, 0, sealed) for i, (lo, hi, _) in enumerate(segments)]
+    views = [TransactionView.parse(text) for _, _, text in segments]
+    return SegmentList.of("1", made, views, [""] * len(segments))
 
 
 @pytest.mark.parametrize(
