@@ -121,7 +121,7 @@ def _candidates(dataset: Dataset, needs: Sequence[_Need], facts: SourceFacts) ->
 def _variants(
     dataset: Dataset, time: str, names: frozenset[str], served: Sequence[_Need]
 ) -> Iterable[Rollup]:
-    """The rollup over every base grain that makes sense, the finest first."""
+    """The rollup over every base grain that makes sense; with sketches, which are large, and without."""
     zones = Counter[str]()
     for need in served:
         if need.zone:
@@ -129,6 +129,14 @@ def _variants(
     dated = dataset.dimensions[time].type is DataType.DATE
     zone = "UTC" if dated or not zones else min(zones, key=lambda name: (-zones[name], name))
     measures = frozenset[str]().union(*(need.measures for need in served))
+    plain = frozenset(name for name in measures if dataset.measures[name].kind not in SKETCHES)
+    for held in dict.fromkeys(filter(None, (measures, plain))):
+        yield from _grained(dataset, time, names, held, zone, dated=dated)
+
+
+def _grained(
+    dataset: Dataset, time: str, names: frozenset[str], measures: frozenset[str], zone: str, *, dated: bool
+) -> Iterable[Rollup]:
     base = Rollup(
         "",
         dataset.name,

@@ -121,6 +121,19 @@ def test_rollups_that_there_are_already_are_not_proposed_again() -> None:
     assert (again.proposals, again.hit_rate) == ((), 1.0)
 
 
+def test_sketches_are_kept_where_they_are_asked_for_only() -> None:
+    wide = {**DISTINCT, "dest": 3000.0}
+    logged = [
+        asked("dest", grain=Grain.HOUR),
+        asked("carrier", measures=("approx_planes",), grain=Grain.HOUR),
+    ]
+    found = {
+        proposal.rollup.dimensions: proposal.rollup.measures
+        for proposal in advise(flights(), logged, replace(FACTS, distinct=wide)).proposals
+    }
+    assert found == {("dest",): ("flights",), (): ("approx_planes",)}
+
+
 def test_no_more_are_proposed_than_asked_for_and_the_best_comes_first() -> None:
     facts = replace(FACTS, distinct={**DISTINCT, "carrier": 5000.0, "origin": 5000.0, "dest": 5000.0})
     logged = [asked("carrier", seconds=9.0), asked("origin", seconds=5.0), asked("dest", seconds=2.0)]
