@@ -44,10 +44,7 @@ class Tour:
 
     async def rollups(self) -> None:
         """What is aggregated ahead, and what it is worth."""
-        title = (
-            "Rollups: what is asked again and again, aggregated by the worker and kept up as flights change"
-        )
-        await self.step(title, "rollup", "refresh", "flights")
+        await self.step("A rollup: aggregated ahead by the worker", "rollup", "refresh", "flights.daily")
         file = await self._file("rollups.yaml")
         await self.step("A question answered from the rollup, and again from the tables", "query", "-f", file)
 
