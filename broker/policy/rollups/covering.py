@@ -236,8 +236,8 @@ class Covering:
     def _live_costs(self, cuts: list[int]) -> list[int]:
         if not self._terms.live:
             return [NEVER] * (len(cuts) - 1)
-        rate = self._costs.live_rate(self._extent)
-        return [integer(rate * self._within(Span(lo, hi))) for lo, hi in pairwise(cuts)]
+        rate, (first, last) = self._costs.live_rate(self._extent), self._extent
+        return [integer(rate * max(0, min(hi, last) - max(lo, first))) for lo, hi in pairwise(cuts)]
 
     def _live_alone(self) -> float:
         costs = self._costs

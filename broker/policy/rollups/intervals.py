@@ -129,8 +129,15 @@ def _without(span: Span, holes: Sequence[Span]) -> Sequence[Span]:
 def parts_of(held: Held, cuts: Sequence[int], place: dict[int, int], usable: Usable) -> list[Part]:
     """What is read of each segment for the intervals between the cuts; runs begin and end at cuts."""
     found: list[Part] = []
-    for (lo, hi), position in held.runs:
+    everything: tuple[tuple[Grain | None, float], ...] = ((usable[0][0] if usable else None, 1.0),)
+    fitting = held.stored.places.whole(usable[0][1]) if usable else []
+    for span, position in held.runs:
+        lo, hi = span
         segment = held.stored.segments[position].span
+        first = place[lo]
+        if span == segment and place[hi] == first + 1 and (not usable or fitting[position] == span):
+            found.append((first, position, everything))
+            continue
         found += [
             (i, position, shares_of(segment, Span(cuts[i], cuts[i + 1]), usable))
             for i in range(place[lo], place[hi])
