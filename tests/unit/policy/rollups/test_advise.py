@@ -125,7 +125,7 @@ def test_sketches_are_kept_where_they_are_asked_for_only() -> None:
     wide = {**DISTINCT, "dest": 3000.0}
     logged = [
         asked("dest", grain=Grain.HOUR),
-        asked("carrier", measures=("approx_planes",), grain=Grain.HOUR),
+        asked(measures=("approx_planes",), grain=Grain.HOUR),
     ]
     found = {
         proposal.rollup.dimensions: proposal.rollup.measures
