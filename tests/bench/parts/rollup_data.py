@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,18 +11,14 @@ from tempfile import TemporaryDirectory
 
 import asyncpg
 
-from broker.adapters.migrate import migrate
-from broker.adapters.pg_rollup_database import open_rollup_database
-from broker.adapters.pg_rollup_schema import PgRollupSchema
-from broker.adapters.pg_rollups import PgRollups
-from broker.config.loader import load
+from broker.aggregation import segment_file
 from broker.demo.embedded import EmbeddedPostgres
 from broker.demo.install import reachable_data_dir
-from broker.runtime.clock import SystemClock
+from broker.domain.fingerprint import fingerprint
 from tests.bench.parts.place import KEPT, Place, flights_database
+from tests.support.rollups import install, rollup_store
 from tests.support.server import running_broker
 
-ROWS_PER_COPY = 336_776
 _KEPT = """
 CREATE TABLE {name} AS
 SELECT {t} AS t, carrier, origin, count(*) AS flights, sum(distance) AS miles,
@@ -117,29 +112,40 @@ async def rollup_broker(copies: int) -> AsyncIterator[Place]:
                 await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
+def _code() -> str:
+    """A hash of what decides how rollups are stored."""
+    aggregation = Path(segment_file.__file__).parent
+    sources = [path.read_text() for path in sorted(aggregation.glob("segment_*.py"))]
+    return fingerprint(sources, json.dumps(DATASETS))
+
+
 async def build(dsn: str, home: Path, overrides: Mapping[str, object]) -> None:
-    """Lets a worker build the rollups, until nothing is missing."""
-    await migrate(dsn, "rollups")
-    config = load(model(home), os.environ, {"database.dsn": dsn})
-    async with open_rollup_database(dsn) as database:
-        store = PgRollups(database, PgRollupSchema(database), config.model.datasets, SystemClock())
-        for dataset in config.model.datasets.values():
-            await store.install(dataset)
+    """Lets a worker build the rollups, until nothing is missing; all of them, where other code has built them."""
+    config = model(home)
+    await install(dsn, config)
+    async with rollup_store(dsn, config) as (store, known):
+        marked = Path(str(overrides["rollups.mirror_dir"])).with_name("built-by")
+        if not marked.exists() or marked.read_text() != _code():
+            for dataset in known.datasets.values():
+                for rollup in dataset.rollups.values():
+                    await store.drop(dataset, rollup)
+            await install(dsn, config)
+            marked.parent.mkdir(parents=True, exist_ok=True)
+            marked.write_text(_code())
 
         async def missing() -> int:
             return sum(
                 [
-                    1
-                    for dataset in config.model.datasets.values()
+                    partition.segment is None or bool(partition.dirty)
+                    for dataset in known.datasets.values()
                     for rollup in dataset.rollups.values()
                     for partition in (await store.status(dataset, rollup)).partitions
-                    if partition.segment is None or partition.dirty
                 ]
             )
 
         if not await missing():
             return
-        manager = running_broker(dsn, home / "worker", config=model(home), overrides=overrides, role="worker")
+        manager = running_broker(dsn, home / "worker", config=config, overrides=overrides, role="worker")
         await asyncio.to_thread(manager.__enter__)
         try:
             while count := await missing():
