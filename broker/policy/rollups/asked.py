@@ -12,7 +12,7 @@ from broker.domain.principal import Principal
 from broker.domain.query import Condition, Filter, Operator
 from broker.domain.rollup import ALWAYS, FAR_FUTURE, FAR_PAST, Rule, Span, micros
 from broker.domain.values import DataType, Scalar
-from broker.policy.rollups.normal import conjuncts, members
+from broker.policy.rollups.normal import members
 
 _DAY = timedelta(days=1)
 
@@ -36,11 +36,6 @@ class Asked:
 def bounded(scan: Scan) -> bool:
     """Whether the scan restricts its time dimension other than by the filter."""
     return scan.time is not None and scan.bounds is not None
-
-
-def effective_span(scan: Scan, time: str) -> Span:
-    """The range of a time dimension that a scan reads; what lies outside of it is kept out by its filter."""
-    return asked_of(scan, scan.dataset.dimensions[time], conjuncts(scan.filter), ()).span
 
 
 def asked_of(scan: Scan, time: Dimension, parts: Iterable[Filter], policy: tuple[Filter, ...]) -> Asked:
