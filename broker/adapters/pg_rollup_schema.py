@@ -198,6 +198,6 @@ async def _hold_catalog(connection: Connection, source: TrackedSource) -> None:
         except asyncpg.InsufficientPrivilegeError as error:
             text = (
                 f"The role may not lock or alter the tables of {source.dataset.name!r}. "
-                "Install with the owner of the tables, or have their owner run what `--dry-run` prints."
+                "Install with the owner of the tables, or have their owner run it."
             )
             raise BrokerError(ErrorReason.STORE_REJECTED, text) from error

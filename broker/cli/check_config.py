@@ -67,7 +67,14 @@ def _summary(loaded: Configuration) -> str:
     datasets = loaded.model.datasets.values()
     dimensions = sum(len(dataset.dimensions) for dataset in datasets)
     measures = sum(len(dataset.measures) for dataset in datasets)
-    return f"{_count(len(datasets), 'dataset')}, {_count(dimensions, 'dimension')}, {_count(measures, 'measure')}"
+    rollups = sum(len(dataset.rollups) for dataset in datasets)
+    counts = [
+        (len(datasets), "dataset"),
+        (dimensions, "dimension"),
+        (measures, "measure"),
+        (rollups, "rollup"),
+    ]
+    return ", ".join(_count(*count) for count in counts if count[0] or count[1] != "rollup")
 
 
 def _count(number: int, what: str) -> str:

@@ -87,8 +87,8 @@ class RollupsConfig(Section):
     mirror_size: Size = 2 * GIB
     """Bytes that the copies may take; those that were not used for longest go first."""
     refresh: bool = True
-    """Whether this process builds and refreshes rollups on its own, in idle seats; each partition is refreshed by one
-    process at a time. Rollups can always be refreshed by `broker rollup refresh`."""
+    """Whether `broker worker` builds and refreshes rollups on its own, each partition by one worker at a time. Rollups
+    can always be refreshed by `broker rollup refresh`."""
     verify_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of the answers of rollups that are computed again from the source, in idle seats."""
     keep: Annotated[Duration, Field(ge=60)] = 3600.0

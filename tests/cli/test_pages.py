@@ -32,7 +32,8 @@ CURLS = [block for block in [*blocks(README, "sh"), *blocks(GRPCURL, "sh")] if b
 
 def test_the_pages_name_only_commands_and_files_that_are_there() -> None:
     known = {name for section in COMMANDS.values() for name in section}
-    for page in ("README.md", "docs/overload.md", "docs/your-own-database.md", "docs/when-not-to-use.md"):
+    own = ("overload", "rollups", "your-own-database", "when-not-to-use")
+    for page in ("README.md", *(f"docs/{name}.md" for name in own)):
         text = (ROOT / page).read_text("utf-8")
         assert set(re.findall(r"`broker ([a-z][a-z-]*)", text)) <= known
         links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
