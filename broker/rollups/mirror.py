@@ -51,7 +51,7 @@ class Mirror:
         self._ready = ReadySegments(options.keep, clock)
         self._disk = MirrorDisk(options, self._ready, clock, telemetry)
         self._flights: dict[Key, asyncio.Task[None]] = {}
-        self._failed: dict[Key, float] = {}
+        self._failed: dict[Key, tuple[float, BaseException]] = {}
         self._folders: dict[tuple[str, str], str] = {}
         self._slots = asyncio.Semaphore(options.parallel)
         self._observed: list[Callable[[], None]] = []
@@ -97,13 +97,19 @@ class Mirror:
     async def ensure(self, rollup: Rollup, segments: Sequence[Segment], deadline: Deadline) -> None:
         """Fetches what is missing; each segment is fetched once however many wait for it.
 
+        What has failed just now fails again at once: many may ask, and the database is not to feel it.
+
         Raises:
             LookupError: A version is gone.
             BrokerError: DEADLINE_EXCEEDED, STORE_UNAVAILABLE or STORE_REJECTED; read live instead.
         """
-        flights = [self._flight(rollup, s) for s in segments if self.local(rollup, s) is None]
-        if not flights:
+        missing = [segment for segment in segments if self.local(rollup, segment) is None]
+        if not missing:
             return
+        for segment in missing:
+            if (error := self._failure(key_of(segment))) is not None:
+                raise _again(error) from error
+        flights = [self._flight(rollup, segment) for segment in missing]
         waiting = asyncio.gather(*(asyncio.shield(flight) for flight in flights))
         try:
             async with asyncio.timeout(deadline.remaining(self._clock.monotonic())):
@@ -111,11 +117,15 @@ class Mirror:
         except TimeoutError as error:
             text = "segments of the rollup did not arrive in time; allow more time, or forbid rollups"
             raise BrokerError(ErrorReason.DEADLINE_EXCEEDED, text) from error
+        except (BrokerError, LookupError):
+            raise
+        except Exception as error:
+            raise _again(error) from error  # it was logged as what it is
 
     def want(self, rollup: Rollup, segments: Sequence[Segment]) -> None:
         """Fetches what is missing behind the caller's back, unless it has just failed."""
         for segment in segments:
-            if self.local(rollup, segment) is None and not self._has_failed(key_of(segment)):
+            if self.local(rollup, segment) is None and self._failure(key_of(segment)) is None:
                 self._flight(rollup, segment)
 
     def forget(self, path: str) -> None:
@@ -148,7 +158,7 @@ class Mirror:
             return True
         missing = [f for f in segment.files if self.path(rollup, segment, f) not in self._disk.files]
         full = not self._disk.has_room(sum(file.byte_count for file in missing))
-        if (full and not self._ready.succeeded_by(rollup, segment)) or self._has_failed(key):
+        if (full and not self._ready.succeeded_by(rollup, segment)) or self._failure(key) is not None:
             return False
         try:
             await asyncio.shield(self._flight(rollup, segment))
@@ -188,8 +198,10 @@ class Mirror:
             except Exception:
                 logger.exception("the mirror could not be tidied")
 
-    def _has_failed(self, key: Key) -> bool:
-        return self._failed.get(key, 0.0) > self._clock.monotonic()
+    def _failure(self, key: Key) -> BaseException | None:
+        """Why fetching the segment has failed lately."""
+        until, error = self._failed.get(key, (0.0, None))
+        return error if until > self._clock.monotonic() else None
 
     def _flight(self, rollup: Rollup, segment: Segment) -> asyncio.Task[None]:
         key = key_of(segment)
@@ -204,10 +216,10 @@ class Mirror:
         key, now = key_of(segment), self._clock.monotonic()
         del self._flights[key]
         self._ready.flying -= {self.path(rollup, segment, file) for file in segment.files}
-        self._failed = {other: until for other, until in self._failed.items() if until > now and other != key}
+        self._failed = {k: failed for k, failed in self._failed.items() if failed[0] > now and k != key}
         if flight.cancelled() or (error := flight.exception()) is None:
             return
-        self._failed[key] = now + self._options.backoff
+        self._failed[key] = now + self._options.backoff, error
         self._telemetry.mirror_fetch("gone" if isinstance(error, LookupError) else "failed")
         known = isinstance(error, BrokerError | LookupError)
         logger.log(
@@ -228,6 +240,15 @@ class Mirror:
                 stamps.append(await self._disk.obtain(path, file, fetch))
                 files.append(LocalFile(path, file.grain, rollup.zone, segment.span, file.sha256))
         self._ready.add(rollup, segment, tuple(files), tuple(stamps))
+
+
+def _again(error: BaseException) -> Exception:
+    """The error for somebody who comes after it."""
+    if isinstance(error, LookupError):
+        return LookupError(*error.args)
+    if isinstance(error, BrokerError):
+        return BrokerError(error.reason, error.message, retry_after=error.retry_after)
+    return BrokerError(ErrorReason.STORE_UNAVAILABLE, "a segment could not be fetched; the log says why")
 
 
 def _reading(value: Callable[[], float]) -> list[Reading]:

@@ -191,8 +191,22 @@ async def test_a_version_that_is_gone_is_a_lookup_error(
 ) -> None:
     mirror, segment = await opened(store), store.segment(1)
     store.failing[1] = LookupError("replaced")
-    with pytest.raises(LookupError):
-        await mirror.ensure(BY_CARRIER, [segment], soon())
+    for _ in range(2):
+        with pytest.raises(LookupError, match="replaced"):
+            await mirror.ensure(BY_CARRIER, [segment], soon())
+    assert store.fetched == {1: 1}
+
+
+async def test_an_error_that_nobody_foresaw_is_logged_and_means_live_answers(
+    opened: Opened, store: FakeSegments, soon: Callable[[], Deadline], caplog: pytest.LogCaptureFixture
+) -> None:
+    mirror, segment = await opened(store), store.segment(1)
+    store.failing[1] = ZeroDivisionError()
+    for _ in range(2):
+        with pytest.raises(BrokerError, match="the log says why"):
+            await mirror.ensure(BY_CARRIER, [segment], soon())
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert caplog.records[0].exc_info is not None
 
 
 async def test_what_has_failed_is_not_wanted_again_at_once(
@@ -204,8 +218,10 @@ async def test_what_has_failed_is_not_wanted_again_at_once(
         await mirror.ensure(BY_CARRIER, [segment], soon())
     mirror.want(BY_CARRIER, [segment])
     del store.failing[1]
-    await mirror.ensure(BY_CARRIER, [store.segment(2)], soon())
-    assert store.fetched[1] == 1
+    with pytest.raises(BrokerError, match="away") as again:
+        await mirror.ensure(BY_CARRIER, [store.segment(2), segment], soon())
+    assert again.value.reason is ErrorReason.STORE_UNAVAILABLE
+    assert store.fetched == {1: 1}
     clock.seconds += 5.0
     mirror.want(BY_CARRIER, [segment])
     await mirror.ensure(BY_CARRIER, [segment], soon())
