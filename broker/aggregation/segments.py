@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,11 +17,11 @@ import polars as pl
 from broker.aggregation import frames, states
 from broker.aggregation.measures import state_columns
 from broker.aggregation.refusals import unreadable
+from broker.aggregation.segment_dense import Dense, Values, mergeable
 from broker.aggregation.segment_file import Mask, Positions
 from broker.aggregation.segment_filter import Test, compiled, passing
 from broker.aggregation.segment_pick import Picked, pick
-from broker.aggregation.segment_shelf import Codes, Lexicon, OpenFile, Shelf, shelf
-from broker.aggregation.segment_sums import Sums, addable
+from broker.aggregation.segment_shelf import Codes, Lexicon, Numbers, OpenFile, Shelf, shelf
 from broker.domain.measures import SKETCHES
 from broker.domain.plan import BUCKET, Leaf, SegmentBlock, key_name
 from broker.domain.query import conditions
@@ -100,23 +101,23 @@ class _Reading:
         """The numbers of the keys of every group, and its states in order."""
         leaves = self._block.leaves
         count = int((picked.last - picked.first).sum())
-        dense = self._folds and self._size <= 4 * count + _ROOM
-        added = [leaf for leaf in leaves if dense and addable(leaf, picked.files, count)]
-        merged = [leaf for leaf in leaves if leaf not in added]
-        sums = Sums(added, self._size) if added else None
-        step = max(_PORTION, self._size if sums is not None else 0)
+        few = self._folds and self._size <= 4 * count + _ROOM
+        numbers = [leaf for leaf in leaves if few and mergeable(leaf, picked.files, count)]
+        merged = [leaf for leaf in leaves if leaf not in numbers]
+        dense = Dense(numbers, self._size) if numbers else None
+        step = max(_PORTION, self._size if dense is not None else 0)
         parts = []
         for rows in self._portions(picked, step):
-            if sums is not None:
-                _add(sums, rows)
-            if merged or sums is None:
+            if dense is not None:
+                _take(dense, rows)
+            if merged or dense is None:
                 parts.append(self._merged(rows, merged))
-        if sums is None:
+        if dense is None:
             together = self._together(parts, merged)
             names = self._names()
-            numbers = [together.get_column(name).to_numpy() for name in names]
-            return self._unfolded(numbers), together.get_columns()[len(names) :]
-        keys, columns = sums.found()
+            found = [together.get_column(name).to_numpy() for name in names]
+            return self._unfolded(found), together.get_columns()[len(names) :]
+        keys, columns = dense.found()
         if parts:
             rest = self._together(parts, merged).sort(self._names())
             columns.update({series.name: series for series in rest.get_columns()[1:]})
@@ -200,22 +201,22 @@ def _slices(files: Sequence[OpenFile], file: Positions, first: Positions, last: 
     return [(files[number], one, two) for number, one, two in numbers]
 
 
-def _add(sums: Sums, rows: _Rows) -> None:
+def _take(dense: Dense, rows: _Rows) -> None:
     (keys,) = rows.keys
-    sums.meet(keys)
-    for column in sums.columns:
+    dense.meet(keys)
+    for column in dense.columns:
         held = [(file.numbers(column), first, last) for file, first, last in rows.slices]
-        parts = [numbers[first:last] for numbers, first, last in held if numbers is not None]
-        numbers = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
-        if rows.firsts is not None:
-            numbers = np.add.reduceat(numbers, rows.firsts) if len(rows.firsts) else numbers
-        sums.add(column, keys, numbers if rows.kept is None else numbers[rows.kept])
-        known = _known(column, rows)
-        sums.know(column, keys if known is None else keys[known])
+        parts: list[Any] = [numbers[first:last] for numbers, first, last in held if numbers is not None]
+        if not parts:
+            continue
+        numbers: Numbers = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if rows.kept is not None:
+            numbers = numbers[rows.kept]
+        dense.take(column, Values(keys, numbers, _known(column, rows), rows.firsts))
 
 
 def _known(column: str, rows: _Rows) -> Mask | None:
-    """Which keys have a value that is not null; None when all have."""
+    """Which rows have a value that is not null; None when all have."""
     held = [(file.known(column), first, last) for file, first, last in rows.slices]
     if all(known is None for known, _, _ in held):
         return None
@@ -223,8 +224,6 @@ def _known(column: str, rows: _Rows) -> Mask | None:
         np.ones(last - first, np.bool_) if known is None else known[first:last] for known, first, last in held
     ]
     found: Mask = np.concatenate(parts)
-    if rows.firsts is not None:
-        return np.logical_or.reduceat(found, rows.firsts)
     return found if rows.kept is None else found[rows.kept]
 
 

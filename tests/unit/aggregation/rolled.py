@@ -84,7 +84,7 @@ def scanned(facts: list[Fact], wanted: SegmentBuild, *, csv: bool = False) -> Sc
     """What the scan of a partition returns."""
     measures = tuple(leaf.measure for leaf in wanted.leaves)
     scan = Scan(DATASET, wanted.stored, measures, DATASET.dimensions["at"], grid=wanted.grid)
-    return result(wanted.leaves, scan, facts, (0, 1), csv=csv)
+    return result(wanted.leaves, scan, facts, (0, 1) if csv else (0,), csv=csv)
 
 
 def kept(built: BuiltFiles, span: Span, layout: Layout, directory: Path) -> list[LocalFile]:
