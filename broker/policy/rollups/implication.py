@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from broker.domain.query import AllOf, AnyOf, Condition, Filter, Not, Operator
@@ -166,14 +167,15 @@ def holds(condition: Condition, value: Scalar) -> bool | None:
 
 def _compare(how: Callable[[Any, Any], bool], left: Scalar, right: Scalar) -> bool | None:
     """A comparison as PostgreSQL makes it; None for values of different types, and for not-a-number."""
-    if left != left or right != right:  # noqa: PLR0124 - only not-a-number differs from itself, and PostgreSQL's does not
-        return None
-    if isinstance(left, bool) is not isinstance(right, bool):
-        return None
-    try:
-        return how(left, right)
-    except (TypeError, AttributeError):
-        return None
+    kind = _kind(left)
+    return how(left, right) if kind is not None and kind is _kind(right) else None
+
+
+def _kind(value: Scalar) -> type | None:
+    """What a value compares with; None for not-a-number, which to PostgreSQL equals itself."""
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return float if value == value else None  # noqa: PLR0124 - only not-a-number differs from itself
+    return type(value)
 
 
 def _tighter(
