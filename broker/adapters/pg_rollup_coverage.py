@@ -171,7 +171,10 @@ class CoverageReading:
 
     def _memory(self, connection: Connection, dataset: str, time: str) -> MarkMemory:
         """What the connection itself, not one use of it, has read of a source."""
-        own = self._memories.setdefault(getattr(connection, "_con", connection), {})
+        held = getattr(connection, "_con", connection)
+        if held is None:  # the pool has taken back a connection that was lost
+            raise asyncpg.InterfaceError("the connection is closed")
+        own = self._memories.setdefault(held, {})
         return own.setdefault((dataset, time), MarkMemory())
 
     @staticmethod
