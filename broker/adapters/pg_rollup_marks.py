@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,6 +40,8 @@ class SegmentList:
     views: tuple[TransactionView, ...]
     tokens: tuple[str, ...]
     starts: tuple[int, ...]
+    rows: tuple[tuple[int, int, int, frozenset[int], bool], ...]
+    """Of each segment its ends, the end of its snapshot and what was in progress then, and whether it is sealed."""
     since: int
     """Marks of transactions from here on may concern a segment; never, when there is none."""
     running: frozenset[int]
@@ -57,11 +59,15 @@ class SegmentList:
         starts = tuple(segment.span.lo for segment in segments)
         since = min((view.xmax for view in views), default=NEVER)
         running: frozenset[int] = frozenset().union(*(view.running for view in views))
-        return cls(version, tuple(segments), tuple(views), tuple(tokens), starts, since, running)
+        rows = tuple(
+            (*segment.span, view.xmax, view.running, segment.sealed)
+            for segment, view in zip(segments, views, strict=True)
+        )
+        return cls(version, tuple(segments), tuple(views), tuple(tokens), starts, rows, since, running)
 
     def overlapping(self, span: Span) -> Iterator[int]:
         """Positions of the segments that overlap a span."""
-        at = max(0, bisect_left(self.starts, span.lo) - 1)
+        at = max(0, bisect_right(self.starts, span.lo) - 1)
         for position in range(at, len(self.segments)):
             own = self.segments[position].span
             if own.lo >= span.hi:
@@ -70,16 +76,23 @@ class SegmentList:
                 yield position
 
     def dirty(self, marks: Marks, span: Span) -> tuple[Span, ...]:
-        """What of the segments has changed since they were built, within the span."""
-        found = []
-        for mark, xid in (*marks.last.items(), *marks.running):
-            if mark.lo >= span.hi or mark.hi <= span.lo:
+        """What of the segments has changed since they were built, within the span.
+
+        Runs for every answer over all marks, which are many beside the few spans that come of them.
+        """
+        starts, rows, count = self.starts, self.rows, len(self.rows)
+        first, last = span
+        found: list[tuple[int, int]] = []
+        for (lo, hi), xid in (*marks.last.items(), *marks.running):
+            if lo >= last or hi <= first:
                 continue
-            for position in self.overlapping(mark):
-                segment = self.segments[position]
+            at = max(0, bisect_right(starts, lo) - 1)
+            while at < count and starts[at] < hi:
+                begin, end, xmax, running, sealed = rows[at]
                 # Nobody can build a sealed one again, so nothing concerns it.
-                if not segment.sealed and not self.views[position].sees(xid):
-                    found.append(within(within(mark, segment.span), span))
+                if end > lo and not sealed and (xid >= xmax or xid in running):
+                    found.append((max(lo, begin, first), min(hi, end, last)))
+                at += 1
         return merged(found)
 
 
@@ -134,12 +147,17 @@ def within(span: Span, bounds: Span) -> Span:
     return Span(max(span.lo, bounds.lo), min(span.hi, bounds.hi))
 
 
-def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """The union of spans, ascending, disjoint and without gaps of nothing between two of them."""
+def merged(spans: Iterable[tuple[int, int]]) -> tuple[Span, ...]:
+    """The union of spans, ascending and disjoint; what touches becomes one, what is empty is left out."""
     found: list[Span] = []
-    for span in sorted(span for span in spans if span.lo < span.hi):
-        if found and span.lo <= found[-1].hi:
-            found[-1] = Span(found[-1].lo, max(found[-1].hi, span.hi))
-        else:
-            found.append(span)
-    return tuple(found)
+    begin = end = 0
+    for lo, hi in sorted(spans):
+        if hi <= lo:
+            continue
+        if end > begin and lo <= end:
+            end = max(end, hi)
+            continue
+        if end > begin:
+            found.append(Span(begin, end))
+        begin, end = lo, hi
+    return (*found, Span(begin, end)) if end > begin else tuple(found)
