@@ -196,7 +196,7 @@ class Rolled:
         for segment in segments:
             files = mirror.local(rollup, segment)
             if files is None:  # evicted since: the mirror is too small for what is asked
-                text = "A segment was evicted while it was needed. Raise rollups.mirror_bytes, or ask again."
+                text = "A segment was evicted while it was needed. Raise rollups.mirror_size, or ask again."
                 raise BrokerError(ErrorReason.STORE_UNAVAILABLE, text, retry_after=0.1)
             found += files
         return tuple(found)
