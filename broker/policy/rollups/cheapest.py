@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 NEVER = 1 << 200
 LIVE = -1
@@ -47,12 +48,43 @@ def cheapest(problem: Problem, max_live: int | None) -> tuple[int, list[int]] | 
     found = _solve(problem, 1, limited=False)
     if found is None or max_live is None or live_spans(found[1]) <= max_live:
         return found
+    if len(problem.stored) == 1 and max_live:
+        spans = _spans(found[1])
+        if all(any(problem.stored[0][i] >= NEVER for i in range(a, b)) for a, b in spans):
+            return _filled(problem, found, spans, max_live)
     return _solve(problem, max_live, limited=True)
 
 
 def live_spans(sources: Sequence[int]) -> int:
     """How many spans are read live."""
-    return sum(s == LIVE and (i == 0 or sources[i - 1] != LIVE) for i, s in enumerate(sources))
+    return len(_spans(sources))
+
+
+def _spans(sources: Sequence[int]) -> list[tuple[int, int]]:
+    """The spans that are read live: the first interval, and the one after the last."""
+    edges = [i for i, (a, b) in enumerate(pairwise([0, *sources, 0])) if (a == LIVE) is not (b == LIVE)]
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _filled(
+    problem: Problem, found: tuple[int, list[int]], spans: list[tuple[int, int]], max_live: int
+) -> tuple[int, list[int]] | None:
+    """The best of one rollup whose live spans all hold something that it lacks: then spans are only saved by reading
+    live what lies between two of them as well, which costs the same whatever is done elsewhere; or everything.
+    """  # noqa: D205 - one sentence
+    total, sources = found
+    (own,), saved = problem.stored, problem.again + problem.live_again
+    prices = sorted(
+        (sum(problem.live[i] - own[i] for i in range(a, b)) - saved, a, b)
+        for (_, a), (b, _) in pairwise(spans)
+    )
+    for price, a, b in prices[: len(spans) - max_live]:
+        total += price
+        sources[a:b] = [LIVE] * (b - a)
+    alone = sum(problem.live) + problem.live_first
+    if alone <= total:  # what is left of the rollup is not worth to begin with it
+        total, sources = alone, [LIVE] * len(sources)
+    return (total, sources) if total < NEVER else None
 
 
 def _solve(problem: Problem, levels: int, *, limited: bool) -> tuple[int, list[int]] | None:

@@ -17,7 +17,7 @@ from broker.policy.rollups.boundaries import Boundaries
 from broker.policy.rollups.cheapest import NEVER
 from broker.policy.rollups.stored import Stored
 
-MAX_HOLES = 64
+MAX_HOLES = 32
 """Changed spans of a rollup that are told apart; of more, the nearest ones are taken as one."""
 _TIE_BITS, _SPAN_BITS = 54, 20
 _SHIFT = _TIE_BITS + _SPAN_BITS

@@ -77,6 +77,23 @@ def test_the_limit_of_live_spans_is_kept_at_the_least_cost() -> None:
         assert tuple(i for i in (1, 3, 5, 7) if best[1][i] == LIVE) == given_up
 
 
+def test_with_one_rollup_the_limit_is_kept_as_with_several() -> None:
+    """A second rollup that holds nothing leads to the same covers by the longer way."""
+    for seed in range(300):
+        rng = Random(seed)
+        size = rng.randint(3, 14)
+        live = [NEVER if rng.random() < 0.05 else rng.randint(1, 50) for _ in range(size)]
+        holds = [NEVER if rng.random() < 0.5 else rng.randint(1, 60) for _ in range(size)]
+        opens, changes = [True] * (size + 1), (rng.randint(0, 3), rng.randint(0, 9), rng.randint(0, 3))
+        alone = Problem((holds,), live, (opens,), (rng.randint(3, 9),), *changes)
+        other = [NEVER] * size
+        both = replace(alone, stored=(holds, other), opens=(opens, opens), enter=(*alone.enter, 1))
+        for most in (1, 2, 3):
+            one, two = cheapest(alone, most), cheapest(both, most)
+            assert (one and one[0]) == (two and two[0])
+            assert one is None or live_spans(one[1]) <= most
+
+
 def test_a_rollup_is_neither_begun_nor_left_inside_one_of_its_buckets() -> None:
     """Two intervals are one bucket of the cheap rollup; the other one holds the first of them, the tables are dear."""
     live, fine, coarse = (100, 100, 100), (1, NEVER, 1), (5, 5, NEVER)
