@@ -33,6 +33,7 @@ from broker.policy.rollups.candidates import Candidates
 from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.cover import cover as cheapest
 from broker.policy.rollups.snap import snapped
+from broker.policy.rollups.stored import Memory
 
 ROLLED = frozenset({AnswerKind.ROLLUP, AnswerKind.HYBRID})
 """Kinds of answers that rollups have a part in."""
@@ -78,6 +79,7 @@ class Route:
     lateness: float | None = None
     expected: tuple[Cover, ...] = ()
     known: Mapping[str, Coverage] = field(default_factory=dict)
+    memory: Memory | None = None
 
     @property
     def rollups(self) -> tuple[Rollup, ...]:
@@ -124,6 +126,7 @@ class Route:
             lateness_allowed=self.lateness,
             require=self.require,
             excluded=route.rejected,
+            memory=self.memory,
         )
 
 
@@ -135,10 +138,15 @@ class Router:
             dataset.name: Candidates(dataset) for dataset in model.datasets.values() if dataset.rollups
         }
         self._known: dict[str, dict[str, Coverage]] = {}
+        self._extents: dict[str, Span] = {}
+        self._memory = Memory()
 
     def learn(self, dataset: Dataset, coverage: Sequence[Coverage]) -> None:
         """Remembers what all of the dataset's rollups cover now."""
         self._known[dataset.name] = {each.rollup: each for each in coverage}
+        segments = [segment.span for each in coverage for segment in each.segments]
+        if segments:
+            self._extents[dataset.name] = Span(min(s.lo for s in segments), max(s.hi for s in segments))
 
     def concerns(self, plan: Plan, policy: AnswerPolicy) -> bool:
         """Whether the plan's dataset has rollups, and the caller accepts answers from them."""
@@ -152,8 +160,9 @@ class Router:
         candidates = self._candidates[dataset.name]
         allowed = policy.max_staleness if policy.max_staleness is not None else dataset.max_staleness
         scans = [self._scan(scan, candidates, consistency) for scan in plan.scans]
-        costs = Costs.predicted(live_seconds / len(scans), self._extent(dataset))
-        route = Route(tuple(scans), costs, policy.rollup is RollupMode.REQUIRE, allowed)
+        costs = Costs.predicted(live_seconds / len(scans), self._extents.get(dataset.name))
+        require = policy.rollup is RollupMode.REQUIRE
+        route = Route(tuple(scans), costs, require, allowed, memory=self._memory)
         known = self._known.get(dataset.name)
         if not known or not route.rollups:
             return route
@@ -189,12 +198,6 @@ class Router:
         rejected = [*others, *checked.rejected] if others else checked.rejected
         bounded = _bounded(scan, dataset.dimensions[time], checked.span(time))
         return ScanRoute(bounded, along, rejected, {rollup.name: checked.filter(rollup) for rollup in along})
-
-    def _extent(self, dataset: Dataset) -> Span | None:
-        segments = [s for each in self._known.get(dataset.name, {}).values() for s in each.segments]
-        if not segments:
-            return None
-        return Span(min(s.span.lo for s in segments), max(s.span.hi for s in segments))
 
 
 def _bounded(scan: Scan, time: Dimension, span: Span) -> Scan:

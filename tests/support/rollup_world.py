@@ -241,7 +241,8 @@ class Seen:
     ) -> tuple[tuple[Coverage, ...], str]:
         await self.world._turn("coverage")
         version = self.versions.get(span)
-        segments, dirty = (), ()
+        segments: tuple[Segment, ...] = ()
+        dirty: tuple[Span, ...] = ()
         if version is not None:
             segments, dirty = (version.segment,), self.world.dirty(span, version.snapshot, self.number)
         found = Coverage(rollups[0].name, segments, dirty, self.world.unusable, "Something was changed.")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from random import Random
+from typing import Any
 
 from querybroker import query, top
+from querybroker.filters import Where
 from querybroker.v1 import query_pb2
 from tests.bench.parts.moving import DAYS, KINDS, REGIONS, START
 
@@ -29,7 +31,7 @@ def draw(random: Random) -> query_pb2.Query:
     )
     grain = random.choice(GRAINS)
     low, high = _range(random, grain)
-    extra: dict[str, object] = {}
+    extra: dict[str, Any] = {}
     exact = [measure for measure in measures if measure not in DOUBLES]
     if exact and random.random() < 0.3:
         extra["order_by"] = f"-{exact[0]}"
@@ -53,7 +55,7 @@ def draw(random: Random) -> query_pb2.Query:
         zone=zone,
         where=where,
         **extra,
-    )  # type: ignore[arg-type] # arguments by name
+    )
 
 
 def _range(random: Random, grain: str) -> tuple[datetime, datetime]:
@@ -67,7 +69,7 @@ def _range(random: Random, grain: str) -> tuple[datetime, datetime]:
     return low, high
 
 
-def _where(random: Random) -> object:
+def _where(random: Random) -> Where | None:
     match random.randrange(6):
         case 0:
             return {"region": random.choice(REGIONS)}
