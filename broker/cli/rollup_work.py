@@ -115,6 +115,7 @@ def directly(loaded: Configuration, targets: Sequence[Target], within: str, *, a
             for dataset, rollups in meant:
                 for rollup in rollups:
                     if rollup.storage is Storage.EXTERNAL:
+                        progress.print(f"{dataset.name}.{rollup.name}: external, kept by somebody else.")
                         continue
                     task = progress.add_task(f"{dataset.name}.{rollup.name}", total=None, at="")
 

@@ -92,3 +92,16 @@ async def test_a_superuser_is_advised_against() -> None:
     ((_, severity, text),) = await findings(replace(EVENTS, rows=0), replace(SERVER, superuser=True))
     assert severity is Severity.HINT
     assert "one that may only SELECT" in text
+
+
+async def test_a_time_that_may_be_null_is_advised_against_where_rollups_are_over_it() -> None:
+    rollup = "    rollups: {daily: {time: at, measures: [events]}}\n"
+    model = MODEL.replace("pools:", f"{rollup}pools:").replace("      seen: timestamp\n", "")
+    configuration = load_text(model, {"DATABASE_URL": "postgresql://db/x"}, machine=Machine(2))
+    for nullable, count in ((True, 1), (False, 0)):
+        columns = (RelationColumn("at", STAMP, nullable=nullable), EVENTS.columns[1])
+        catalog = DatabaseCatalog(SERVER, (replace(EVENTS, columns=columns),))
+        found = [f for f in await verify(configuration, Known(catalog)) if "may be null" in f.message]
+        assert len(found) == count
+        assert all(f.severity is Severity.HINT for f in found)
+        assert all("ALTER TABLE public.events ALTER COLUMN at SET NOT NULL" in f.message for f in found)
