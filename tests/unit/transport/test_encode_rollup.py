@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from broker.domain.model import Dataset
 from broker.domain.query import Grain
 from broker.domain.rollup import ALWAYS, Rollup, Segment, Span, Storage, Tracking, micros
 from broker.ports.rollups import PartitionStatus, RollupStatus
+from broker.transport.encode_catalog import encode_dataset
 from broker.transport.encode_rollup import encode_rollup
 from querybroker.v1 import admin_service_pb2 as pb
 
@@ -55,3 +57,8 @@ def test_changes_outside_of_the_partition_are_not_counted() -> None:
 )
 def test_every_state_is_in_the_contract(state: str) -> None:
     assert pb.RollupState.Name(encoded(ROLLUP, MARCH, (), state).state) == f"ROLLUP_STATE_{state.upper()}"
+
+
+def test_a_dataset_names_its_rollups() -> None:
+    dataset = Dataset("sales", "public.sales", {}, {}, rollups={"r": ROLLUP})
+    assert list(encode_dataset(dataset, members=False).rollups) == ["r"]
