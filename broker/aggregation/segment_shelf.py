@@ -172,7 +172,10 @@ class Shelf:
 
     def lexicon(self, files: str, dimension: str) -> Lexicon:
         """The numbering of a dimension in the files of one directory."""
-        return self._lexicons.setdefault((files, dimension), Lexicon())
+        found = self._lexicons.get((files, dimension))
+        if found is None:
+            found = self._lexicons[files, dimension] = Lexicon()
+        return found
 
     def open(self, file: LocalFile) -> OpenFile:
         """The file, opened now or before.
