@@ -7,7 +7,7 @@ Every call of a shape has a number and a filter of its own. *Scan shapes* read n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -137,7 +137,7 @@ ZONED = Shape(
     "days of a zone",
     f"SELECT date_trunc('day', time_hour, $3), {_LIVE} GROUP BY 1 ORDER BY 1",
     f"SELECT date_trunc('day', t, $3), {_KEPT.format('hand_hour')} GROUP BY 1 ORDER BY 1",
-    _hours, _zoned, grain="day",
+    _hours_of_zones, _zoned, grain="day",
 )  # fmt: skip
 TOTALS = Shape(
     "carriers, to the hour",
