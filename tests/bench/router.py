@@ -149,7 +149,7 @@ def measure(options: Options) -> Report:
             passed.append(decide(world, candidates, memory, scan))
             (wall if i % 2 else cpu).append((clock() - began) / 1e6)
         gc.unfreeze()
-    cases = 1_500 if options.quick else 10_000
+    cases = 3_000 if options.quick else 10_000
     wrong = [text for seed in range(cases) if (text := disagreed(seed)) is not None]
     metrics = {
         "p99_ms": harness.percentile(wall, 99),

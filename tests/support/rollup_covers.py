@@ -41,7 +41,7 @@ class Case:
     lateness_allowed: float | None
 
 
-MAX_ASSIGNMENTS = 2_000
+MAX_ASSIGNMENTS = 50_000
 
 
 def random_case(rng: Random) -> Case:
@@ -55,7 +55,7 @@ def random_case(rng: Random) -> Case:
 def _any_case(rng: Random, *, most: int = 6) -> Case:
     """A range of a few days or hours, up to ``most`` rollups with some segments each, and changes in them."""
     step = rng.choice((HOUR, 6 * HOUR, DAY))
-    steps = rng.randint(1, 5)
+    steps = rng.randint(1, 8)
     lo = micros(START) + rng.choice((0, HOUR // 3))
     hi = lo + steps * step + rng.choice((0, HOUR // 2))
     bounds = AbsoluteRange(*(START + timedelta(microseconds=at - micros(START)) for at in (lo, hi)))
@@ -120,7 +120,7 @@ class Choice:
     def assignments(self) -> int:
         """How many there are."""
         given = [sum(own[i] is not None for own in self.stored.values()) for i in range(len(self.live))]
-        return prod(n + (own is not None) for n, own in zip(given, self.live, strict=True))
+        return prod(max(1, n + (own is not None)) for n, own in zip(given, self.live, strict=True))
 
     def price(self, sources: list[str]) -> tuple[int, int, int] | None:
         """Nanoseconds, lateness and spans of an assignment, empty names for live; None when it is not allowed."""
