@@ -84,9 +84,7 @@ def stamp(instant: datetime) -> Timestamp:
 def _wide(number: int, years: int, unit: timedelta) -> Call:
     """All years but some units at both ends, which no other number below 90,000 leaves out."""
     end = FIRST + timedelta(days=365 * years)
-    return Call(
-        FIRST + unit * (1 + number % 300), end - unit * (1 + number // 300), ZONES[number % len(ZONES)]
-    )
+    return Call(FIRST + unit * (1 + number % 300), end - unit * (1 + number // 300))
 
 
 def _days(number: int, years: int) -> Call:
@@ -95,6 +93,10 @@ def _days(number: int, years: int) -> Call:
 
 def _hours(number: int, years: int) -> Call:
     return _wide(number, years, HOUR)
+
+
+def _hours_of_zones(number: int, years: int) -> Call:
+    return replace(_hours(number, years), zone=ZONES[number % len(ZONES)])
 
 
 def _weeks(number: int, years: int) -> Call:
