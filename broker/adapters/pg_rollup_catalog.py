@@ -26,6 +26,11 @@ SELECT t.position, t.root, c.oid, c.relkind::text AS kind, c.relpersistence::tex
 FROM tree AS t LEFT JOIN pg_class AS c ON c.oid = t.relation LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
 ORDER BY t.position, NOT t.root, name
 """
+# Triggers see no value of a column that is computed when it is read.
+_VIRTUAL = """
+SELECT u.table_name || '.' || a.attname FROM unnest($1::text[], $2::text[]) AS u (table_name, name)
+JOIN pg_attribute AS a ON a.attrelid = to_regclass(u.table_name) AND a.attname = u.name AND a.attgenerated = 'v'
+"""
 _MODES = (
     "Declare `tracking: append_only` with a lateness, or `tracking: change_token`, which ask nothing of the tables; "
     "answers then say how late they may be"
@@ -88,6 +93,10 @@ async def relations(connection: Connection, source: TrackedSource) -> tuple[Rela
             problems.append(f"{name} {problem}")
         elif row["oid"] is not None:
             found.append(Relation(table, row["root"], row["oid"], row["kind"], name))
+    pairs = [(table.table, name) for table in source.written for name in table.columns or ()]
+    virtual = await connection.fetch(_VIRTUAL, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    text = "is a virtual generated column, which triggers cannot read. Make it STORED"
+    problems += [f"{row[0]} {text}" for row in virtual]
     if source.time.tables != (source.dataset.name,) and source.written:
         problems.append(f"the time dimension {source.time.name!r} is not one of the dataset's own table")
     if problems:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from broker.adapters.pg_rollup_marks import NEVER, MarkMemory, Marks, SegmentList, merged, within
+from broker.adapters.pg_rollup_records import SEGMENTS, list_of, marks_of, rows_of
 from broker.adapters.pg_rollup_visibility import TransactionView
 from broker.adapters.sql.compiler import Recent
 from broker.domain.model import Dataset
-from broker.domain.query import Grain
 from broker.domain.rollup import (
     ALWAYS,
     FAR_FUTURE,
@@ -24,7 +23,6 @@ from broker.domain.rollup import (
     Rollup,
     Rule,
     Segment,
-    SegmentFile,
     Span,
     Storage,
     Tracking,
@@ -33,19 +31,15 @@ from broker.domain.rollup import (
 from broker.policy.rollups.definition import definition
 
 STATE = "SELECT * FROM broker.rollup_state($1, $2, $3, $4)"
-SEGMENTS = """
-SELECT rollup, id, lo, hi, version, snapshot::text AS snapshot, token, as_of, row_count, byte_count, sealed,
-       files::text AS files
-FROM broker.rollup_segment WHERE rollup = ANY($1::int[]) AND retire_time IS NULL ORDER BY rollup, lo
-"""
 SNAPSHOT = "SELECT pg_current_snapshot()::text"
 MISSING = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedFunctionError,
     asyncpg.UndefinedColumnError,
     asyncpg.InvalidSchemaNameError,
+    asyncpg.InsufficientPrivilegeError,
 )
-"""What is raised where the tables of rollups are missing or old."""
+"""What is raised where the tables of rollups are missing or old, or may not be read."""
 _LISTS = 2_000
 """Rollups whose segments are remembered."""
 _INSTALL = "Run `broker rollup install`."
@@ -103,12 +97,14 @@ class CoverageReading:
         self, dataset: Dataset, rollup: Rollup, span: Span, asked: Asked, state: asyncpg.Record
     ) -> Coverage | None:
         """The coverage that the statement found; None when there are other segments by now, which it cannot tell."""
-        row = _rows(state).get(rollup.name)
+        row = rows_of(state).get(rollup.name)
         refused = self._refused(dataset, rollup, row, intact=bool(state["intact"]))
         if refused is not None or row is None:
             return refused
         known = asked.known
-        return _covered(rollup, known, _marks(state), span, "") if row["versions"] == known.version else None
+        return (
+            _covered(rollup, known, marks_of(state), span, "") if row["versions"] == known.version else None
+        )
 
     async def _source(
         self, connection: Connection, dataset: Dataset, rollups: Sequence[Rollup], span: Span, as_of: datetime
@@ -120,7 +116,7 @@ class CoverageReading:
         memory = self._memory(connection, dataset.name, time)
         since, running = _needed(lists.values())
         state = await self._state(connection, dataset.name, time, memory, since, running)
-        rows = _rows(state)
+        rows = rows_of(state)
         changed = {
             name: rows[name] for name in keys
             if name in rows and (name not in lists or lists[name].version != rows[name]["versions"])
@@ -132,7 +128,7 @@ class CoverageReading:
             since, running_then = _needed(lists.values())
             if not memory.covers(since) or not running_then <= running:
                 state = await self._state(connection, dataset.name, time, memory, since, running_then)
-        marks = Marks(memory.last, _marks(state).running)
+        marks = Marks(memory.last, marks_of(state).running)
         found = {}
         for rollup in rollups:
             row = rows.get(rollup.name)
@@ -194,7 +190,7 @@ class CoverageReading:
             state = await connection.fetchrow(STATE, dataset, time, asked, list(running))
             assert state is not None, "the function returns a row"
             view = TransactionView.parse(state["snapshot"])
-            learned = memory.learn(view, asked, _marks(state).last, since)
+            learned = memory.learn(view, asked, marks_of(state).last, since)
         assert state is not None, "it was read"
         return state
 
@@ -205,7 +201,7 @@ class CoverageReading:
         found: dict[int, list[asyncpg.Record]] = {row["ids"]: [] for row in rows.values()}
         for record in await connection.fetch(SEGMENTS, list(found)):
             found[record["rollup"]].append(record)
-        return {name: _list(row["versions"], found[row["ids"]]) for name, row in rows.items()}
+        return {name: list_of(row["versions"], found[row["ids"]]) for name, row in rows.items()}
 
 
 def external(rollup: Rollup, as_of: datetime) -> Coverage:
@@ -222,7 +218,10 @@ def external(rollup: Rollup, as_of: datetime) -> Coverage:
 
 def not_installed(rollups: Iterable[Rollup], as_of: datetime) -> tuple[Coverage, ...]:
     """Coverage where the tables of rollups are missing."""
-    text = "The tables of rollups are missing or old. Run `broker migrate`, then `broker rollup install`."
+    text = (
+        "The tables of rollups are missing or old, or the role may not read them. "
+        "Run `broker migrate`, then `broker rollup install`; or grant SELECT on all tables of the schema `broker`."
+    )
     return tuple(
         external(r, as_of) if r.storage is Storage.EXTERNAL
         else Coverage(r.name, unusable=Rule.COVER, message=text)
@@ -265,35 +264,3 @@ def _needed(lists: Iterable[SegmentList]) -> tuple[int, frozenset[int]]:
     known = list(lists)
     running: frozenset[int] = frozenset().union(*(each.running for each in known))
     return min((each.since for each in known), default=NEVER), running
-
-
-def _rows(state: asyncpg.Record) -> dict[str, dict[str, Any]]:
-    """The rollups that are registered, by name."""
-    fields = ("ids", "names", "definitions", "versions", "quarantines")
-    columns = [state[field] or () for field in fields]
-    return {row[1]: dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)}
-
-
-def _marks(state: asyncpg.Record) -> Marks:
-    last = dict(zip(map(Span, state["lows"] or (), state["highs"] or ()), state["xids"] or (), strict=True))
-    running = zip(
-        map(Span, state["pending_lows"] or (), state["pending_highs"] or ()),
-        state["pending_xids"] or (),
-        strict=True,
-    )
-    return Marks(last, tuple(running))
-
-
-def _list(version: str, records: Sequence[asyncpg.Record]) -> SegmentList:
-    segments = tuple(
-        Segment(
-            r["id"], Span(r["lo"], r["hi"]), r["version"], r["as_of"], r["row_count"], r["byte_count"], r["sealed"],
-            tuple(
-                SegmentFile(Grain(f["grain"]), f["row_count"], f["byte_count"], f["sha256"])
-                for f in json.loads(r["files"])
-            ),
-        )
-        for r in records
-    )  # fmt: skip
-    views = [TransactionView.parse(r["snapshot"]) for r in records]
-    return SegmentList.of(version, segments, views, [r["token"] for r in records])

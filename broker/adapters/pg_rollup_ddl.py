@@ -10,7 +10,7 @@ dimension that its rows are in, as runs of adjacent ones; for a joined table eve
   answer that counts them reads them from the table itself. An update that moves a row there marks where it was.
 - An update leaves marks for rows that differ before and after in a column that some rollup reads, and at both times.
   Rows are compared as text and as a whole, not paired: what is the same set of rows as before has the same states.
-- A time dimension that is more than a column may fail on a row. Writers must not fail for it: everything is marked.
+- Writers never fail for a rollup: where what is read of a row cannot be computed, everything is marked.
 - The functions run with the rights of whoever installed them: writers need none on the marks.
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 
-from broker.adapters.pg_rollup_tracked import TrackedSource, TrackedTable, bare
+from broker.adapters.pg_rollup_tracked import TrackedSource, TrackedTable
 from broker.adapters.sql.dataset import DatasetSql
 from broker.adapters.sql.values import DIALECT
 from broker.domain.fingerprint import fingerprint
@@ -38,54 +38,73 @@ SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET extra_float_digit
 END
 $rollup$"""
 _MARK_ALL = "INSERT INTO broker.rollup_mark (source, lo, hi) VALUES ({source}, {lo}, {hi})"
-_MARK_ALL_IF = """\
+# What reads the rows stands in a block of its own. Where it fails, since the time of a row cannot be computed, or a
+# column is gone, everything is marked, and the writer goes on. A block that only reads takes no transaction number,
+# unlike one that would write the marks as well.
+_TRY = """\
+  BEGIN
+    {read}
+  EXCEPTION WHEN OTHERS THEN
+    {all}
+    RETURN NULL;
+  END;
+"""
+_ROWS_OF_OTHERS = """\
 BEGIN
-  IF EXISTS ({rows}) THEN
+  IF EXISTS (SELECT FROM changed) THEN
     {all}
   END IF;
   RETURN NULL;"""
-# OFFSET 0 keeps the condition outside, where it is asked of every bucket instead of every row.
-_MARK_BUCKETS = """\
-  INSERT INTO broker.rollup_mark (source, lo, hi)
-  SELECT {source}, min(m.lo), max(m.lo) + {width}
-  FROM (SELECT b.lo, b.lo - {width} * row_number() OVER (ORDER BY b.lo) AS run
-    FROM (SELECT {lo} AS lo
-      FROM (SELECT DISTINCT r.t FROM (
-        {rows}
-      ) AS r OFFSET 0) AS d
-      WHERE d.t >= {first} AND d.t < {last}
-    ) AS b
-  ) AS m
-  GROUP BY m.run;
+_UPDATE_OF_OTHERS = """\
+DECLARE
+  differs boolean;
+BEGIN
+{try}  IF differs THEN
+    {all}
+  END IF;
   RETURN NULL;"""
-_DECLARE = """\
+_DIFFERS = "differs := EXISTS ({rows});"
+# OFFSET 0 keeps the condition outside, where it is asked of every bucket instead of every row.
+_RUNS = """\
+(SELECT min(m.lo) AS lo, max(m.lo) + {width} AS hi
+    FROM (SELECT b.lo, b.lo - {width} * row_number() OVER (ORDER BY b.lo) AS run
+      FROM (SELECT {lo} AS lo
+        FROM (SELECT DISTINCT r.t FROM (
+          {rows}
+        ) AS r OFFSET 0) AS d
+        WHERE d.t >= {first} AND d.t < {last}
+      ) AS b
+    ) AS m
+    GROUP BY m.run)"""
+# Most statements write to one bucket. Finding that out costs a fifth of what finding all buckets does.
+_ROWS = """\
 #variable_conflict use_column
 DECLARE
   earliest {type};
   latest {type};
   start bigint;
 BEGIN
-"""
-_ENDS = "  SELECT min({instant}), max({instant}) INTO earliest, latest FROM {rows} AS {alias};\n"
-# A block that only reads takes no transaction number of its own, unlike one that would write the marks as well.
-_TRY = """\
-  BEGIN
-{read}
-  EXCEPTION WHEN data_exception OR raise_exception THEN
-    {all}
-    RETURN NULL;
-  END;
-"""
-# Most statements write to one bucket. Finding that out costs a fifth of what finding all buckets does.
-_MARK_ONE = """\
-  IF earliest >= {first} AND latest < {last} AND {early} = {late} THEN
+{try}  IF earliest >= {first} AND latest < {last} AND {early} = {late} THEN
     SELECT {lo} INTO start FROM (SELECT {early} AS t) AS d;
     INSERT INTO broker.rollup_mark (source, lo, hi) VALUES ({source}, start, start + {width});
     RETURN NULL;
   END IF;
-"""
+  INSERT INTO broker.rollup_mark (source, lo, hi)
+  SELECT {source}, e.lo, e.hi FROM {runs} AS e;
+  RETURN NULL;"""
+_ENDS = "SELECT min({instant}), max({instant}) INTO earliest, latest FROM changed AS {alias};"
+_UPDATE = """\
+#variable_conflict use_column
+DECLARE
+  starts bigint[];
+  ends bigint[];
+BEGIN
+{try}  INSERT INTO broker.rollup_mark (source, lo, hi)
+  SELECT {source}, e.lo, e.hi FROM unnest(starts, ends) AS e (lo, hi);
+  RETURN NULL;"""
+_COLLECT = "SELECT array_agg(e.lo), array_agg(e.hi) INTO starts, ends FROM {runs} AS e;"
 _CHANGED = "SELECT {bin} AS t FROM changed AS {alias}"
-_SIDE = "SELECT {time} AS t, ROW({columns})::text AS used, {n} AS n FROM {rows} AS {alias}"
+_SIDE = "SELECT {time} AS t, {used}::text AS used, {n} AS n FROM {rows} AS {alias}"
 # The rows of an update that are not on both sides, by what is read of them.
 _DIFFERING = """\
 SELECT min(c.t) AS t FROM (
@@ -127,13 +146,18 @@ def functions(source: TrackedSource, number: int | None) -> dict[str, str]:
     for table in written_tables(source):
         name, alias = stem(source, table), quoted(table.alias)
         if table.alias == source.dataset.name:
-            made[f"{name}_rows"] = _buckets(source, shown, _fill(_CHANGED, alias=alias), everything)
-            made[f"{name}_update"] = _buckets(
-                source, shown, _differing(table, "{bin}"), everything, update=True
-            )
+            names = _names(source, shown)
+            ends = _fill(_TRY, read=_fill(_ENDS, alias=alias, **names), all=everything)
+            runs = _fill(_RUNS, rows=_fill(_CHANGED, alias=alias, **names), **names)
+            made[f"{name}_rows"] = _fill(_ROWS, **{"try": ends}, runs=runs, **names)
+            runs = _fill(_RUNS, rows=_differing(table, str(names["bin"])), **names)
+            collect = _fill(_TRY, read=_fill(_COLLECT, runs=runs), all=everything)
+            made[f"{name}_update"] = _fill(_UPDATE, **{"try": collect}, **names)
         else:
-            made[f"{name}_rows"] = _fill(_MARK_ALL_IF, rows="SELECT FROM changed", all=everything)
-            made[f"{name}_update"] = _fill(_MARK_ALL_IF, rows=_differing(table, "1"), all=everything)
+            made[f"{name}_rows"] = _fill(_ROWS_OF_OTHERS, all=everything)
+            differs = _fill(_DIFFERS, rows=_differing(table, "1"))
+            block = _fill(_TRY, read=differs, all=everything)
+            made[f"{name}_update"] = _fill(_UPDATE_OF_OTHERS, **{"try": block}, all=everything)
     return {name: _fill(_FUNCTION, name=quoted(name), body=body) for name, body in made.items()}
 
 
@@ -166,9 +190,10 @@ def written_tables(source: TrackedSource) -> tuple[TrackedTable, ...]:
 
 def _differing(table: TrackedTable, time: str) -> str:
     alias = quoted(table.alias)
-    names = ["*"] if table.columns is None else [quoted(name) for name in table.columns]
-    columns = ", ".join(f"{alias}.{name}" for name in names)
-    side = _fill(_SIDE, time=time, columns=columns, alias=alias)
+    used = f"({alias}.*)"
+    if table.columns is not None:
+        used = f"ROW({', '.join(f'{alias}.{quoted(name)}' for name in table.columns)})"
+    side = _fill(_SIDE, time=time, used=used, alias=alias)
     new, old = _fill(side, n=1, rows="new_rows"), _fill(side, n=-1, rows="old_rows")
     return _fill(_DIFFERING, new=new, old=old)
 
@@ -206,27 +231,17 @@ def _time(source: TrackedSource) -> dict[str, str]:
     return {"instant": instant, "lo": lo, **ends}
 
 
-def _buckets(source: TrackedSource, shown: str, rows: str, everything: str, *, update: bool = False) -> str:
-    """A function over the dataset's own table; ``rows`` gives the buckets as ``t``, with ``{bin}`` to be filled."""
-    names: dict[str, object] = {"source": shown, "width": _DAY, **_time(source)}
-    names |= {"type": "date", "alias": quoted(source.dataset.name)}
-    binned = "{instant}"
-    if source.time.type is not DataType.DATE:
-        names |= {"type": "timestamptz", "width": source.width}
-        binned = _fill(_BIN, seconds=source.width // 1_000_000)
-    safe = bare(source.time.sql, source.dataset.name) and not source.time.stored_zone
-    read = "".join(
-        _fill(_ENDS, rows=name, **names) for name in (("new_rows", "old_rows") if update else ("changed",))
-    )
-    if not safe:
-        read = _fill(_TRY, read=read.rstrip(), all=everything)
-    body = _fill(_DECLARE, **names)
-    if not update:
-        early, late = (_fill(binned, instant=name) for name in ("earliest", "latest"))
-        body += read + _fill(_MARK_ONE, early=early, late=late, **names)
-    elif not safe:
-        body += read
-    return body + _fill(_MARK_BUCKETS, rows=_fill(rows, bin=_fill(binned, **names)), **names)
+def _names(source: TrackedSource, shown: str) -> dict[str, object]:
+    """What fills the functions over the dataset's own table."""
+    names: dict[str, object] = {"source": shown, **_time(source)}
+    if source.time.type is DataType.DATE:
+        more = {"type": "date", "width": _DAY, "bin": names["instant"], "early": "earliest", "late": "latest"}
+        return {**names, **more}
+    bins = {
+        place: _fill(_BIN, seconds=source.width // 1_000_000, instant=instant)
+        for place, instant in (("bin", names["instant"]), ("early", "earliest"), ("late", "latest"))
+    }
+    return {**names, "type": "timestamptz", "width": source.width, **bins}
 
 
 def _fill(template: str, **values: object) -> str:

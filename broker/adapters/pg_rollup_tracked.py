@@ -62,12 +62,6 @@ def tag(dataset: str, time: str) -> str:
     return TAG_PREFIX + fingerprint(dataset, time)[:12]
 
 
-def bare(sql: str, alias: str) -> bool:
-    """Whether an expression is a column of the alias and nothing else, so that reading it cannot fail."""
-    tree = parse_expression(sql)
-    return isinstance(tree, exp.Column) and tree.table == alias and not isinstance(tree.this, exp.Star)
-
-
 def _source(dataset: Dataset, time: str, rollups: list[Rollup]) -> TrackedSource:
     kept = [rollup for rollup in rollups if rollup.storage is not Storage.EXTERNAL]
     marked = [rollup for rollup in kept if rollup.tracking is Tracking.TRIGGERS]

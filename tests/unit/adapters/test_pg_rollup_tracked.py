@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from broker.adapters.pg_rollup_ddl import functions, triggers, written_tables
-from broker.adapters.pg_rollup_tracked import bare, sources, tag
+from broker.adapters.pg_rollup_tracked import sources, tag
 from broker.domain.model import Dataset, Dimension
 from broker.domain.query import Condition, Grain, Operator
 from broker.domain.rollup import Rollup, Storage, Tracking
@@ -100,12 +100,3 @@ def test_aliases_of_one_table_share_triggers() -> None:
     names = [name for table in (own, airports) for name in triggers(source, table, table.table)]
     assert len(set(names)) == 8
     assert all(len(name) <= 63 for name in (*names, *functions(source, 1)))
-
-
-@pytest.mark.parametrize(
-    ("sql", "expected"),
-    [("flights.time_hour", True), ('flights."At"', True), ("flights.a::date", False), ("flights.*", False),
-     ("hour", False), ("planes.at", False), ("1", False)],
-)  # fmt: skip
-def test_only_a_column_of_the_table_cannot_fail(sql: str, expected: bool) -> None:
-    assert bare(sql, "flights") is expected

@@ -131,6 +131,39 @@ async def test_writers_do_not_fail_where_the_time_does(world: World) -> None:
     assert await world.writer.fetchval("SELECT count(*) FROM sales WHERE id = 9") == 1
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["ALTER TABLE sales DROP COLUMN amount", "ALTER TABLE sales RENAME COLUMN at TO moment",
+     "ALTER TABLE shops RENAME COLUMN city TO town", "ALTER TABLE shops DROP COLUMN city"],
+)  # fmt: skip
+async def test_writers_do_not_fail_where_a_column_is_gone(change: str, world: World) -> None:
+    await world.writer.execute(change)
+    await world.writer.execute("INSERT INTO sales (id) VALUES (9); UPDATE sales SET note = 'x' WHERE id = 9")
+    await world.writer.execute("DELETE FROM sales WHERE id = 9; UPDATE shops SET motto = 'x'")
+    assert ALWAYS in [Span(*row) for row in await world.writer.fetch(MARKS)]
+
+
+async def test_whole_rows_are_compared_by_what_is_stored(world: World) -> None:
+    await world.writer.execute(
+        "ALTER TABLE sales ADD COLUMN twice numeric GENERATED ALWAYS AS (amount * 2) VIRTUAL"
+    )
+    made = sales(dimensions=("row",))
+    whole = Dimension("row", "md5((sales.*)::text)", DataType.STRING, ("sales",))
+    await world.schema.install(replace(made, dimensions={**made.dimensions, "row": whole}))
+    await world.writer.execute("UPDATE sales SET note = note; UPDATE sales SET note = 'new' WHERE id = 1")
+    assert [Span(*row) for row in await world.writer.fetch(MARKS)] == [bucket("2023-05-05 10:07")]
+
+
+async def test_what_triggers_cannot_read_is_refused(world: World) -> None:
+    await world.writer.execute(
+        "ALTER TABLE sales ADD COLUMN twice numeric GENERATED ALWAYS AS (amount * 2) VIRTUAL"
+    )
+    made = sales(dimensions=("twice",))
+    twice = Dimension("twice", "sales.twice", DataType.DECIMAL, ("sales",), scale=2)
+    with pytest.raises(Exception, match=r"public\.sales\.twice is a virtual generated column"):
+        await world.schema.install(replace(made, dimensions={**made.dimensions, "twice": twice}))
+
+
 async def test_functions_of_a_time_need_their_schema(world: World) -> None:
     await world.writer.execute(
         "CREATE FUNCTION moved(timestamptz) RETURNS timestamptz LANGUAGE sql AS 'SELECT $1 + interval ''1 day'''"
