@@ -110,7 +110,9 @@ def test_the_pod_has_time_to_drain_and_places_to_write(manifest: Mapping[str, An
     assert manifest["terminationGracePeriodSeconds"] > needed
     (container,) = manifest["containers"]
     places = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
-    assert places == {dockerfile.pairs("ENV")["QUERYBROKER__JOBS__RESULT_DIR"], "/tmp"}
+    folders = dockerfile.pairs("ENV")
+    written = ("QUERYBROKER__JOBS__RESULT_DIR", "QUERYBROKER__ROLLUPS__MIRROR_DIR")
+    assert places == {*(folders[name] for name in written), "/tmp"}
     assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in manifest["volumes"]}
 
 
