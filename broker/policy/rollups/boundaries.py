@@ -29,6 +29,11 @@ def ending(at: int, otherwise: int) -> int:
     return at if at < _LAST else otherwise
 
 
+def limited(span: Span) -> bool:
+    """Whether a span has bounds on both sides."""
+    return span.lo > _FIRST and span.hi < _LAST
+
+
 class Boundaries:
     """The beginnings of one grain's buckets: in UTC up to an hour, else at midnights of a zone.
 

@@ -8,9 +8,10 @@ from itertools import pairwise
 from math import isinf
 
 from broker.domain.plan import Scan
+from broker.domain.query import Grain
 from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Rejection, Rollup, Rule, Span
 from broker.policy.rollups.asked import Asked, asked_of
-from broker.policy.rollups.boundaries import Boundaries
+from broker.policy.rollups.boundaries import Boundaries, limited
 from broker.policy.rollups.cheapest import LIVE, NEVER, Problem, cheapest
 from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.dominance import Entry, Weight, not_outdone, undominated
@@ -57,7 +58,7 @@ class Covering:
         self._scan, self._costs, self._terms = scan, costs, terms
         self._candidates = sorted(candidates, key=lambda rollup: rollup.name)
         self._coverage, self._excluded = coverage, excluded
-        self._stored = {name: memory.of(each) for name, each in coverage.items() if each.segments}
+        self._stored = memory.of_all(coverage)
         self._passed: dict[str, tuple[Rule, str]] = {}
         self._parts = conjuncts(scan.filter)
         self._row = costs.rows(scan, self._parts)
@@ -98,10 +99,12 @@ class Covering:
 
     def _find_extent(self) -> Span:
         """Between which instants of the range the rows are."""
-        known = self._stored.values()
-        first = min((each.places.starts[0] for each in known), default=0)
-        last = max((each.places.ends[-1] for each in known), default=0)
-        return self._costs.extent_of(self._span, Span(first, last))
+        reach = Span(0, 0)
+        if self._costs.extent is None and not limited(self._span):
+            known = [each.places for each in self._stored.values()]
+            first = min((each.starts[0] for each in known), default=0)
+            reach = Span(first, max((each.ends[-1] for each in known), default=0))
+        return self._costs.extent_of(self._span, reach)
 
     def _allowed(self, rollup: Rollup) -> bool:
         """Whether what is known of the whole rollup lets it take part."""
@@ -123,18 +126,22 @@ class Covering:
             return rollups
         rate = self._costs.live_rate(self._extent)
         width, span = self._within(self._span), self._span
-        shares: dict[Places, tuple[int, int, float, int]] = {}
+        shares: dict[Places, tuple[int, int, float, float]] = {}
+        grains: dict[tuple[tuple[Grain, ...], str], Grain | None] = {}
         found: list[tuple[float, str, Rollup]] = []
         for rollup in rollups:
             stored = self._stored[rollup.name]
             share = shares.get(stored.places)
             if share is None:
-                share = shares[stored.places] = stored.places.share(span)
-            first, last, part, covered = share
-            usable = self._ways.usable(rollup, span)
-            sums = stored.sums(usable[0][0] if usable else None)
-            rows = (sums[last] - sums[first]) * part
-            cost = self._costs.fixed(rollup) + rows * self._row(rollup) + rate * max(0, width - covered)
+                first, last, part, covered = stored.places.share(span)
+                share = shares[stored.places] = first, last, part, rate * max(0, width - covered)
+            first, last, part, rest = share
+            key = rollup.grains, rollup.zone
+            if key not in grains:
+                usable = self._ways.usable(rollup, span)
+                grains[key] = usable[0][0] if usable else None
+            sums = stored.sums(grains[key])
+            cost = self._costs.fixed(rollup) + (sums[last] - sums[first]) * part * self._row(rollup) + rest
             found.append((cost, rollup.name, rollup))
         found.sort()
         return [rollup for _, _, rollup in found[:MAX_COMBINED]]
@@ -164,7 +171,7 @@ class Covering:
 
     def _find_sealed(self) -> list[Span]:
         """The parts of the range that the tables may no longer hold, ascending and disjoint."""
-        spans = (span for each in self._stored.values() for span in each.sealed)
+        spans = [span for each in self._stored.values() if each.sealed for span in each.sealed]
         own = (Span(max(lo, self._span.lo), min(hi, self._span.hi)) for lo, hi in spans)
         return joined_spans(span for span in own if span.lo < span.hi)
 

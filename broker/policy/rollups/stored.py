@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
+from collections.abc import Mapping
 from itertools import accumulate
 
 from broker.domain.query import Grain
@@ -96,6 +97,18 @@ class Memory:
             found = self._kept[coverage.rollup] = self._read(coverage.segments)
             if len(self._kept) > self._size:
                 self._kept.popitem(last=False)
+        return found
+
+    def of_all(self, coverage: Mapping[str, Coverage]) -> dict[str, Stored]:
+        """What is known of the segments of each rollup that has any."""
+        found: dict[str, Stored] = {}
+        for name, each in coverage.items():
+            known = self._kept.get(name)
+            if known is None or known.segments is not each.segments:
+                if not each.segments:
+                    continue
+                known = self.of(each)
+            found[name] = known
         return found
 
     def boundaries(self, grain: Grain, zone: str) -> Boundaries:
