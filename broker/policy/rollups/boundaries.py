@@ -12,6 +12,7 @@ from broker.domain.timegrid import TimeGrid, add_units, floor_date, local_midnig
 
 WIDTHS = {Grain.MINUTE: 60_000_000, Grain.FIFTEEN_MINUTES: 900_000_000, Grain.HOUR: 3_600_000_000}
 """Of buckets that begin at every multiple of a width in UTC."""
+_DAY = 86_400_000_000
 _FIRST = micros(datetime(2, 1, 1, tzinfo=UTC))
 _LAST = micros(datetime(9998, 1, 1, tzinfo=UTC))
 _HELD = 4096
@@ -37,12 +38,13 @@ def limited(span: Span) -> bool:
 class Boundaries:
     """The beginnings of one grain's buckets: in UTC up to an hour, else at midnights of a zone.
 
-    Instants outside of the years 2 to 9997, the ends of time among them, count as boundaries.
+    With a ``width`` they are its multiples; so are days of UTC. Instants outside of the years 2 to 9997, the ends of
+    time among them, count as boundaries.
     """
 
     def __init__(self, grain: Grain, zone: str) -> None:
         self.grain, self.zone = grain, zone
-        self.width = WIDTHS.get(grain, 0)
+        self.width = _DAY if grain is Grain.DAY and zone == "UTC" else WIDTHS.get(grain, 0)
         self._zone = ZoneInfo(zone)
         self._known: dict[int, tuple[int, int]] = {}
 
