@@ -36,7 +36,7 @@ class RollupConfig(Section):
     """Conditions over dimensions that stored rows meet, all of them, such as `origin = JFK`, `carrier in (AA, UA)`,
     `distance >= 500`, `tailnum is not null`. Only questions whose filter implies all of them are answered."""
     storage: Storage = Storage.SEGMENTS
-    """Where states are kept: `segments` in compressed files that are scanned fast and hold sketches, `table` in an
+    """Where states are kept: `segments` in columnar files that are scanned fast and hold sketches, `table` in an
     indexed table, best for narrow questions; `external` is a table or view that somebody else keeps."""
     tracking: Tracking | None = None
     """How changes are noticed. `triggers`: writers mark what they change, and answers are exact. `append_only`: rows

@@ -71,4 +71,4 @@ CREATE TABLE broker.rollup_chunk (
     data    bytea NOT NULL,
     PRIMARY KEY (segment, grain, part)
 );
-ALTER TABLE broker.rollup_chunk ALTER COLUMN data SET STORAGE EXTERNAL; -- the files are compressed already
+ALTER TABLE broker.rollup_chunk ALTER COLUMN data SET STORAGE EXTERNAL; -- read whole, and quickly
