@@ -24,6 +24,7 @@ import polars as pl
 import pyarrow as pa
 
 from broker.domain.plan import key_name
+from broker.domain.rollup import LAYOUT
 
 Positions = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -33,8 +34,8 @@ NUMBERS: Mapping[pl.DataType, np.dtype[Any]] = {
     pl.Float64(): np.dtype(np.float64),
 }
 """Types of states that can be added as they lie in a file."""
-_BUCKETS = b"broker.segment.1"
-"""Key of the metadata. The number is that of the layout: another one is not read."""
+_BUCKETS = b"broker.segment.%d" % LAYOUT
+"""Key of the metadata: another layout is not read."""
 _NEWEST = pl.CompatLevel.newest()
 
 

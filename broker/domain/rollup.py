@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from broker.domain.query import Filter, Grain
 
+LAYOUT = 1
+"""Number of the layout in which states are stored; what is stored in another one is built again."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FAR_PAST, FAR_FUTURE = -(2**62), 2**62
 """Ends of time: a span that reaches one of them has no bound on that side."""

@@ -7,17 +7,18 @@ from collections.abc import Iterable, Iterator
 from broker.domain.fingerprint import fingerprint
 from broker.domain.model import Dataset, Join
 from broker.domain.query import conditions
-from broker.domain.rollup import Rollup
+from broker.domain.rollup import LAYOUT, Rollup
 
 
 def definition(dataset: Dataset, rollup: Rollup) -> str:
-    """Hash of everything that decides the rollup's states: expressions, joins, filter, grains, storage.
+    """Hash of everything that decides the rollup's states: expressions, joins, filter, grains, storage and its layout.
 
     Titles and descriptions, retention and the refresh policy are left out: they change no state.
     """
     dimensions = [dataset.dimensions[name] for name in _dimensions(rollup)]
     measures = [dataset.measures[name] for name in rollup.measures]
     return fingerprint(
+        LAYOUT,
         dataset.table,
         dataset.primary_key,
         [_join(join) for join in joins(dataset, [rollup])],

@@ -11,6 +11,11 @@ CREATE TABLE broker.rollup_source (
     time         text NOT NULL,                     -- time dimension whose instants the marks hold
     definition   text NOT NULL,                     -- hash of what the triggers were made for
     fingerprint  text NOT NULL,                     -- of the catalog: tables, partitions, columns, triggers
+    -- What the fingerprint was made of when it was accepted: a model that asks for more unsettles nothing installed.
+    tables       text[] NOT NULL DEFAULT '{}',
+    owners       integer[] NOT NULL DEFAULT '{}',   -- position of the table of each column
+    columns      text[] NOT NULL DEFAULT '{}',      -- null: all columns of the table
+    tag          text NOT NULL DEFAULT '',          -- what our triggers' names begin with
     collected    xid8 NOT NULL DEFAULT '0',         -- marks of older transactions may be gone
     install_time timestamptz NOT NULL DEFAULT now(),
     UNIQUE (dataset, time)

@@ -1,12 +1,5 @@
 -- What an answer reads of its rollups in one round trip. Functions, because their statements are planned once per session.
 
--- What the fingerprint was made of when it was accepted: a model that asks for more does not unsettle what is installed.
-ALTER TABLE broker.rollup_source
-    ADD COLUMN tables  text[] NOT NULL DEFAULT '{}',
-    ADD COLUMN owners  integer[] NOT NULL DEFAULT '{}',      -- position of the table of each column
-    ADD COLUMN columns text[] NOT NULL DEFAULT '{}',         -- null: all columns of the table
-    ADD COLUMN tag     text NOT NULL DEFAULT '';             -- what our triggers' names begin with
-
 -- Everything in the catalog that decides whether marks tell of every change, as lines: a change that was made and undone
 -- again is seen by the xmin of the rows. Tables are given by name, columns by the table's position (null: all of them).
 --   t name oid                 what the name stands for
@@ -15,9 +8,11 @@ ALTER TABLE broker.rollup_source
 --   g table.trigger ...        a trigger of ours          f oid xmin      its function
 --   w view xmin                how a view is defined      s oid           a subscription writes it, past triggers
 --   stale                      what is read now is not what this snapshot says: dropped, emptied or attached since
+--
+-- Found from the tables by the indexes of the catalogs, whatever the number of partitions, triggers and tables. OFFSET 0
+-- keeps the planner from beginning with a catalog, and from comparing everything with everything.
 CREATE FUNCTION broker.rollup_catalog(tables text[], owners integer[], columns text[], tag text) RETURNS text
 LANGUAGE plpgsql STABLE SET plan_cache_mode = force_generic_plan
--- Few rows of large catalogs, always: by their indexes.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
     RETURN (
@@ -28,21 +23,21 @@ BEGIN
             SELECT n.relation, n.relation, '' FROM named AS n WHERE n.relation IS NOT NULL
             UNION
             SELECT t.root, i.inhrelid, concat_ws(' ', i.inhparent, i.inhdetachpending, i.xmin)
-            FROM tree AS t JOIN pg_catalog.pg_inherits AS i ON i.inhparent = t.relation
+            FROM tree AS t, LATERAL (
+                SELECT h.inhrelid, h.inhparent, h.inhdetachpending, h.xmin FROM pg_catalog.pg_inherits AS h
+                WHERE h.inhparent = t.relation OFFSET 0) AS i
+        ), sizes (root, relations, total) AS (
+            SELECT t.root, count(*), sum(hashoid(t.relation)::bigint) FROM tree AS t GROUP BY t.root
         ), known AS MATERIALIZED (
-            SELECT t.root, t.relation, t.attached, c.relkind, c.relpersistence, c.relrowsecurity,
-                   CASE WHEN c.relkind IN ('r', 'm') THEN c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)
-                        ELSE c.relkind = 'p' AND t.root = t.relation AND (
-                            (SELECT count(*) FROM pg_partition_tree(t.root))
-                                <> (SELECT count(*) FROM tree AS n WHERE n.root = t.root)
-                            OR EXISTS (SELECT p.relid FROM pg_partition_tree(t.root) AS p
-                                       EXCEPT SELECT n.relation FROM tree AS n))
-                   END AS stale
-            FROM tree AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.relation
+            SELECT t.root, t.relation, t.attached, c.relkind, c.relpersistence, c.relrowsecurity, c.stale
+            FROM tree AS t, LATERAL (
+                SELECT k.relkind, k.relpersistence, k.relrowsecurity,
+                       k.relkind IN ('r', 'm') AND k.relfilenode IS DISTINCT FROM pg_relation_filenode(k.oid) AS stale
+                FROM pg_catalog.pg_class AS k WHERE k.oid = t.relation OFFSET 0) AS c
         ), ours AS MATERIALIZED (
-            SELECT g.oid, g.tgrelid, g.tgname, g.tgenabled, g.tgfoid, g.xmin
-            FROM tree AS t JOIN pg_catalog.pg_trigger AS g ON g.tgrelid = t.relation
-            WHERE starts_with(g.tgname::text, tag) AND NOT g.tgisinternal
+            SELECT o.* FROM (SELECT DISTINCT t.relation FROM tree AS t) AS t, LATERAL (
+                SELECT g.oid, g.tgrelid, g.tgname, g.tgenabled, g.tgfoid, g.xmin FROM pg_catalog.pg_trigger AS g
+                WHERE g.tgrelid = t.relation AND starts_with(g.tgname::text, tag) AND NOT g.tgisinternal OFFSET 0) AS o
         ), lines (line) AS (
             SELECT concat_ws(' ', 't', n.name, n.relation) FROM named AS n
             UNION ALL
@@ -51,23 +46,31 @@ BEGIN
             UNION ALL
             SELECT concat_ws(' ', 'c', a.attrelid || '.' || a.attname, a.attnum, a.atttypid, a.atttypmod,
                              a.attcollation, a.xmin)
-            FROM unnest(owners, columns) AS u (position, name)
-            JOIN named AS n ON n.position = u.position
-            JOIN pg_catalog.pg_attribute AS a ON a.attrelid = n.relation
-            WHERE a.attnum > 0 AND NOT a.attisdropped AND (u.name IS NULL OR a.attname = u.name)
+            FROM unnest(owners, columns) AS u (position, name) JOIN named AS n ON n.position = u.position, LATERAL (
+                SELECT c.attrelid, c.attname, c.attnum, c.atttypid, c.atttypmod, c.attcollation, c.xmin
+                FROM pg_catalog.pg_attribute AS c
+                WHERE c.attrelid = n.relation AND c.attnum > 0 AND NOT c.attisdropped
+                  AND (u.name IS NULL OR c.attname = u.name) OFFSET 0) AS a
             UNION ALL
             SELECT concat_ws(' ', 'g', o.tgrelid || '.' || o.tgname, o.oid, o.tgenabled, o.tgfoid, o.xmin) FROM ours AS o
             UNION ALL
             SELECT concat_ws(' ', 'f', p.oid, p.xmin)
-            FROM (SELECT DISTINCT tgfoid FROM ours) AS o JOIN pg_catalog.pg_proc AS p ON p.oid = o.tgfoid
+            FROM (SELECT DISTINCT o.tgfoid FROM ours AS o) AS o, LATERAL (
+                SELECT f.oid, f.xmin FROM pg_catalog.pg_proc AS f WHERE f.oid = o.tgfoid OFFSET 0) AS p
             UNION ALL
             SELECT concat_ws(' ', 'w', w.ev_class, w.xmin)
-            FROM known AS k JOIN pg_catalog.pg_rewrite AS w ON w.ev_class = k.relation AND k.relkind IN ('v', 'm')
+            FROM (SELECT k.relation FROM known AS k WHERE k.relkind IN ('v', 'm') OFFSET 0) AS k, LATERAL (
+                SELECT r.ev_class, r.xmin FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = k.relation OFFSET 0) AS w
             UNION ALL
-            SELECT concat_ws(' ', 's', s.srrelid)
-            FROM tree AS t JOIN pg_catalog.pg_subscription_rel AS s ON s.srrelid = t.relation
+            SELECT concat_ws(' ', 's', w.srrelid)
+            FROM tree AS t, LATERAL (
+                SELECT s.srrelid FROM pg_catalog.pg_subscription_rel AS s WHERE s.srrelid = t.relation OFFSET 0) AS w
             UNION ALL
             SELECT 'stale' FROM known AS k WHERE k.stale
+            UNION ALL
+            SELECT 'stale' FROM known AS k JOIN sizes AS z ON z.root = k.relation
+            WHERE k.relkind = 'p' AND k.root = k.relation AND (z.relations, z.total) IS DISTINCT FROM (
+                SELECT (count(*), sum(hashoid(p.relid)::bigint)) FROM pg_partition_tree(k.root) AS p)
         )
         SELECT coalesce(string_agg(DISTINCT line COLLATE "C", E'\n' ORDER BY line COLLATE "C"), '') FROM lines);
 END
