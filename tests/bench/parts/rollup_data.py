@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import asyncpg
 
+from broker.adapters.migrate import migrations
 from broker.aggregation import segment_file
 from broker.demo.embedded import EmbeddedPostgres
 from broker.demo.install import reachable_data_dir
@@ -116,22 +117,23 @@ def _code() -> str:
     """A hash of what decides how rollups are stored."""
     aggregation = Path(segment_file.__file__).parent
     sources = [path.read_text() for path in sorted(aggregation.glob("segment_*.py"))]
-    return fingerprint(sources, json.dumps(DATASETS))
+    return fingerprint(sources, [each.sha256 for each in migrations("rollups")], json.dumps(DATASETS))
 
 
 async def build(dsn: str, home: Path, overrides: Mapping[str, object]) -> None:
     """Lets a worker build the rollups, until nothing is missing; all of them, where other code has built them."""
     config = model(home)
+    marked = Path(str(overrides["rollups.mirror_dir"])).with_name("built-by")
+    if not marked.exists() or marked.read_text() != _code():
+        connection = await asyncpg.connect(dsn)
+        await connection.execute(
+            "DROP SCHEMA IF EXISTS broker, broker_rollup CASCADE"
+        )  # tables of other code as well
+        await connection.close()
+        marked.parent.mkdir(parents=True, exist_ok=True)
+        marked.write_text(_code())
     await install(dsn, config)
     async with rollup_store(dsn, config) as (store, known):
-        marked = Path(str(overrides["rollups.mirror_dir"])).with_name("built-by")
-        if not marked.exists() or marked.read_text() != _code():
-            for dataset in known.datasets.values():
-                for rollup in dataset.rollups.values():
-                    await store.drop(dataset, rollup)
-            await install(dsn, config)
-            marked.parent.mkdir(parents=True, exist_ok=True)
-            marked.write_text(_code())
 
         async def missing() -> int:
             return sum(
