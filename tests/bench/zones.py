@@ -4,8 +4,9 @@ A table has rows around all changes. Days, hours and weeks or months around each
 dashboards that require the rollup, and are compared with what the rows add up to; some are asked live as well. Some
 hours begin within a quarter (clocks that are changed a minute past midnight): these must be refused.
 
-Two controls run beside it. A rollup by the hour must be refused, with code TZ, wherever a day does not begin with an
-hour. And every day around a change must differ from that of a clock that was not changed, so the comparison sees.
+Two controls run beside it. A rollup by the hour must be refused, with code TZ, by zones whose days do not begin with an
+hour, and answer the others. And every day around a change must differ from that of a clock that was not changed, so the
+comparison sees.
 
 Quick: every zone, at its last change to either side. Full: every change.
 """
@@ -24,15 +25,15 @@ import asyncpg
 
 from tests.bench import harness
 from tests.bench.parts.zone_clocks import Change, Clocks, clocks, names
-from tests.bench.parts.zone_questions import questions
-from tests.bench.parts.zone_rows import MODEL, Rows
+from tests.bench.parts.zone_questions import by_date, questions
+from tests.bench.parts.zone_rows import MODEL, QUARTER, Rows
 from tests.bench.parts.zone_tally import Asked, Tally, ask
 from tests.oracle.zones import SECOND
 from tests.support.pg import temporary_server
 from tests.support.rollups import install, rollup_service
 
 QUIET = (1_711_846_800 * SECOND, 1_729_990_800 * SECOND)
-"""Zones whose clocks are never changed are asked where Europe changes its own: in March and in October of 2024."""
+"""Europe's changes of 2024. Zones whose clocks are never changed are asked then, and all of them from hours."""
 REPORTS = 5
 
 
@@ -44,22 +45,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def chosen(each: Clocks, *, quick: bool) -> list[Change]:
     """The changes to ask about: all, or the last forward and the last back."""
     if not each.changes:
-        return [Change(at, offset, offset) for at in QUIET for offset in [each.clock.local(at) - at]]
+        return [quiet(each, at) for at in QUIET]
     if not quick:
         return list(each.changes)
     return list({change.after > change.before: change for change in each.changes}.values())
 
 
-def asked(each: Clocks, changes: Sequence[Change], random: Random) -> list[Asked]:
+def quiet(each: Clocks, at: int) -> Change:
+    """A change elsewhere."""
+    offset = each.clock.local(at) - at
+    return Change(at, offset, offset)
+
+
+def asked(each: Clocks, changes: Sequence[Change], random: Random, *, quick: bool) -> list[Asked]:
     """The questions about all names of a clock. Hours that must be refused are always asked live as well."""
     found = []
     for name in each.names:
         for i, change in enumerate(changes):
-            for question in questions(name, each.clock, change, random, wide=("week", "month")[i % 2]):
-                last_day = question.grain == "day" and change is changes[-1]
-                found.append(
-                    Asked(question, random.random() < 0.1 or not question.fits(900 * SECOND), last_day)
-                )
+            wide = () if quick and i else random.choices(("week", "month"))
+            for question in questions(name, each.clock, change, random, wide):
+                beside = random.random() < 0.1 or not question.fits(QUARTER)
+                found.append(Asked(question, ("rolled", "live") if beside else ("rolled",)))
+        found.append(Asked(by_date(name, each.clock, quiet(each, QUIET[1]), "day"), ("hours",)))
     return found
 
 
@@ -82,9 +89,9 @@ async def measure(options: harness.Options) -> harness.Report:
     random = Random(options.own.seed)
     started = time.perf_counter()
     found = [(each, chosen(each, quick=options.quick)) for each in clocks(names())]
-    rows = Rows((change.at for _, changes in found for change in changes), random)
+    rows = Rows([*QUIET, *(change.at for _, changes in found for change in changes)], random)
     tally = Tally(rows)
-    todo = [one for each, changes in found for one in asked(each, changes, random)]
+    todo = [one for each, changes in found for one in asked(each, changes, random, quick=options.quick)]
     drawn = time.perf_counter()
     async with place(rows) as address:
         built = time.perf_counter()
@@ -100,8 +107,8 @@ async def measure(options: harness.Options) -> harness.Report:
             "mismatches": len(tally.wrong),
             "comparisons": tally.comparisons,
             "zones": len({one.question.zone for one in todo}),
-            "transitions": len({(one.question.zone, one.question.change.at) for one in todo}),
-            "rolled_share": tally.rolled / max(1, len(todo) - tally.refused),
+            "transitions": sum(len(each.names) * len(changes) for each, changes in found if each.changes),
+            "rolled_share": tally.rolled / max(1, sum("rolled" in one.sides for one in todo) - tally.refused),
             "live_comparisons": tally.live,
             "wrong_sources": len(tally.sources),
             "refused_rightly": tally.refused,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
@@ -73,21 +73,30 @@ class Question:
         return f"{self.grain}s of {self.zone} from {shown(self.low)} to {shown(self.high)}"
 
 
-def questions(
-    zone: str, clock: ZoneClock, change: Change, random: Random, *, wide: str
-) -> Iterator[Question]:
-    """Days, hours and wide buckets around the change; every fourth time the hours have ends at odd seconds."""
-    gap_fill = random.random() < 0.5
-    today = clock.local(change.at) // DAY
-    for grain in ("day", wide):
-        before, after = DAYS[grain]
-        low, high = clock.first_instant(today - before), clock.first_instant(today + after)
-        yield Question(zone, clock, change, grain, low, high, gap_fill)
+def by_date(zone: str, clock: ZoneClock, change: Change, grain: str, *, gap_fill: bool = False) -> Question:
+    """Days, weeks or months around the change, between two dates."""
+    today, (before, after) = clock.local(change.at) // DAY, DAYS[grain]
+    low, high = clock.first_instant(today - before), clock.first_instant(today + after)
+    return Question(zone, clock, change, grain, low, high, gap_fill)
+
+
+def by_hour(zone: str, clock: ZoneClock, change: Change, random: Random, *, gap_fill: bool) -> Question:
+    """Hours around the change; every fourth time with ends at odd seconds."""
     middle = change.at // QUARTER * QUARTER
     low, high = middle - 6 * HOUR, middle + 6 * HOUR
     if random.random() < 0.25:
         low, high = low + random.randrange(1, 900) * SECOND, high - random.randrange(1, 900) * SECOND
-    yield Question(zone, clock, change, "hour", low, high, gap_fill)
+    return Question(zone, clock, change, "hour", low, high, gap_fill)
+
+
+def questions(
+    zone: str, clock: ZoneClock, change: Change, random: Random, wide: Sequence[str]
+) -> Iterator[Question]:
+    """Days, hours and wider buckets around the change; half of them with the empty ones."""
+    gap_fill = random.random() < 0.5
+    for grain in ("day", *wide):
+        yield by_date(zone, clock, change, grain, gap_fill=gap_fill)
+    yield by_hour(zone, clock, change, random, gap_fill=gap_fill)
 
 
 def unchanged(change: Change) -> ZoneClock:

@@ -24,7 +24,8 @@ BEYOND = timedelta(days=100)
 """There are rows so long before the first change and after the last."""
 KINDS = ("alpha", "beta")
 SCHEMA = "CREATE TABLE {} (id bigint PRIMARY KEY, at timestamptz NOT NULL, kind text NOT NULL, amount bigint NOT NULL)"
-TABLES = ("quarters", "hours")
+TABLES = {"quarters": (0, micros(LAST + BEYOND)), "hours": (1_704_067_200 * SECOND, 1_735_689_600 * SECOND)}
+"""From when to when there are rows: always, and in 2024."""
 MODEL = """
 datasets:
   quarters:
@@ -88,11 +89,14 @@ class Rows:
 
     async def load(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         """The tables with these rows."""
-        records = [
-            (number, moment(int(at)), kind, amount)
-            for number, (at, kind, amount) in enumerate(zip(self.at, self._kinds, self.amounts, strict=True))
-        ]
-        for table in TABLES:
+        for table, (low, high) in TABLES.items():
+            records = [
+                (number, moment(int(at)), kind, amount)
+                for number, (at, kind, amount) in enumerate(
+                    zip(self.at, self._kinds, self.amounts, strict=True)
+                )
+                if low <= at < high
+            ]
             await connection.execute(SCHEMA.format(table))
             await connection.copy_records_to_table(table, records=records)
             await connection.execute(f"CREATE INDEX ON {table} (at)")

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from querybroker import Client, Dashboard, QueryBrokerError, policy
+from querybroker import Client, Dashboard, QueryBrokerError, Result, policy
 from querybroker.v1 import answer_pb2, query_service_pb2
 from tests.bench.parts.zone_clocks import FIRST
 from tests.bench.parts.zone_questions import Question, buckets, difference, unchanged
-from tests.bench.parts.zone_rows import BEYOND, QUARTER, Rows
+from tests.bench.parts.zone_rows import BEYOND, QUARTER, Bucket, Rows
 from tests.oracle.zones import DAY, SECOND, ZoneClock, micros
 
 HOUR = 3600 * SECOND
@@ -23,20 +23,19 @@ UTC = ZoneClock([micros(FIRST - 2 * BEYOND)], [0])
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question, and with which of the others it is compared."""
+    """A question, and the sides that answer it: ``rolled`` from quarters of an hour, ``live``, or from ``hours``."""
 
     question: Question
-    live: bool = False
-    hourly: bool = False
+    sides: tuple[str, ...]
 
     def panels(self) -> dict[str, query_service_pb2.Panel]:
-        """From quarters of an hour, live, and from hours."""
-        found = {"rolled": self.question.panel("require")}
-        if self.live:
-            found["live"] = self.question.panel("forbid")
-        if self.hourly:
-            found["hours"] = self.question.panel("require", "hours")
-        return found
+        """The question to every side."""
+        given = {
+            "rolled": ("require", "quarters"),
+            "live": ("forbid", "quarters"),
+            "hours": ("require", "hours"),
+        }
+        return {side: self.question.panel(*given[side]) for side in self.sides}
 
 
 @dataclass(slots=True)
@@ -59,26 +58,24 @@ class Tally:
 
     def add(self, asked: Asked, answers: Dashboard, place: int) -> None:
         """Compares the answers of one question."""
-        question, truth = asked.question, asked.question.truth(self.rows)
-        fits = question.fits(QUARTER)
-        error = answers.errors.get(f"rolled{place}")
-        if error is not None:
-            self._refuse(question, error, expected=not fits)
-        else:
-            self._rolled(question, answers, place, fits=fits)
-        if asked.live:
+        question = asked.question
+        if "rolled" in asked.sides:
+            fits, error = question.fits(QUARTER), answers.errors.get(f"rolled{place}")
+            if error is not None:
+                self._refuse(question, error, expected=not fits)
+            else:
+                self._rolled(question, answers[f"rolled{place}"], fits=fits)
+        if "live" in asked.sides:
             self.live += 1
-            self._compare(f"live: {question}", difference(buckets(answers[f"live{place}"]), truth))
-        if asked.hourly:
+            self._compare(f"live: {question}", answers[f"live{place}"], question)
+        if "hours" in asked.sides:
             self._hourly(question, answers, place)
 
-    def _rolled(self, question: Question, answers: Dashboard, place: int, *, fits: bool) -> None:
-        answer = answers[f"rolled{place}"]
+    def _rolled(self, question: Question, answer: Result, *, fits: bool) -> None:
         kind = answer_pb2.AnswerKind.Name(answer.status.kind).removeprefix("ANSWER_KIND_").lower()
         self.kinds[f"{question.grain}: {kind}"] += 1
-        found, truth = buckets(answer), question.truth(self.rows)
         self.rolled += 1
-        self._compare(f"{kind}: {question}", difference(found, truth))
+        found = self._compare(f"{kind}: {question}", answer, question)
         if not fits or answer.status.kind not in question.kinds():
             parts = [f"{part.source_name} {part.interval}" for part in answer.status.parts]
             self.sources.append(f"{kind}: {question}: {parts}")
@@ -102,17 +99,18 @@ class Tally:
         error = answers.errors.get(f"hours{place}")
         if error is None and question.fits(HOUR):
             self.hourly_answered += 1
-            found = buckets(answers[f"hours{place}"])
-            self._compare(f"hours: {question}", difference(found, question.truth(self.rows)))
+            self._compare(f"hours: {question}", answers[f"hours{place}"], question)
         elif error is not None and not question.fits(HOUR) and "by_hour: TZ" in error.message:
             self.hourly_refused += 1
         else:
             self.sources.append(f"hours: {question}: {error or 'answered'}")
 
-    def _compare(self, what: str, found: str) -> None:
+    def _compare(self, what: str, answer: Result, question: Question) -> list[Bucket]:
         self.comparisons += 1
-        if found:
-            self.wrong.append(f"{what}: {found}")
+        found = buckets(answer)
+        if different := difference(found, question.truth(self.rows)):
+            self.wrong.append(f"{what}: {different}")
+        return found
 
 
 async def ask(address: str, asked: Sequence[Asked], tally: Tally) -> None:
