@@ -8,7 +8,7 @@ Elsewhere there is a row a day.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import asyncpg
@@ -24,8 +24,7 @@ BEYOND = timedelta(days=100)
 """There are rows so long before the first change and after the last."""
 KINDS = ("alpha", "beta")
 SCHEMA = "CREATE TABLE {} (id bigint PRIMARY KEY, at timestamptz NOT NULL, kind text NOT NULL, amount bigint NOT NULL)"
-TABLES = {"quarters": (0, micros(LAST + BEYOND)), "hours": (1_704_067_200 * SECOND, 1_735_689_600 * SECOND)}
-"""From when to when there are rows: always, and in 2024."""
+TABLES = ("quarters", "hours")
 MODEL = """
 datasets:
   quarters:
@@ -66,10 +65,12 @@ Bucket = tuple[int, int, int | None]
 
 
 class Rows:
-    """The rows in the order of time."""
+    """The rows in the order of time, around changes within a range."""
 
-    def __init__(self, changes: Iterable[int], random: Random) -> None:
-        low, high = micros(FIRST - BEYOND), micros(LAST + BEYOND)
+    def __init__(
+        self, changes: Iterable[int], random: Random, first: datetime = FIRST, last: datetime = LAST
+    ) -> None:
+        low, high = micros(first - BEYOND), micros(last + BEYOND)
         instants = {day + random.randrange(DAY) for day in range(low, high, DAY)}
         around: dict[int, bool] = {}
         for change in set(changes):
@@ -80,22 +81,23 @@ class Rows:
             begin, odd = quarter * QUARTER, random.randrange(1, 900) * SECOND
             instants.update((begin, begin + odd, begin + QUARTER - 1) if near else (begin + odd,))
         self.at: Instants = np.array(sorted(instants), dtype=np.int64)
-        self.amounts = [random.randrange(1_000_000) for _ in instants]
+        self.amounts: Instants = np.array([random.randrange(1_000_000) for _ in instants], dtype=np.int64)
         self._kinds = [random.choice(KINDS) for _ in instants]
         self._sums = np.concatenate([[0], np.cumsum(self.amounts)])
 
     def __len__(self) -> int:
         return len(self.at)
 
-    async def load(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        """The tables with these rows."""
-        for table, (low, high) in TABLES.items():
+    async def load(self, connection: asyncpg.Connection[asyncpg.Record], year: int) -> None:
+        """The tables with these rows; that of the control has those of one year."""
+        low, high = (micros(datetime(y, 1, 1, tzinfo=UTC)) for y in (year, year + 1))
+        for table in TABLES:
             records = [
                 (number, moment(int(at)), kind, amount)
                 for number, (at, kind, amount) in enumerate(
-                    zip(self.at, self._kinds, self.amounts, strict=True)
+                    zip(self.at, self._kinds, self.amounts.tolist(), strict=True)
                 )
-                if low <= at < high
+                if table == "quarters" or low <= at < high
             ]
             await connection.execute(SCHEMA.format(table))
             await connection.copy_records_to_table(table, records=records)
