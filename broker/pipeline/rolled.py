@@ -186,7 +186,7 @@ class Rolled:
             leaves=leaves,
             columns=columns_of(scan, leaves),
             starts=scan.grid.packed if scan.grid is not None else b"",
-            filter=route.filters.get(rollup.name),
+            filter=route.filters[rollup.name],
         )
 
     def _files(self, rollup: Rollup, segments: Sequence[Segment]) -> tuple[LocalFile, ...]:
