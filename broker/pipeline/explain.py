@@ -12,7 +12,7 @@ from broker.domain.values import ResultFormat
 from broker.pipeline.admitted import Seats
 from broker.pipeline.bounds import error_bounds, exactness
 from broker.pipeline.classified import Classifying
-from broker.pipeline.rolled import Seen
+from broker.pipeline.rolled import Seen, unanswerable
 from broker.pipeline.routed import considered, refusal, unaccepted
 from broker.pipeline.routes import Route
 from broker.pipeline.stage import Question
@@ -69,7 +69,9 @@ class Explainer:
 def _candidates(question: Question, sources: Sources) -> tuple[LadderStep, ...]:
     """Every source that was looked at, all rollups that were passed over included."""
     policy, route = question.policy, question.route
+    lost = next((cover for cover in sources.covers if not cover.pieces), None)
     refused = refusal(question.plan, policy, route) or unaccepted(policy, sources.kind)
+    refused = refused or (unanswerable(lost) if lost is not None else None)
     steps = [step for step in steps_of(sources) if step.verdict is Verdict.ANSWERED]
     if refused is not None:
         code = (refused.reason.value,)
