@@ -115,6 +115,7 @@ async def measure(options: harness.Options) -> harness.Report:
             "refused_rightly": tally.refused,
             "hourly_refused": tally.hourly_refused,
             "hourly_answered": tally.hourly_answered,
+            "asked_again": tally.asked_again,
             "control_comparisons": tally.control,
             "control_blind": tally.control - tally.control_differs,
             "control_utc_mismatches": tally.utc_differs,
