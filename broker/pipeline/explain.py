@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from broker.domain.answer import Interval, LadderStep, Rung, Verdict
+from broker.domain.answer import Exactness, Interval, LadderStep, Rung, Verdict
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
 from broker.domain.request import CallContext, ExplainAsk, Explanation
@@ -16,7 +16,7 @@ from broker.pipeline.rolled import Seen, unanswerable
 from broker.pipeline.routed import considered, refusal, unaccepted
 from broker.pipeline.routes import Route
 from broker.pipeline.stage import Question
-from broker.pipeline.status import Sources, parts_of, passed_over, steps_of
+from broker.pipeline.status import Sources, parts_of, passed_over, snapped_range, steps_of
 from broker.ports.store import QueryStore
 
 GRANT = "explain.statements"
@@ -48,7 +48,7 @@ class Explainer:
             classification=classified.classification,
             predicted=classified.predicted,
             expected_kind=sources.kind,
-            expected_exactness=exactness(plan),
+            expected_exactness=exactness(plan) if snapped_range(plan) is None else Exactness.SNAPPED,
             fingerprint=plan.fingerprint,
             plan=parts_of(question, sources),
             candidates=_candidates(question, sources),
