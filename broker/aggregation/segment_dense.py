@@ -33,7 +33,7 @@ _KINDS = {K.COUNT, K.SUM, K.AVG, *_EXTREMES}
 class Values:
     """Some rows of a column by key, with 0 for null; ``known`` says which are not null, None that all are.
 
-    Where rows are grouped by time alone, ``keys`` are of buckets, which begin at the rows ``firsts``.
+    Where rows are grouped by time alone, ``keys`` are of runs of rows, which begin at the rows ``firsts``.
     """
 
     keys: Positions

@@ -15,7 +15,7 @@ from __future__ import annotations
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,18 +40,51 @@ _NEWEST = pl.CompatLevel.newest()
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """Where buckets lie: ``count`` of them, with so many ``rows``, from ``lo`` to ``hi``.
+
+    ``breaks`` are the starts of those that do not begin where another ends. ``width`` is 0 when there are several
+    breaks, or buckets that are not as wide as the others.
+    """
+
+    lo: int
+    hi: int
+    count: int
+    rows: int
+    width: int
+    breaks: Positions
+
+    @classmethod
+    def of(cls, starts: Positions, ends: Positions, rows: int) -> Extent:
+        """The extent of one bucket or more."""
+        breaks = starts[np.append(True, starts[1:] != ends[:-1])]
+        widths = ends - starts
+        even = len(breaks) == 1 and bool((widths == widths[0]).all())
+        return cls(int(starts[0]), int(ends[-1]), len(starts), rows, int(widths[0]) if even else 0, breaks)
+
+
+@dataclass(frozen=True, slots=True)
 class Buckets:
     """Disjoint buckets in ascending order; the rows of bucket ``i`` are ``rows[i]`` up to ``rows[i + 1]``."""
 
     starts: Positions
     ends: Positions
     rows: Positions
+    _extent: Extent | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, starts: Positions, ends: Positions, times: Positions) -> Buckets:
         """The buckets of rows that are sorted by time and all lie in one."""
         inner = np.searchsorted(times, starts, side="left")
         return cls(starts, ends, np.append(inner, len(times)).astype(np.int64))
+
+    @property
+    def extent(self) -> Extent:
+        """Where they lie; there must be some. Computed when it is first asked for."""
+        if self._extent is None:
+            object.__setattr__(self, "_extent", Extent.of(self.starts, self.ends, int(self.rows[-1])))
+        assert self._extent is not None
+        return self._extent
 
 
 @dataclass(frozen=True, slots=True)

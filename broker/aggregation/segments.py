@@ -72,7 +72,7 @@ def _lexicons(block: SegmentBlock, shelf: Shelf, files: Sequence[OpenFile]) -> M
 class _Rows:
     """Some rows: where they are, their keys (a number, or several), and which of them pass (None: all).
 
-    Where rows are grouped by time alone, ``keys`` are those of buckets, whose first rows are ``firsts``.
+    Where rows are grouped by time alone, ``keys`` are those of runs of rows, the first of which are ``firsts``.
     """
 
     slices: Slices
@@ -126,9 +126,8 @@ class _Reading:
 
     def _portions(self, picked: Picked, step: int) -> Iterator[_Rows]:
         """The rows in the order of time, about ``step`` at once; one empty portion when there are none."""
-        some = picked.last > picked.first
-        file, first, last = picked.file[some], picked.first[some], picked.last[some]
-        position, lengths = picked.position[some], last - first
+        file, first, last, position = _pieces(picked, step)
+        lengths = last - first
         ends = np.cumsum(lengths)
         begin = 0
         while begin < len(ends) or not begin:
@@ -190,6 +189,14 @@ class _Reading:
             total, rest = np.divmod(total, size)
             found.insert(0, rest)
         return [total, *found]
+
+
+def _pieces(picked: Picked, most: int) -> tuple[Positions, Positions, Positions, Positions]:
+    """The runs of rows in pieces of at most so many: their file, first and last rows, and position in the grid."""
+    pieces = -(-(picked.last - picked.first) // most)
+    run = np.repeat(np.arange(len(pieces)), pieces)
+    first = picked.first[run] + (np.arange(len(run)) - np.repeat(np.cumsum(pieces) - pieces, pieces)) * most
+    return picked.file[run], first, np.minimum(first + most, picked.last[run]), picked.position[run]
 
 
 def _slices(files: Sequence[OpenFile], file: Positions, first: Positions, last: Positions) -> Slices:

@@ -64,9 +64,11 @@ def test_every_hour_is_taken_once_in_the_coarsest_bucket_that_fits(
     picked = pick(files, spans, starts, open_file)
     taken = [
         (int(at.buckets.starts[i]), int(at.buckets.ends[i]), int(position))
-        for number, first, position in zip(picked.file, picked.first, picked.position, strict=True)
+        for number, first, last, position in zip(
+            picked.file, picked.first, picked.last, picked.position, strict=True
+        )
         for at in [picked.files[number]]
-        for i in [int(np.searchsorted(at.buckets.rows, first))]
+        for i in range(*np.searchsorted(at.buckets.rows, [first, last]).tolist())
     ]
     free = {hour for lo, hi in spans for hour in range(lo, hi)}
     expected = []
@@ -85,6 +87,7 @@ def test_every_hour_is_taken_once_in_the_coarsest_bucket_that_fits(
                     expected.append((lo, hi, sum(start <= lo for start in grid)))
     assert not free
     assert taken == sorted(expected)
+    assert set(picked.file.tolist()) == set(range(len(picked.files)))
     assert len(opened) == len(set(opened))
 
 
@@ -103,6 +106,8 @@ def test_spans_that_no_file_holds_are_refused() -> None:
     both = [file, replace(file, span=Span(6, 8))]
     with pytest.raises(ValueError, match="no file holds"):
         pick(both, [Span(0, 7)], none, lambda f: late if f.span.lo else held)
+    with pytest.raises(ValueError, match="grain overlap"):
+        pick([file, replace(file, path="y")], [Span(0, 4)], none, lambda _: held)
     with pytest.raises(BrokerError, match="buckets are missing") as raised:
         pick([file], [Span(0, 2)], none, lambda _: gap)
     assert raised.value.metadata["segment"] == "x"
