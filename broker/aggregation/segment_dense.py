@@ -33,9 +33,13 @@ _KINDS = {K.COUNT, K.SUM, K.AVG, *_EXTREMES}
 class Values:
     """Some rows of a column by key, with 0 for null; ``known`` says which are not null, None that all are.
 
-    Where rows are grouped by time alone, ``keys`` are of runs of rows, which begin at the rows ``firsts``.
+    ``keys`` are counted from the first of ``place``, within which all of them are.
+
+    Where rows are grouped by time alone, ``keys`` are of runs of rows, which begin at the rows ``firsts``; ``numbers``
+    are those of the runs then, if :meth:`Dense.numbers` reduced them.
     """
 
+    place: slice
     keys: Positions
     numbers: Numbers
     known: Mask | None = None
@@ -63,25 +67,50 @@ def _type(state: State) -> np.dtype[np.int64] | np.dtype[np.float64] | None:
     return np.dtype(np.float64) if state.type is DataType.DOUBLE else None
 
 
+class _Known:
+    """Which keys have a value that is not null. Nothing is noted before the first null comes."""
+
+    def __init__(self) -> None:
+        self._known: Mask | None = None
+
+    def note(self, values: Values, known: Mask | None, met: Mask) -> None:
+        """``met`` are the keys of earlier values, ``known`` says which of the keys have a value now."""
+        if self._known is None:
+            if known is None:
+                return
+            self._known = met.copy()
+        self._known[values.place][values.keys if known is None else values.keys[known]] = True
+
+    def nullable(self, series: pl.Series, keys: Positions) -> pl.Series:
+        """The series with null where no value is known."""
+        known = None if self._known is None else self._known[keys]
+        return series if known is None or known.all() else series.set(pl.Series(~known), None)
+
+
 class _Sum:
     """The sums of one column; the sum of nulls alone is null, unless they are counts."""
 
     def __init__(self, size: int, state: State) -> None:
         self._whole = state.type in _WHOLE
         self._total = np.zeros(size)
-        self._known = np.full(size, state.name == "n")
+        self._counts = state.name == "n"
+        self._known = _Known()
 
-    def take(self, values: Values) -> None:
-        numbers, known, firsts = values.numbers, values.known, values.firsts
-        if firsts is not None and len(firsts):
-            numbers = np.add.reduceat(numbers, firsts)
-            known = None if known is None else np.logical_or.reduceat(known, firsts)
-        self._total += np.bincount(values.keys, weights=numbers, minlength=len(self._total))
-        self._known[values.keys if known is None else values.keys[known]] = True
+    def reduces(self, _: Mask | None) -> np.ufunc:
+        return np.add
+
+    def take(self, values: Values, met: Mask) -> None:
+        known = values.known
+        if known is not None and values.firsts is not None:
+            known = np.logical_or.reduceat(known, values.firsts)
+        total = self._total[values.place]
+        total += np.bincount(values.keys, weights=values.numbers, minlength=len(total))
+        if not self._counts:
+            self._known.note(values, known, met)
 
     def found(self, name: str, keys: Positions) -> pl.Series:
         total = self._total[keys]
-        return _nullable(pl.Series(name, total.astype(np.int64) if self._whole else total), self._known[keys])
+        return self._known.nullable(pl.Series(name, total.astype(np.int64) if self._whole else total), keys)
 
 
 class _Extreme:
@@ -99,26 +128,30 @@ class _Extreme:
         else:
             self._pick = of_doubles
             self._best = np.full(size, np.nan if self._least else -np.inf)
-        self._known = np.zeros(size, np.bool_)
+        self._known = _Known()
 
-    def take(self, values: Values) -> None:
-        keys, numbers, firsts = values.keys, values.numbers, values.firsts
-        if firsts is not None and len(firsts):
-            if values.known is None:
-                numbers = self._pick.reduceat(numbers, firsts)
-            else:
-                keys = np.repeat(keys, np.diff(firsts, append=len(numbers)))
-        if values.known is not None:
-            keys, numbers = keys[values.known], numbers[values.known]
-        self._pick.at(self._best, keys, numbers)
-        self._known[keys] = True
+    def reduces(self, known: Mask | None) -> np.ufunc | None:
+        return self._pick if known is None else None
+
+    def take(self, values: Values, met: Mask) -> None:
+        keys, numbers, known = values.keys, values.numbers, values.known
+        if known is not None:
+            if values.firsts is not None:
+                keys = np.repeat(keys, np.diff(values.firsts, append=len(numbers)))
+            values = Values(values.place, keys, numbers, known)
+            keys, numbers = keys[known], numbers[known]
+        self._pick.at(self._best[values.place], keys, numbers)
+        self._known.note(values, known, met)
 
     def found(self, name: str, keys: Positions) -> pl.Series:
-        return _nullable(pl.Series(name, self._best[keys]), self._known[keys])
+        return self._known.nullable(pl.Series(name, self._best[keys]), keys)
 
 
-def _nullable(series: pl.Series, known: Mask) -> pl.Series:
-    return series if known.all() else series.set(pl.Series(~known), None)
+def _together(parts: Sequence[Numbers], kind: type[np.float64] | None = None) -> Numbers:
+    if len(parts) == 1:
+        return parts[0]
+    found: Numbers = np.concatenate(parts, dtype=kind)
+    return found
 
 
 class Dense:
@@ -139,14 +172,32 @@ class Dense:
         """The columns that are merged."""
         return tuple(self._columns)
 
-    def meet(self, keys: Positions) -> None:
-        """Notes which keys there are."""
-        self._met[keys] = True
+    def numbers(
+        self, column: str, parts: Sequence[Numbers], known: Mask | None, runs: Sequence[Positions]
+    ) -> Numbers:
+        """Those of some rows, for :meth:`take`.
+
+        ``runs`` are the first rows of the runs of every part, or of all parts together; none where rows are not grouped
+        by time alone.
+        """
+        merged = self._columns[column]
+        reduces = merged.reduces(known) if runs else None
+        if reduces is None:
+            # What is added up will be doubles, which it becomes on the way here at no cost.
+            return _together(parts, np.float64 if isinstance(merged, _Sum) else None)
+        if len(runs) < len(parts):
+            parts = [_together(parts)]
+        with np.errstate(invalid="ignore"):
+            return _together([reduces.reduceat(part, own) for part, own in zip(parts, runs, strict=True)])
 
     def take(self, column: str, values: Values) -> None:
-        """Merges some rows of a column."""
+        """Merges some rows of a column; :meth:`meet` is for afterwards."""
         with np.errstate(invalid="ignore"):  # NaN, and infinities that cancel, are values like others
-            self._columns[column].take(values)
+            self._columns[column].take(values, self._met)
+
+    def meet(self, place: slice, keys: Positions) -> None:
+        """Notes which keys there are."""
+        self._met[place][keys] = True
 
     def found(self) -> tuple[Positions, dict[str, pl.Series]]:
         """The keys that have rows, ascending, and their states by column."""

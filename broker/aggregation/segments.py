@@ -21,13 +21,14 @@ from broker.aggregation.segment_dense import Dense, Values, mergeable
 from broker.aggregation.segment_file import Mask, Positions
 from broker.aggregation.segment_filter import Test, compiled, passing
 from broker.aggregation.segment_pick import Picked, pick
-from broker.aggregation.segment_shelf import Codes, Lexicon, Numbers, OpenFile, Shelf, shelf
+from broker.aggregation.segment_shelf import Codes, Lexicon, OpenFile, Shelf, shelf
 from broker.domain.measures import SKETCHES
 from broker.domain.plan import BUCKET, Leaf, SegmentBlock, key_name
 from broker.domain.query import conditions
 
 _PORTION = 1 << 17
 _ROOM = 1 << 12
+_LONG = 1 << 12
 _LARGEST_KEY = 1 << 62
 Slices = Sequence[tuple[OpenFile, int, int]]
 """Rows of files, from one up to another."""
@@ -105,7 +106,8 @@ class _Reading:
         numbers = [leaf for leaf in leaves if few and mergeable(leaf, picked.files, count)]
         merged = [leaf for leaf in leaves if leaf not in numbers]
         dense = Dense(numbers, self._size) if numbers else None
-        step = max(_PORTION, self._size if dense is not None else 0)
+        buckets = self._sizes[0] if self._block.starts else 1
+        step = max(_PORTION, self._size // buckets if dense is not None else 0)
         parts = []
         for rows in self._portions(picked, step):
             if dense is not None:
@@ -210,16 +212,30 @@ def _slices(files: Sequence[OpenFile], file: Positions, first: Positions, last: 
 
 def _take(dense: Dense, rows: _Rows) -> None:
     (keys,) = rows.keys
-    dense.meet(keys)
+    if not len(keys):
+        return
+    low = int(keys.min())  # keys ascend with time: these rows are in a small part of them
+    place, keys = slice(low, int(keys.max()) + 1), keys - low
+    runs = _runs(rows)
     for column in dense.columns:
         held = [(file.numbers(column), first, last) for file, first, last in rows.slices]
         parts: list[Any] = [numbers[first:last] for numbers, first, last in held if numbers is not None]
-        if not parts:
-            continue
-        numbers: Numbers = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        known = _known(column, rows)
+        numbers = dense.numbers(column, parts, known, runs)
         if rows.kept is not None:
             numbers = numbers[rows.kept]
-        dense.take(column, Values(keys, numbers, _known(column, rows), rows.firsts))
+        dense.take(column, Values(place, keys, numbers, known, rows.firsts))
+    dense.meet(place, keys)
+
+
+def _runs(rows: _Rows) -> Sequence[Positions]:
+    """The first rows of runs, by slice where these are long, so that they are not copied; none without runs."""
+    if rows.firsts is None:
+        return ()
+    if rows.count < _LONG * len(rows.slices):
+        return (rows.firsts,)
+    ends = np.cumsum([last - first for _, first, last in rows.slices])
+    return [own - own[0] for own in np.split(rows.firsts, np.searchsorted(rows.firsts, ends[:-1]))]
 
 
 def _known(column: str, rows: _Rows) -> Mask | None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from broker.aggregation import segment_shelf, segment_write, segments
 from broker.domain.errors import BrokerError, ErrorReason
@@ -120,6 +122,22 @@ def test_rows_are_grouped_alike_in_any_portions_and_either_way(
             (sum(one[1] for one in known), max(one[4] for one in known)) if known else (None, None)
         )
         assert real == (pytest.approx(sum(one[3] for one in known), rel=1e-12, abs=1e-12) if known else None)
+
+
+@pytest.mark.parametrize("portion", [1, 50, 1 << 17])
+@pytest.mark.parametrize("long", [0, 1 << 40])
+def test_runs_of_rows_are_merged_alike_where_they_lie_and_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portion: int, long: int
+) -> None:
+    asked = block(day(tmp_path, rows_of(600, 9))[:1], (), hourly=True)
+    whole = segments.read(asked)
+    monkeypatch.setattr(segments, "_PORTION", portion)
+    monkeypatch.setattr(segments, "_LONG", long)
+    hours = [DAY_SPAN.lo + i * HOUR for i in range(0, 24, 3)]
+    found = segments.read(replace(asked, spans=tuple(Span(hour, hour + 2 * HOUR) for hour in hours)))
+    expected = whole.filter(pl.col(BUCKET) % 3 < 2)
+    assert expected.height == 16
+    assert_frame_equal(found, expected, rel_tol=1e-12)
 
 
 def test_integers_past_doubles_stay_exact_and_never_wrap(tmp_path: Path) -> None:
