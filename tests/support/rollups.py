@@ -57,7 +57,7 @@ async def _until_whole(store: PgRollups, dataset: Dataset, rollup: Rollup) -> No
         partitions = (await store.status(dataset, rollup)).partitions
         return bool(partitions) and all(part.segment is not None for part in partitions)
 
-    await eventually(whole, f"{rollup.name} is built")
+    await eventually(whole, f"{rollup.name} is built", BUILD_SECONDS)
 
 
 @asynccontextmanager
