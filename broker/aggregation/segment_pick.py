@@ -149,15 +149,20 @@ def _runs(cells: _Intervals, fresh: Sequence[OpenFile], used: list[OpenFile]) ->
         first[cut] = np.searchsorted(buckets.starts, cells.los[cut], side="left")
         last[cut] = np.searchsorted(buckets.ends, cells.his[cut], side="right")
     full = np.flatnonzero(first < last)
-    file, first, last = file[full], first[full], last[full]
-    found = np.stack([los[file], his[file], file, np.zeros(len(file), np.int64), rows[file]])
+    file, first, last, lo, width = file[full], first[full], last[full], lo[full], width[full]
+    starts, ends = lo + first * width, np.where(last < counts[file], lo + last * width, his[file])
+    found = np.stack([starts, ends, file, np.zeros(len(file), np.int64), rows[file]])
     parted = np.flatnonzero((first > 0) | (last < counts[file]))  # all others are whole files
-    ends = np.append(np.flatnonzero(np.diff(file[parted], prepend=-1)), len(parted))
-    for begin, end in pairwise(ends.tolist()):
+    edges = np.append(np.flatnonzero(np.diff(file[parted], prepend=-1)), len(parted))
+    inner = [_NONE], [_NONE]
+    for begin, end in pairwise(edges.tolist()):
         here = parted[begin:end]
         buckets, i, j = files[file[here[0]]].buckets, first[here], last[here]
-        found[_START, here], found[_END, here] = buckets.starts[i], buckets.ends[j - 1]
-        found[_FIRST, here], found[_LAST, here] = buckets.rows[i], buckets.rows[j]
+        inner[0].append(buckets.rows[i])
+        inner[1].append(buckets.rows[j])
+        if not buckets.extent.width:
+            found[_START, here], found[_END, here] = buckets.starts[i], buckets.ends[j - 1]
+    found[_FIRST, parted], found[_LAST, parted] = map(np.concatenate, inner)
     met = np.bincount(file, minlength=len(files)) > 0
     found[_FILE] = (len(used) - 1 + np.cumsum(met))[file]
     used += [files[number] for number in np.flatnonzero(met).tolist()]
