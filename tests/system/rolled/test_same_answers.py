@@ -152,6 +152,8 @@ async def beyond_bounds(connection: Connection, question: Asking, answer: Result
             )  # fmt: skip
             assert found is not None
             below, upto, every = found
+            if not every:
+                return f"{name} of {region} is {row[name]}, of no rows"
             rank, slack = PERCENTILES[name], SURE * KLL_RANK_ERROR
             if not below / every - slack <= rank <= upto / every + slack:
                 return f"{name} of {region} is {row[name]}, of rank {below / every} to {upto / every}"
