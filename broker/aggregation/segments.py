@@ -29,6 +29,7 @@ from broker.domain.query import conditions
 _PORTION = 1 << 17
 _ROOM = 1 << 12
 _LONG = 1 << 12
+"""So many rows are a slice that is worth a look of its own; shorter ones are copied together first."""
 _LARGEST_KEY = 1 << 62
 Slices = Sequence[tuple[OpenFile, int, int]]
 """Rows of files, from one up to another."""
@@ -216,26 +217,27 @@ def _take(dense: Dense, rows: _Rows) -> None:
         return
     low = int(keys.min())  # keys ascend with time: these rows are in a small part of them
     place, keys = slice(low, int(keys.max()) + 1), keys - low
-    runs = _runs(rows)
+    long = rows.count >= _LONG * len(rows.slices)
+    runs = () if rows.firsts is None else _by_slice(rows, rows.firsts) if long else (rows.firsts,)
+    kept = None if rows.kept is None or not long else _by_slice(rows, rows.kept)
     for column in dense.columns:
         held = [(file.numbers(column), first, last) for file, first, last in rows.slices]
         parts: list[Any] = [numbers[first:last] for numbers, first, last in held if numbers is not None]
+        if kept is not None:
+            parts = [part[own] for part, own in zip(parts, kept, strict=True)]
         known = _known(column, rows)
         numbers = dense.numbers(column, parts, known, runs)
-        if rows.kept is not None:
+        if rows.kept is not None and kept is None:
             numbers = numbers[rows.kept]
         dense.take(column, Values(place, keys, numbers, known, rows.firsts))
     dense.meet(place, keys)
 
 
-def _runs(rows: _Rows) -> Sequence[Positions]:
-    """The first rows of runs, by slice where these are long, so that they are not copied; none without runs."""
-    if rows.firsts is None:
-        return ()
-    if rows.count < _LONG * len(rows.slices):
-        return (rows.firsts,)
+def _by_slice(rows: _Rows, positions: Positions) -> Sequence[Positions]:
+    """Some of the rows, in ascending order, by slice, and counted from its first."""
     ends = np.cumsum([last - first for _, first, last in rows.slices])
-    return [own - own[0] for own in np.split(rows.firsts, np.searchsorted(rows.firsts, ends[:-1]))]
+    parts = np.split(positions, np.searchsorted(positions, ends[:-1]))
+    return [own - begin for own, begin in zip(parts, [0, *ends[:-1].tolist()], strict=True)]
 
 
 def _known(column: str, rows: _Rows) -> Mask | None:
