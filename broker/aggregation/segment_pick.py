@@ -64,11 +64,14 @@ def pick(
     found = [np.empty((5, 0), np.int64)]
     cells = wanted.cut(grid)
     for grain in sorted(by_grain, key=_WIDTH.__getitem__, reverse=True):
+        if not len(cells.los):
+            break
         some = (cells.within(_ends(by_grain[grain])) > 0).tolist()
         fresh = [opened(file) for file, needed in zip(by_grain[grain], some, strict=True) if needed]
         runs = _runs(cells, fresh, used)
-        found.append(runs)
-        cells = cells.without(runs[_START], runs[_END])
+        if runs.size:
+            found.append(runs)
+            cells = cells.without(runs[_START], runs[_END])
     if len(cells.los):
         raise _short(files, cells)
     runs = np.concatenate(found, axis=1)
@@ -131,9 +134,11 @@ def _runs(cells: _Intervals, fresh: Sequence[OpenFile], used: list[OpenFile]) ->
     some = [file for file in fresh if len(file.buckets.starts)]
     files = sorted(some, key=lambda file: file.buckets.extent.lo)
     extents = [file.buckets.extent for file in files]
+    if not files:
+        return np.empty((5, 0), np.int64)
     if any(left.hi > right.lo for left, right in pairwise(extents)):
         raise ValueError("files of one grain overlap")
-    cells = cells.cut(np.concatenate([_NONE, *(extent.breaks for extent in extents)]))
+    cells = cells.cut(np.concatenate([extent.breaks for extent in extents]))
     numbers = [(e.lo, e.hi, e.count, e.rows, e.width) for e in extents]
     los, his, counts, rows, widths = np.array(numbers, np.int64).reshape(-1, 5).T
     edges = np.searchsorted(cells.los, np.append(los, _NEVER))
@@ -149,6 +154,8 @@ def _runs(cells: _Intervals, fresh: Sequence[OpenFile], used: list[OpenFile]) ->
         first[cut] = np.searchsorted(buckets.starts, cells.los[cut], side="left")
         last[cut] = np.searchsorted(buckets.ends, cells.his[cut], side="right")
     full = np.flatnonzero(first < last)
+    if not len(full):
+        return np.empty((5, 0), np.int64)
     file, first, last, lo, width = file[full], first[full], last[full], lo[full], width[full]
     starts, ends = lo + first * width, np.where(last < counts[file], lo + last * width, his[file])
     found = np.stack([starts, ends, file, np.zeros(len(file), np.int64), rows[file]])
