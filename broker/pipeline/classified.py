@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError
 from broker.domain.estimate import Estimate
 from broker.domain.plan import Plan
 from broker.domain.request import Basis, CallContext, RequestKind
+from broker.domain.rollup import Span
 from broker.domain.terms import AnswerPolicy, Consistency
 from broker.pipeline.admitted import Seats
 from broker.pipeline.routes import Route, Router
@@ -39,6 +40,7 @@ class Prospect:
     classified: Classified
     route: Route | None = None
     live: Classified | None = None
+    seals: Mapping[str, Sequence[Span]] = field(default_factory=dict)
 
 
 def live_seconds(live: Classified) -> float:
@@ -103,7 +105,13 @@ class Classifying:
         await self._ask(context, plans, subjects, wanted[:MOST_ASKED])
         now = self.clock.monotonic()
         return [
-            Prospect(plan, self.classifier.classify(subject, now), route, live)
+            Prospect(
+                plan,
+                self.classifier.classify(subject, now),
+                route,
+                live,
+                self.router.seals(plan.main.dataset),
+            )
             for plan, subject, route, live in zip(plans, subjects, routes, lives, strict=True)
         ]
 

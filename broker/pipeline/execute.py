@@ -67,7 +67,7 @@ class SnapshotAnswers:
         as_of, reading = found
         table = await self._finish(reading, question, pool, group)
         return self._answer(
-            table, question, Sources(as_of, None, reading.covers, reading.coverage), timer.run
+            table, question, Sources(as_of, None, reading.covers, reading.coverage, reading.sealed), timer.run
         )
 
     async def _together(self, group: Group) -> Sequence[Outcome]:
@@ -109,7 +109,9 @@ class SnapshotAnswers:
                 reading = await self.rolled.read(snapshot, question, seen, group.context.deadline)
         except BrokerError as error:
             return error
-        sources = Sources(snapshot.as_of, snapshot.replica_lag, reading.covers, reading.coverage)
+        sources = Sources(
+            snapshot.as_of, snapshot.replica_lag, reading.covers, reading.coverage, reading.sealed
+        )
         table = asyncio.create_task(self._finish(reading, question, pool, group))
         return _Panel(table, sources, timer.run)
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from broker.domain.answer import Exactness, Interval, LadderStep, Rung, Verdict
+from broker.domain.answer import Interval, LadderStep, Rung, Verdict
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
 from broker.domain.request import CallContext, ExplainAsk, Explanation
 from broker.domain.values import ResultFormat
 from broker.pipeline.admitted import Seats
-from broker.pipeline.bounds import error_bounds, exactness
+from broker.pipeline.bounds import error_bounds
 from broker.pipeline.classified import Classifying
 from broker.pipeline.rolled import Seen, unanswerable
 from broker.pipeline.routed import considered, refusal, unaccepted
 from broker.pipeline.routes import Route
+from broker.pipeline.sealed import missing, refusal_of
 from broker.pipeline.stage import Question
-from broker.pipeline.status import Sources, parts_of, passed_over, snapped_range, steps_of
+from broker.pipeline.status import Sources, exactness_of, parts_of, passed_over, steps_of
 from broker.ports.store import QueryStore
 
 GRANT = "explain.statements"
@@ -41,14 +42,17 @@ class Explainer:
             if not sources.used:
                 estimate = await self.store.estimate(plan, context.deadline)
                 classified = self.classifying.estimated(context, ask.kind, plan, estimate)
-        question = Question("", plan, ask.policy, ResultFormat.COLUMNS, classified, route=asked.route)
+        question = Question(
+            "", plan, ask.policy, ResultFormat.COLUMNS, classified, (), asked.route, None, asked.seals
+        )
+        sources = replace(sources, sealed=missing(question, sources.covers))
         bounds = plan.main.bounds
         return Explanation(
             columns=plan.columns,
             classification=classified.classification,
             predicted=classified.predicted,
             expected_kind=sources.kind,
-            expected_exactness=exactness(plan) if snapped_range(plan) is None else Exactness.SNAPPED,
+            expected_exactness=exactness_of(plan, sources),
             fingerprint=plan.fingerprint,
             plan=parts_of(question, sources),
             candidates=_candidates(question, sources),
@@ -71,7 +75,7 @@ def _candidates(question: Question, sources: Sources) -> tuple[LadderStep, ...]:
     policy, route = question.policy, question.route
     lost = next((cover for cover in sources.covers if not cover.pieces), None)
     refused = refusal(question.plan, policy, route) or unaccepted(policy, sources.kind)
-    refused = refused or (unanswerable(lost) if lost is not None else None)
+    refused = refused or (unanswerable(lost) if lost is not None else refusal_of(policy, sources.sealed))
     steps = [step for step in steps_of(sources) if step.verdict is Verdict.ANSWERED]
     if refused is not None:
         code = (refused.reason.value,)

@@ -30,6 +30,7 @@ from broker.domain.rollup import Cover, Coverage, Piece, Rollup, Segment, Span, 
 from broker.domain.values import Column, ColumnRole, DataType
 from broker.pipeline.fetched import fetched, overlapping
 from broker.pipeline.routes import Route, ScanRoute
+from broker.pipeline.sealed import gone
 from broker.pipeline.stage import Question
 from broker.ports.rollups import SegmentMirror
 from broker.ports.store import QueryStore, Snapshot
@@ -45,6 +46,7 @@ class Reading:
     finish: Finish
     covers: tuple[Cover, ...] = ()
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
+    sealed: tuple[Span, ...] = ()
 
 
 class Seen:
@@ -90,25 +92,28 @@ class Rolled:
         """
         plan, route = question.plan, question.route
         if route is None or not route.rollups:
-            return self.live(question, () if streamed else await snapshot.read(plan))
+            sealed = gone(question, ())
+            return self.live(question, () if streamed else await snapshot.read(plan), sealed)
         coverage = await seen.coverage(route)
         while True:
             covers = route.cover(coverage)
             for cover in covers:
                 if not cover.pieces:
                     raise unanswerable(cover)
+            sealed = gone(question, covers)
             if not any(cover.rollups for cover in covers):
-                return Reading(() if streamed else await snapshot.read(plan), plan.finish, covers, coverage)
+                results = () if streamed else await snapshot.read(plan)
+                return Reading(results, plan.finish, covers, coverage, sealed)
             less = await fetched(self._mirror, route, covers, coverage, deadline)
             if not less:
                 break
             coverage = {**coverage, **less}
         finish = replace(plan.finish, pushed_down=False)
-        results = [
+        scanned = [
             await self._scan(snapshot, scan, cover, coverage, finish)
             for scan, cover in zip(route.scans, covers, strict=True)
         ]
-        return Reading(tuple(results), finish, covers, coverage)
+        return Reading(tuple(scanned), finish, covers, coverage, sealed)
 
     async def read_alone(
         self, store: QueryStore, pool: PoolName, question: Question, deadline: Deadline
@@ -116,8 +121,9 @@ class Rolled:
         """The states of a question that one statement can give, and when they were read; None when it takes more."""
         plan, route = question.plan, question.route
         if route is None or not route.rollups:
+            sealed = gone(question, ())
             alone = await store.read_alone(pool, plan, deadline)
-            return None if alone is None else (alone.as_of, self.live(question, alone.results))
+            return None if alone is None else (alone.as_of, self.live(question, alone.results, sealed))
         piece = _only_piece(route)
         if piece is None:
             return None
@@ -142,10 +148,10 @@ class Rolled:
         return bool(path)
 
     @staticmethod
-    def live(question: Question, results: tuple[ScanResult, ...]) -> Reading:
+    def live(question: Question, results: tuple[ScanResult, ...], sealed: tuple[Span, ...]) -> Reading:
         """A reading of the tables alone, of a question without a route to rollups."""
         passed = question.route.passed_over if question.route is not None else ()
-        return Reading(results, question.plan.finish, passed)
+        return Reading(results, question.plan.finish, passed, sealed=sealed)
 
     async def _scan(
         self,

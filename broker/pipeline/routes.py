@@ -139,6 +139,7 @@ class Router:
         }
         self._known: dict[str, dict[str, Coverage]] = {}
         self._extents: dict[str, Span] = {}
+        self._seals: dict[str, dict[str, list[Span]]] = {}
         self._memory = Memory()
 
     def learn(self, dataset: Dataset, coverage: Sequence[Coverage]) -> None:
@@ -147,6 +148,17 @@ class Router:
         segments = [segment.span for each in coverage for segment in each.segments]
         if segments:
             self._extents[dataset.name] = Span(min(s.lo for s in segments), max(s.hi for s in segments))
+
+        seals: dict[str, list[Span]] = {}
+        for each in coverage:
+            sealed = [segment.span for segment in each.segments if segment.sealed]
+            if sealed:
+                seals.setdefault(dataset.rollups[each.rollup].time, []).extend(sealed)
+        self._seals[dataset.name] = seals
+
+    def seals(self, dataset: Dataset) -> Mapping[str, Sequence[Span]]:
+        """The spans, by time dimension, whose rows the tables may no longer have, as far as is known."""
+        return self._seals.get(dataset.name, {})
 
     def concerns(self, plan: Plan, policy: AnswerPolicy) -> bool:
         """Whether the plan's dataset has rollups, and the caller accepts answers from them."""

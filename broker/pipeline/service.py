@@ -61,7 +61,9 @@ class QueryService:
             ask.consistency,
         )
         questions = tuple(
-            Question(panel.panel_id, p.plan, panel.policy, ask.format, p.classified, (), p.route, p.live)
+            Question(
+                panel.panel_id, p.plan, panel.policy, ask.format, p.classified, (), p.route, p.live, p.seals
+            )
             for (panel, _), p in zip(asked, found, strict=True)
         )
         load_group = f"{ask.dashboard_id}:{context.request_id}"
@@ -107,7 +109,9 @@ class QueryService:
             plan = self.plan(ask.source, context)
             asked = [(plan, ask.policy)]
             (p,) = await self._prospects(context, RequestKind.EXPLORE, asked, ask.policy.consistency)
-            question = Question("", p.plan, ask.policy, ask.format, p.classified, (), p.route, p.live)
+            question = Question(
+                "", p.plan, ask.policy, ask.format, p.classified, (), p.route, p.live, p.seals
+            )
             group = Group(
                 context,
                 RequestKind.EXPLORE,

@@ -7,13 +7,14 @@ the rest on. Data goes down once and comes back once; the recipes list the stage
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from broker.domain.answer import Answer, AnswerKind, LadderStep
 from broker.domain.errors import BrokerError
 from broker.domain.plan import Plan
 from broker.domain.request import CallContext, ExploreEvent, RequestKind
+from broker.domain.rollup import Span
 from broker.domain.terms import AnswerPolicy, Consistency
 from broker.domain.values import ResultFormat
 from broker.pipeline.routes import Route
@@ -25,7 +26,8 @@ class Question:
     """One plan under one policy.
 
     ``ladder`` lists what has been tried for it so far. ``route`` leads to the rollups that may answer it, if any; then
-    ``live`` is what it would cost without them.
+    ``live`` is what it would cost without them. ``seals`` are spans, by time dimension, whose rows the tables may no
+    longer have.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Question:
     ladder: tuple[LadderStep, ...] = ()
     route: Route | None = None
     live: Classified | None = None
+    seals: Mapping[str, Sequence[Span]] = field(default_factory=dict)
 
     def without_rollups(self) -> Question:
         """The question for the tables alone."""

@@ -35,13 +35,15 @@ MOST_REJECTED = 16
 class Sources:
     """Where an answer was read: one snapshot, and a cover for each scan; no covers when all of it was live.
 
-    ``lag`` is that of a replica, in seconds; ``coverage`` has the rollups that were looked at, by name.
+    ``lag`` is that of a replica, in seconds; ``coverage`` has the rollups that were looked at, by name. The tables may
+    lack rows of the ``sealed`` spans, which they had to give.
     """
 
     as_of: datetime
     lag: float | None = None
     covers: tuple[Cover, ...] = ()
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
+    sealed: tuple[Span, ...] = ()
 
     @property
     def kind(self) -> AnswerKind:
@@ -78,17 +80,17 @@ def span_of(scan: Scan) -> Span:
 def status_of(question: Question, sources: Sources, now: datetime, actual: Cost | None) -> AnswerStatus:
     """The status of an answer that was read at ``sources``."""
     lag, lateness = sources.lag, sources.lateness
-    effective = snapped_range(question.plan)
     seconds = actual.duration_p50 if actual is not None else 0.0
     return AnswerStatus(
         kind=sources.kind,
-        exactness=Exactness.SNAPPED if effective is not None else exactness(question.plan),
+        exactness=exactness_of(question.plan, sources),
         as_of=sources.as_of,
         staleness=max(0.0, (now - sources.as_of).total_seconds()) + (lag or 0.0),
         guarantee=_guarantee(lateness),
         guarantee_bound=lateness if _guarantee(lateness) is Guarantee.LATENESS_BOUND else None,
         parts=parts_of(question, sources, actual.row_count if actual is not None else 0),
-        effective_range=effective,
+        sealed_intervals=tuple(Interval(instant(span.lo), instant(span.hi)) for span in sources.sealed),
+        effective_range=snapped_range(question.plan),
         bounds=error_bounds(question.plan),
         ladder=(*question.ladder, *steps_of(sources, seconds)),
         pool=question.classified.classification.pool.value,
@@ -97,6 +99,13 @@ def status_of(question: Question, sources: Sources, now: datetime, actual: Cost 
         cost_class=question.classified.classification.cost_class,
         answer_version=fingerprint(question.plan.fingerprint, sources.as_of),
     )
+
+
+def exactness_of(plan: Plan, sources: Sources) -> Exactness:
+    """PARTIAL where rows may be gone, SNAPPED where edges were moved, else by the measures."""
+    if sources.sealed:
+        return Exactness.PARTIAL
+    return Exactness.SNAPPED if snapped_range(plan) is not None else exactness(plan)
 
 
 def snapped_range(plan: Plan) -> Interval | None:

@@ -98,7 +98,9 @@ class SnapshotStream:
             waiting = True
             with timer:
                 reading, made = await self._read(snapshot, question, pool, group.context.deadline)
-                sources = Sources(snapshot.as_of, snapshot.replica_lag, reading.covers, reading.coverage)
+                sources = Sources(
+                    snapshot.as_of, snapshot.replica_lag, reading.covers, reading.coverage, reading.sealed
+                )
                 if (refused := unaccepted(question.policy, sources.kind)) is not None:
                     raise refused
                 whole = made if reading.results else None
