@@ -116,11 +116,11 @@ async def test_a_postmaster_killed_by_others_takes_busy_sessions_with_it(
 async def test_start_right_after_a_kill_is_not_fooled_by_the_old_lock_file(
     own_postgres: EmbeddedPostgres,
 ) -> None:
-    pid = own_postgres.pid
-    os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid)])
+    server = psutil.Process(own_postgres.pid)
+    server.kill()
+    psutil.wait_procs([server])
     own_postgres.start()
-    assert own_postgres.pid != pid
+    assert own_postgres.pid != server.pid
     assert own_postgres.running
 
 

@@ -32,6 +32,7 @@ async def test_a_killed_worker_costs_its_task_one_retry_and_others_nothing(
     mine, other = gates(), gates()
     task = crew.start(READ, mine.path)
     await mine.reached()
+    await crew.until(lambda: len(_readers(crew, mine)) == 1, "the worker's own file is open, too")
     (victim,) = _readers(crew, mine)
     neighbour = crew.start(READ, other.path)
     await other.reached()
