@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from broker.adapters.migrate import check_migrated
 from broker.adapters.pg_jobs_open import PgJobs, open_jobs
-from broker.adapters.result_dir import DirectoryResults
 from broker.app.process import Process
+from broker.app.results import result_store
 from broker.config.settings import JobSettings
 from broker.domain.model import Dataset
 from broker.domain.state import JobQueueState
@@ -46,7 +46,7 @@ class Jobs:
         return JobService(
             store=self.ports.store,
             events=self.hub,
-            results=DirectoryResults(self.settings.result_dir),
+            results=result_store(self.settings),
             checks=checks,
             clock=self.process.clock,
             new_id=lambda: str(uuid.uuid4()),

@@ -13,13 +13,13 @@ from dataclasses import replace
 from functools import partial
 
 from broker.adapters.pg_jobs_open import PgJobs, open_jobs
-from broker.adapters.result_dir import DirectoryResults
 from broker.app.admission import build_admission
 from broker.app.database import Database, database
 from broker.app.fleet import sharing
 from broker.app.jobs import CONNECTIONS
 from broker.app.process import Process, process
 from broker.app.query import build_gate, build_planner
+from broker.app.results import result_store
 from broker.app.rollup_work import rollup_work
 from broker.app.stopping import until
 from broker.config.settings import Settings
@@ -157,7 +157,7 @@ def build_worker(
     kinds: Mapping[str, JobKind],
 ) -> Worker:
     """The worker over the open parts; ``kinds`` are those beside exports."""
-    results = DirectoryResults(settings.jobs.result_dir)
+    results = result_store(settings.jobs)
     # Estimates are few and short beside the reading that takes a seat.
     gate = build_gate(settings, model, data.store, lambda _: nullcontext())
     sources = Sources(build_planner(model, own.telemetry), gate)

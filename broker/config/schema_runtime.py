@@ -35,6 +35,9 @@ class JobsConfig(Section):
     """Address of the database with the job tables. Empty: the analytical one."""
     result_dir: Text = "querybroker-results"
     """Folder of result files, shared by broker and workers; relative to the configuration file."""
+    results: Annotated[str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]*(/[\w.-]+)*/?)?$")] = ""
+    """Bucket for result files, as `s3://bucket/prefix`, with the extra `s3`; the environment has address and keys.
+    Empty: the folder `result_dir`, which otherwise has room for what is on its way to the bucket."""
     slots: Count | None = None
     """Jobs that one worker process runs at once. Unset: `in_flight` of the job pool."""
     lease: Annotated[Duration, Field(ge=1, le=600)] = 10

@@ -111,7 +111,10 @@ class AuthSettings:
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """Durable jobs. ``slots`` are jobs that one worker process runs at once."""
+    """Durable jobs. ``slots`` are jobs that one worker process runs at once.
+
+    Results are in the bucket that ``results`` names, or else in ``result_dir``.
+    """
 
     dsn: str
     result_dir: Path
@@ -121,6 +124,7 @@ class JobSettings:
     record_retention: float
     attempt_timeout: float
     max_attempts: int
+    results: str = ""
 
 
 @dataclass(frozen=True, slots=True)
