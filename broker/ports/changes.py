@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from broker.domain.held import Reach
+from broker.domain.plan import Plan
 
 
 class ChangeLog(Protocol):
@@ -19,8 +20,11 @@ class ChangeLog(Protocol):
         """Grows with every look that found a change or lost sight of one: until then no verdict changes but by age."""
         ...
 
-    def moment(self, dataset: str) -> str:
-        """The last look at a dataset: whatever is read from now on has all changes until then; "" for none."""
+    def moment(self, plan: Plan) -> str:
+        """The last look at what a plan reads: whatever is read from now on has all changes until then.
+
+        Empty where changes of something that the plan reads would not be seen: its answer goes by age.
+        """
         ...
 
     def unchanged(self, reach: Reach, moment: str) -> float | None:
