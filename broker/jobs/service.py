@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
 from broker.domain.job import Job, JobEvent, JobState, ResultPart, part_prefix
@@ -139,7 +139,7 @@ class JobService:
             dead_lettered=listing.dead_lettered,
             before=listing.before,
         )
-        return await self.store.list_jobs(where, limit)
+        return [_light(job) for job in await self.store.list_jobs(where, limit)]
 
     async def cancel(self, context: CallContext, tenant: str, job_id: str) -> Job:
         """Asks the job to stop; raises JOB_STATE when it has ended otherwise."""
@@ -166,7 +166,8 @@ class JobService:
         """The bytes of one file from an offset, in pieces of at most 1 MiB; at least one piece."""
         job = await self.get(context, tenant, job_id)
         part, inline = _part(job, part_index, offset)
-        pieces = _inline(inline, offset) if inline else self.results.read(part.key, offset, PIECE_BYTES)
+        kept = bool(inline) or not part.key  # an empty file has no bytes to show it
+        pieces = _inline(inline, offset) if kept else self.results.read(part.key, offset, PIECE_BYTES)
         first: ResultPart | None = part
         try:
             async with aclosing(pieces):
@@ -240,6 +241,13 @@ def _part(job: Job, index: int, offset: int) -> tuple[ResultPart, bytes]:
     if offset > part.byte_count:
         raise invalid([Violation("offset", f"the file has {part.byte_count} bytes", "OUT_OF_RANGE")])
     return part, result.inline
+
+
+def _light(job: Job) -> Job:
+    """The job without the bytes of its result: a page of those could be larger than any message."""
+    if job.result is None or not job.result.inline:
+        return job
+    return replace(job, result=replace(job.result, inline=b""))
 
 
 async def _inline(data: bytes, offset: int) -> AsyncGenerator[bytes, None]:

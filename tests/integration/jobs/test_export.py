@@ -31,6 +31,7 @@ from broker.domain.query import (
     TimeSelection,
 )
 from broker.jobs.children import Children
+from broker.jobs.transfer import INLINE_BYTES
 from tests.conftest import FreshDatabase
 from tests.support.exports import (
     GATE,
@@ -110,6 +111,7 @@ async def test_csv_tells_null_from_an_empty_text_and_quotes_what_needs_it(
         submitted = await jobs.ports.store.submit(export(ROWS, ExportFormat.CSV))
         job = await jobs.reaches(submitted.id, JobState.SUCCEEDED)
     (data,) = await contents(job, tmp_path)
+    assert len(data) > INLINE_BYTES
     text = data.decode()
     assert text.startswith("tailnum,dest,carrier,flights,distance,hours\r\n")
     assert '\r\n"",' in text
@@ -164,6 +166,9 @@ async def test_an_answer_without_rows_is_a_file_with_a_schema(
             submitted = await jobs.ports.store.submit(export(nothing, wanted))
             job = await jobs.reaches(submitted.id, JobState.SUCCEEDED)
             (files[wanted],) = await contents(job, tmp_path)
+            assert job.result is not None
+            assert job.result.inline == files[wanted], "what is small is kept in the row"
+    assert not (tmp_path / "parts").exists()
     assert files[ExportFormat.CSV] == b"tailnum,dest,carrier,flights,distance,hours\r\n"
     for wanted in (ExportFormat.PARQUET, ExportFormat.ARROW):
         table = decoded(files[wanted], wanted)

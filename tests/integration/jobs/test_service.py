@@ -236,6 +236,9 @@ async def test_small_results_are_read_from_the_row(jobs: Jobs, tmp_path: Path) -
     await DirectoryResults(tmp_path).delete(part_prefix("acme", job.id, 1))
     (piece,) = await read(app.read_result(call(ADA), "acme", job.id, 0, 1))
     assert piece.data == b"123"
+    (listed,) = await app.list_jobs(call(ADA), JobListing(), 10)
+    assert listed.result is not None
+    assert (listed.result.inline, listed.result.byte_count) == (b"", 4), "a page has no room for them"
 
 
 async def test_a_deleted_job_takes_its_files_along(jobs: Jobs, tmp_path: Path) -> None:
