@@ -23,15 +23,18 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from broker.telemetry import catalog as c
 from broker.telemetry import names as n
 from broker.telemetry.meters import Meters
 from broker.telemetry.names import SpanName
 from broker.telemetry.spans import ServerScope, SpanScope, StoreScope, record_error
+from broker.telemetry.tally import Key, Tally
 
 SCOPE = "querybroker"
 """Name of the instrumentation scope of every span and metric."""
 
 Value = str | bool | int | float
+_NO_CONTEXT = Context()
 Attributes = Mapping[str, Value]
 
 
@@ -48,6 +51,8 @@ class Telemetry(Meters):
         super().__init__(meters.get_meter(SCOPE))
         self._tracer = tracers.get_tracer(SCOPE)
         self._clock = clock
+        self._answers = Tally(self._count_answers)
+        self.observe(c.MEMORY, self._answers.flush)
         self._propagator = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 
     @classmethod
@@ -93,6 +98,25 @@ class Telemetry(Meters):
         span = self._tracer.start_span(method, parent, SpanKind.SERVER, named)
         return ServerScope(
             span, parent, self._clock, lambda code, seconds, error: self.call(method, code, seconds, error)
+        )
+
+    def recalled(
+        self, method: str, metadata: Mapping[str, str], request_id: str, source: str
+    ) -> None:
+        """Tells of a call that was answered before it was read: its span, if it is sampled, and its answer."""
+        parent = self.extract(metadata) if "traceparent" in metadata else _NO_CONTEXT
+        span = self._tracer.start_span(method, parent, SpanKind.SERVER)
+        if span.is_recording():
+            named = {n.RPC_SYSTEM: "grpc", n.RPC_METHOD: method, n.RPC_STATUS: "OK", n.SOURCE: source}
+            span.set_attributes({**named, n.REQUEST_ID: request_id})
+        span.end()
+        self._answers.add((method, source))
+
+    def _count_answers(self, key: Key, count: int) -> None:
+        """Of their age only a bound is known to anybody but the caller: it is not among the ages of answers."""
+        method, source = key
+        self._counters[c.ANSWERS.name].add(
+            count, {n.METHOD: method, n.SOURCE: source, n.DEGRADED_REASON: ""}
         )
 
     def store_span(

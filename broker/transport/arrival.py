@@ -39,10 +39,11 @@ class Arrival:
     unknown: Exception | None = None
     call: Call | None = None
     running: Running | None = None
+    recalled: Mapping[str, str] | None = None
 
-    def notes(self) -> dict[str, str]:
+    def notes(self) -> Mapping[str, str]:
         """What the trailers and the log tell of the answer."""
-        return self.call.notes() if self.call is not None else {}
+        return self.call.notes() if self.call is not None else self.recalled or {}
 
 
 def named(metadata: Mapping[str, str]) -> str:

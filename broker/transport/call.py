@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from broker.domain.answer import AnswerKind, AnswerStatus
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.pool import PoolName
+from broker.domain.principal import Principal
 from broker.domain.request import CallContext
 
 RESPONSE_LIMIT = "querybroker-max-response-bytes"
@@ -60,25 +61,55 @@ class Call:
 
     def notes(self) -> dict[str, str]:
         """The answer in short: ``answer-kind``, ``data-age-ms`` and, when degraded, ``degraded-reason``."""
-        if self._kind is None:
-            return {}
-        notes = {"answer-kind": self._kind.value, "data-age-ms": str(round(self._age * 1000))}
-        if self._reason:
-            notes["degraded-reason"] = self._reason
-        return notes
+        return {} if self._kind is None else answer_notes(self._kind, self._age, self._reason)
+
+
+def answer_notes(kind: AnswerKind, age: float, reason: str = "") -> dict[str, str]:
+    """An answer in short: its kind, its age in milliseconds and why it is degraded, if it is."""
+    notes = {"answer-kind": kind.value, "data-age-ms": str(round(age * 1000))}
+    if reason:
+        notes["degraded-reason"] = reason
+    return notes
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A response that is at hand: encoded but for the request id, which ``closing`` gives, and its notes.
+
+    ``request_id`` is the request's own, if it has one.
+    """
+
+    response: bytes
+    closing: Callable[[str], bytes]
+    kind: AnswerKind
+    age: float = 0.0
+    request_id: str = ""
+
+    def notes(self) -> dict[str, str]:
+        """As those of a call that was read."""
+        return answer_notes(self.kind, self.age)
+
+
+Recall = Callable[[bytes, Principal, int], Recalled | None]
+"""The response to a request that was answered before, from its bytes, its caller and what the caller receives at most.
+
+None when the request has to be read. It takes microseconds, and no seat.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Unary(Generic[M]):
     """A method with one response; ``handle`` gives it encoded. ``while_draining`` is for operators.
 
-    ``pool`` is where calls of the method usually ask for seats; without one they are always read.
+    ``pool`` is where calls of the method usually ask for seats; without one they are always read. ``recall`` is asked
+    before a request is read.
     """
 
     request: type[M]
     handle: Callable[[Call, M], Awaitable[bytes]]
     while_draining: bool = False
     pool: PoolName | None = None
+    recall: Recall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +137,10 @@ def unary(
     *,
     while_draining: bool = False,
     pool: PoolName | None = None,
+    recall: Recall | None = None,
 ) -> Endpoint:
     """A method with one response."""
-    return Unary(request, handle, while_draining, pool)
+    return Unary(request, handle, while_draining, pool, recall)
 
 
 def streaming(

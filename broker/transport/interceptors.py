@@ -33,7 +33,7 @@ from broker.telemetry.instruments import Telemetry
 from broker.telemetry.spans import ServerCall
 from broker.transport.access import RefusalLog, log_call
 from broker.transport.arrival import PREFIX, Arrival, lowered, named, number, stalled
-from broker.transport.call import RESPONSE_LIMIT, Call, Endpoint, Streaming
+from broker.transport.call import RESPONSE_LIMIT, Call, Endpoint, Streaming, Unary
 from broker.transport.decode_values import is_uuid
 from broker.transport.drain import Gate
 from broker.transport.options import ServerOptions
@@ -93,11 +93,8 @@ class CallPath:
         metadata = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
         return Arrival(method, endpoint, metadata, self.clock.monotonic())
 
-    async def _refused_unread(self, arrival: Arrival, context: Context) -> BrokerError | None:
-        """What the door says. Who cannot be identified is let in, to be told so like every other error."""
-        assert arrival.endpoint.pool is not None
-        if self.gate.closed and not arrival.endpoint.while_draining:
-            return self.gate.refusal()
+    async def _identified(self, arrival: Arrival, context: Context) -> None:
+        """Finds out who calls. Who cannot be identified is let in, to be told so like every other error."""
         try:
             principal = await self.authenticator.authenticate(arrival.metadata, context.peer())
             arrival.principal = lowered(principal, arrival.metadata)
@@ -106,14 +103,42 @@ class CallPath:
             raise
         except Exception as error:  # noqa: BLE001 - raised again inside the boundary
             arrival.unknown = error
+
+    def _refused_unread(self, arrival: Arrival, context: Context) -> BrokerError | None:
+        """What the door says."""
+        if arrival.endpoint.pool is None or arrival.principal is None:
             return None
         return self.door(arrival.endpoint.pool, arrival.principal, self._allowed(arrival, context))
+
+    def _recalled(self, arrival: Arrival, raw: bytes, context: Context) -> bytes | None:
+        """The response to a request that was answered before, with the span, metric, log and trailers of any call."""
+        recall = arrival.endpoint.recall if isinstance(arrival.endpoint, Unary) else None
+        if recall is None or arrival.principal is None:
+            return None
+        recalled = recall(raw, arrival.principal, self._receives(arrival))
+        if recalled is None:
+            return None
+        arrival.request_id = recalled.request_id or self._named(arrival)
+        notes = arrival.recalled = recalled.notes()
+        self.telemetry.recalled(
+            arrival.method, arrival.metadata, arrival.request_id, recalled.kind.value
+        )
+        seconds = self.clock.monotonic() - arrival.started
+        self.telemetry.call(arrival.method, "OK", seconds)
+        log_call(arrival.method, "OK", seconds, arrival.request_id, arrival.principal, notes)
+        context.set_trailing_metadata(self._trailers(arrival))
+        return recalled.response + recalled.closing(arrival.request_id)
 
     def _allowed(self, arrival: Arrival, context: Context) -> float:
         """Seconds that the call may take: its deadline or the default of its method, within the cap."""
         limits = self.options.limits_of(arrival.method)
         remaining = cast("float | None", context.time_remaining())  # None without a deadline
         return min(limits.default if remaining is None else remaining, limits.cap)
+
+    def _receives(self, arrival: Arrival) -> int:
+        """Bytes of the largest message that the caller receives."""
+        told = number(arrival.metadata.get(RESPONSE_LIMIT, ""), self.options.assumed_receive_bytes)
+        return min(self.options.max_send_bytes, told)
 
     def _turned_away(self, arrival: Arrival, code: str, reason: str = "") -> None:
         seconds = self.clock.monotonic() - arrival.started
@@ -133,7 +158,14 @@ class CallPath:
     async def _serve(self, arrival: Arrival, raw: bytes, context: Context, respond: Respond) -> bytes | None:
         """Asks at the door, then runs the call inside its span, and turns what it raises into a status."""
         if arrival.endpoint.pool is not None:
-            unread = await self._refused_unread(arrival, context)
+            unread = None
+            if self.gate.closed and not arrival.endpoint.while_draining:
+                unread = self.gate.refusal()
+            else:
+                await self._identified(arrival, context)
+                if (response := self._recalled(arrival, raw, context)) is not None:
+                    return response
+                unread = self._refused_unread(arrival, context)
             if unread is not None:
                 arrival.request_id = self._named(arrival)
                 remaining = cast("float | None", context.time_remaining())
@@ -218,10 +250,7 @@ class CallPath:
                 trace=self.telemetry.inject(),
                 payload=arrival.size,
             ),
-            min(
-                self.options.max_send_bytes,
-                number(arrival.metadata.get(RESPONSE_LIMIT, ""), self.options.assumed_receive_bytes),
-            ),
+            self._receives(arrival),
         )
         return await respond(arrival.call, arrival.message)
 
