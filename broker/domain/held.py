@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from broker.domain.answer import AnswerStatus, Table
+from broker.domain.query import AbsoluteRange, Filter, Grain
 from broker.domain.rollup import ALWAYS, Span
 
 
@@ -30,12 +31,36 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """What the rows of a held answer are, beside what its columns say, so that other questions may be answered by them.
+
+    ``scope`` names the definition of the dataset and the rows that the reader may see; ``question`` the question
+    without its limit. Of the ``time`` dimension the rows have what lies in ``bounds`` (None: everything), by buckets of
+    ``grain`` in ``zone`` where there is one. ``filter`` are conjuncts in normal form. The groups are all there unless a
+    ``limit`` cut them off, or something else did and they are not ``whole``; ``filled`` rows may stand for nothing.
+    ``broker.policy.query_json`` writes it as JSON.
+    """
+
+    scope: str
+    question: str
+    time: str = ""
+    bounds: AbsoluteRange | None = None
+    grain: Grain | None = None
+    zone: str = "UTC"
+    filter: tuple[Filter, ...] = ()
+    limit: int = 0
+    whole: bool = True
+    filled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """An answer as a cache keeps it.
 
     ``status`` is that of the answer as it was read, without what belonged to that one call: ladder, queue, request.
     ``moment`` names what had been seen of the dataset's changes before the answer was read, "" where they are not
-    tracked. ``seconds`` is what it took to read, which says when to read it again.
+    tracked. ``seconds`` is what it took to read, which says when to read it again. Without ``content`` it answers
+    nothing but its own question.
     """
 
     key: str
@@ -44,6 +69,7 @@ class Held:
     reach: Reach
     moment: str = ""
     seconds: float = 0.0
+    content: Content | None = None
 
     @property
     def as_of(self) -> datetime:

@@ -1,7 +1,7 @@
 """The log of questions: one line of JSON for each kind of question, with an example, how often, and how long it takes.
 
 Questions of a kind have the same cost fingerprint: they differ in literals only. A line holds ``fingerprint``,
-``dataset``, ``query`` (the last one of its kind, as :mod:`query_json` writes it), ``policies`` (names of the row
+``dataset``, ``query`` (the last one of its kind, as ``policy.query_json`` writes it), ``policies`` (names of the row
 policies that applied), ``count``, ``live_seconds`` (what all of them took, or would have taken, without rollups) and
 ``time`` of the last one. Every process writes a file of its own and goes on with it when it starts again; whoever reads
 takes all of them. A file holds literals of queries, so only its owner may read it.
@@ -25,8 +25,8 @@ from broker.domain.query import Query
 from broker.pipeline.stage import Question
 from broker.policy.classify import Run
 from broker.policy.cost_key import cost_fingerprint
+from broker.policy.query_json import decode, encode
 from broker.ports.clock import Clock
-from broker.rollups.query_json import decode, encode
 
 logger = logging.getLogger(__name__)
 _LONGEST_LINE = 1 << 16

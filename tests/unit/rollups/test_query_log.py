@@ -38,8 +38,8 @@ from broker.domain.terms import AnswerPolicy
 from broker.domain.values import ResultFormat
 from broker.pipeline.stage import Question
 from broker.policy.classify import Classifier, Run, Subject
+from broker.policy.query_json import decode, encode
 from broker.policy.resolve import resolve_query
-from broker.rollups.query_json import decode, encode
 from broker.rollups.query_log import QueryLog, log_path, read_records
 from tests.support.datasets import flights
 from tests.support.segments import START, HandClock

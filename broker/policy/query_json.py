@@ -1,4 +1,4 @@
-"""Queries as JSON and back: every value becomes an object that names its kind and holds what is not a default."""
+"""Queries, and what answers hold, as JSON and back: objects that name their kind and hold what is not a default."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from broker.domain import query as q
+from broker.domain.held import Content
 
 _KIND = "is"
 _KINDS: Mapping[str, type[Any]] = {
@@ -19,6 +21,7 @@ _KINDS: Mapping[str, type[Any]] = {
     for kind in (
         q.Query, q.TimeSelection, q.AbsoluteRange, q.DateRange, q.RelativeRange, q.Condition, q.AllOf, q.AnyOf, q.Not,
         q.OrderKey, q.CompareTo, q.ShareOfTotal, q.RollingWindow, q.TopN, q.Calculations,
+        Content,
     )
 }  # fmt: skip
 
@@ -76,7 +79,7 @@ def _decoded(value: object, hint: Any) -> Any:
             return float(text)
         case {"is": str(name), **given}:
             kind, fields = _KINDS[name], {str(key): inner for key, inner in given.items()}
-            hints = get_type_hints(kind)
+            hints = _hints(kind)
             return kind(**{key: _decoded(inner, hints[key]) for key, inner in fields.items()})
         case str() if (known := _enum(hint)) is not None:
             return known(value)
@@ -84,6 +87,11 @@ def _decoded(value: object, hint: Any) -> Any:
             return value
         case _:
             raise TypeError(f"{type(value).__name__} has no meaning here")
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _enum(hint: Any) -> type[Enum] | None:
