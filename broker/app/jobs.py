@@ -40,7 +40,8 @@ class Jobs:
 
     def service(self, plan: Planner, gate: SqlGate, datasets: Mapping[str, Dataset]) -> JobService:
         """The application's side of JobService; rollups are built where ``datasets`` have some."""
-        checks: dict[str, Check] = {"export": Sources(plan, gate).check}
+        sources = Sources(plan, gate)
+        checks: dict[str, Check] = {"export": sources.check, "report": sources.check_sections}
         if stored(datasets):
             checks |= dict.fromkeys((BUILD, REFRESH), RollupChecks(datasets).check)
         return JobService(

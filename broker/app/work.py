@@ -33,6 +33,7 @@ from broker.jobs.export import ExportKind
 from broker.jobs.kind import JobKind
 from broker.jobs.lease import LeaseKeeper
 from broker.jobs.progress import ProgressBoard
+from broker.jobs.report import ReportKind
 from broker.jobs.seats import Seat, job_seats, patient
 from broker.jobs.sources import Sources
 from broker.jobs.tracing import traced
@@ -156,13 +157,14 @@ def build_worker(
     *,
     kinds: Mapping[str, JobKind],
 ) -> Worker:
-    """The worker over the open parts; ``kinds`` are those beside exports."""
+    """The worker over the open parts; ``kinds`` are those beside exports and reports."""
     results = result_store(settings.jobs)
     # Estimates are few and short beside the reading that takes a seat.
     gate = build_gate(settings, model, data.store, lambda _: nullcontext())
     sources = Sources(build_planner(model, own.telemetry), gate)
     decode = partial(decode_job_spec, defaults=AnswerPolicy())
     export = ExportKind(sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats)
+    report = ReportKind(sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats)
     tools = Tools(
         queue=ports.queue,
         results=results,
@@ -186,7 +188,7 @@ def build_worker(
         ports.lease, identity, settings.jobs.lease, clock=_sleepless, exit=os._exit, rng=own.random
     )
     return Worker(
-        {export.name: export, **kinds},
+        {export.name: export, report.name: report, **kinds},
         tools,
         slots=settings.jobs.slots,
         lease=lease,

@@ -7,13 +7,11 @@ store's limit, and computed by the child.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.domain.answer import Cost
-from broker.domain.errors import BrokerError
 from broker.domain.job import ExportFormat, JobProgress, JobResult, ResultPart
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
@@ -25,7 +23,7 @@ from broker.jobs.order import WRITER, End, Order, PartDone
 from broker.jobs.progress import Rate
 from broker.jobs.seats import Seat, no_seat
 from broker.jobs.sources import Reading, Source, Sources, for_job, status_of
-from broker.jobs.transfer import INLINE_BYTES, Parts, Progress, both, collect, send
+from broker.jobs.transfer import INLINE_BYTES, Parts, Progress, both, collect, expected_rows, send
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore, SqlPlan
 from broker.telemetry import names as n
@@ -37,8 +35,6 @@ CONTENT_TYPES = {
     ExportFormat.CSV: "text/csv; charset=utf-8; header=present",
     ExportFormat.ARROW: "application/vnd.apache.arrow.file",
 }
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +62,7 @@ class ExportKind:
             job.request_id, job.principal, context.deadline, job.create_time, "job", job.attempt, job.trace
         )
         source = await self.sources.make(call, ask)
-        total = await self._estimate(source, context)
+        total = await expected_rows(self.store, [source], context)
         began = self.clock.monotonic()
         progress = Progress(context, total, Rate(self.clock.monotonic))
         progress.tell("waiting")
@@ -96,17 +92,6 @@ class ExportKind:
             inline=parts.inline,
             status=for_job(status, job.name, job.request_id),
         )
-
-    async def _estimate(self, source: Source, context: JobContext) -> int:
-        """The rows to expect; 0 when nobody knows."""
-        if isinstance(source, SqlPlan) or not source.finish.pushed_down:
-            return 0
-        try:
-            rows = (await self.store.estimate(source, context.deadline)).rows
-        except BrokerError as error:
-            logger.info("%s goes on without an estimate: %s", context.job.name, error)
-            return 0
-        return min(rows, source.query.limit) if source.query.limit else rows
 
     async def _read(
         self, source: Source, context: JobContext, child: Child, give_back: Callable[[], None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from broker.domain.errors import BrokerError
 from broker.domain.job import ExportFormat
@@ -10,7 +12,9 @@ from broker.domain.plan import Block, Finish, ScanResult
 from broker.domain.values import Column
 
 WRITER = "broker.jobs.writer:write_export"
-"""What the child runs."""
+"""What the child of an export runs."""
+ARCHIVER = "broker.jobs.archive:write_archive"
+"""What the child of a report runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,32 @@ class Order:
     finish: Finish | None
     directory: str
     part_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOrder:
+    """What is to be written as one archive; ``time`` is what its files are dated with."""
+
+    format: ExportFormat
+    directory: str
+    name: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """To the child of a report: what follows, to its end, is one file of the archive."""
+
+    name: str
+    columns: tuple[Column, ...]
+    finish: Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """To the child of a report: that were all files. ``manifest`` is what is known of the archive as a whole."""
+
+    manifest: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

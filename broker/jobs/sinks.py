@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import polars as pl
 import pyarrow as pa
@@ -66,7 +66,36 @@ class HashingFile(io.RawIOBase):
         return self._hash.digest()
 
 
-def open_sink(format: ExportFormat, columns: tuple[Column, ...], file: HashingFile) -> Sink:
+class HashingEntry(io.RawIOBase):
+    """A file within an archive, hashed while it is written; closing it leaves the archive open."""
+
+    def __init__(self, inner: IO[bytes]) -> None:
+        self._inner = inner
+        self._hash = hashlib.sha256()
+        self._position = 0
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes written."""
+        return self._position
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]  # the buffers that writers pass
+        """Writes all of the data."""
+        view = memoryview(data).cast("B")
+        self._hash.update(view)
+        self._inner.write(view)
+        self._position += len(view)
+        return len(view)
+
+    def digest(self) -> bytes:
+        """The SHA-256 of what was written."""
+        return self._hash.digest()
+
+
+def open_sink(format: ExportFormat, columns: tuple[Column, ...], file: io.RawIOBase) -> Sink:
     """The sink of a format."""
     match format:
         case ExportFormat.PARQUET:
@@ -87,7 +116,7 @@ def _batch(frame: pl.DataFrame, columns: tuple[Column, ...]) -> pa.RecordBatch:
 class _ParquetSink:
     """Parquet with zstd; row groups of about 32 MB in memory."""
 
-    def __init__(self, columns: tuple[Column, ...], file: HashingFile) -> None:
+    def __init__(self, columns: tuple[Column, ...], file: io.RawIOBase) -> None:
         self._columns = columns
         self._writer = pq.ParquetWriter(file, arrow.schema(columns), compression="zstd")
         self._group: list[pa.RecordBatch] = []
@@ -111,7 +140,7 @@ class _ParquetSink:
 class _ArrowSink:
     """An Arrow IPC file without compression, which every implementation reads and can map."""
 
-    def __init__(self, columns: tuple[Column, ...], file: HashingFile) -> None:
+    def __init__(self, columns: tuple[Column, ...], file: io.RawIOBase) -> None:
         self._columns = columns
         self._writer = pa.ipc.new_file(file, arrow.schema(columns))
 
@@ -125,7 +154,7 @@ class _ArrowSink:
 class _CsvSink:
     """CSV after RFC 4180: null is nothing at all, an empty text is ``""``; instants after RFC 3339, with offset."""
 
-    def __init__(self, columns: tuple[Column, ...], file: HashingFile) -> None:
+    def __init__(self, columns: tuple[Column, ...], file: io.RawIOBase) -> None:
         self._columns = columns
         self._file = file
         header = io.StringIO()

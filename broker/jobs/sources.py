@@ -15,6 +15,7 @@ from broker.domain.answer import (
     Exactness,
     PartSource,
 )
+from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
 from broker.domain.fingerprint import fingerprint
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
@@ -22,7 +23,7 @@ from broker.domain.query import Query, SqlQuery
 from broker.domain.request import Basis, CallContext, Classification
 from broker.domain.terms import AnswerPolicy
 from broker.domain.values import ResultFormat
-from broker.domain.work import ExportWork, JobAsk
+from broker.domain.work import ExportWork, JobAsk, ReportWork
 from broker.pipeline import status
 from broker.pipeline.routed import considered, refusal
 from broker.pipeline.stage import Question
@@ -47,8 +48,12 @@ class Sources:
     gate: SqlGate
 
     async def check(self, context: CallContext, ask: JobAsk) -> None:
-        """What a submission is checked by."""
+        """What a submission of an export is checked by."""
         await self.make(context, ask)
+
+    async def check_sections(self, context: CallContext, ask: JobAsk) -> None:
+        """What a submission of a report is checked by."""
+        self.sections(context, ask)
 
     async def make(self, context: CallContext, ask: JobAsk) -> Source:
         """The source of an export."""
@@ -58,7 +63,26 @@ class Sources:
             if (refused := refusal(None, ask.policy)) is not None:
                 raise refused
             return await self.gate(context, source, f"{ask.path}.sql")
-        plan = self.plan(source, context, f"{ask.path}.query")
+        return self._plan(context, ask, source, f"{ask.path}.query")
+
+    def sections(self, context: CallContext, ask: JobAsk) -> list[Plan]:
+        """The plans of a report's sections, in order; raises one error for what is wrong with any of them."""
+        assert isinstance(ask.work, ReportWork)
+        plans: list[Plan] = []
+        wrong: list[Violation] = []
+        for i, section in enumerate(ask.work.sections):
+            try:
+                plans.append(self._plan(context, ask, section.query, f"{ask.path}.sections[{i}].query"))
+            except BrokerError as error:
+                if error.reason is not ErrorReason.INVALID_REQUEST:
+                    raise
+                wrong += error.violations
+        if wrong:
+            raise invalid(wrong)
+        return plans
+
+    def _plan(self, context: CallContext, ask: JobAsk, query: Query, path: str) -> Plan:
+        plan = self.plan(query, context, path)
         if (refused := refusal(plan, ask.policy)) is not None:
             raise refused
         return plan

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from broker.domain.errors import BrokerError
 from broker.domain.job import JobProgress
 from broker.domain.plan import Block
 from broker.jobs.children import Child, ChildLostError
@@ -17,7 +18,7 @@ from broker.jobs.order import Chunk, Done, Failed, PartDone, Whole, Wrote
 from broker.jobs.progress import Rate
 from broker.jobs.sources import Source
 from broker.ports.jobs import Staging
-from broker.ports.store import Snapshot, SqlPlan
+from broker.ports.store import QueryStore, Snapshot, SqlPlan
 from broker.telemetry import names as n
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import SpanName
@@ -49,6 +50,21 @@ async def both(read: Coroutine[Any, Any, T], collect: Coroutine[Any, Any, None])
         for task in (reading, writing):
             task.cancel()
         await asyncio.gather(reading, writing, return_exceptions=True)
+
+
+async def expected_rows(store: QueryStore, sources: Sequence[Source], context: JobContext) -> int:
+    """The rows to expect of all sources; 0 when nobody knows."""
+    total = 0
+    for source in sources:
+        if isinstance(source, SqlPlan) or not source.finish.pushed_down:
+            return 0
+        try:
+            rows = (await store.estimate(source, context.deadline)).rows
+        except BrokerError as error:
+            logger.info("%s goes on without an estimate: %s", context.job.name, error)
+            return 0
+        total += min(rows, source.query.limit) if source.query.limit else rows
+    return total
 
 
 async def send(source: Source, snapshot: Snapshot, child: Child) -> Whole | None:

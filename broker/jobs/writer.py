@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +17,8 @@ import polars as pl
 from broker.aggregation import kernels
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.job import ExportFormat
+from broker.domain.plan import Finish
+from broker.domain.values import Column
 from broker.jobs.child import Channel
 from broker.jobs.order import Chunk, Done, End, Failed, Order, PartDone, Whole, Wrote
 from broker.jobs.sinks import HashingFile, open_sink
@@ -28,8 +30,15 @@ ENDINGS = {ExportFormat.PARQUET: "parquet", ExportFormat.CSV: "csv", ExportForma
 def write_export(channel: Channel, order: object) -> None:
     """What the child does."""
     assert isinstance(order, Order)
+    telling(channel, lambda: _write(channel, order))
+
+
+def telling(channel: Channel, work: Callable[[], None]) -> None:
+    """Does the work; the worker is told how it failed."""
     try:
-        _write(channel, order)
+        work()
+    except EOFError:
+        raise  # nobody is left to be told
     except BrokerError as error:
         channel.send(Failed(error))
     except MemoryError:
@@ -47,7 +56,7 @@ def _write(channel: Channel, order: Order) -> None:
     rows = size = count = 0
     part: _Part | None = None
     while not isinstance(message := channel.receive(), End):
-        for frame in _frames(message, order):
+        for frame in frames(message, order.finish, order.columns):
             if part is None:
                 part = _Part(order, count)
                 count += 1
@@ -64,13 +73,14 @@ def _write(channel: Channel, order: Order) -> None:
     channel.send(Done(os.getpid(), start_ns, time.time_ns()))
 
 
-def _frames(message: object, order: Order) -> Iterator[pl.DataFrame]:
+def frames(message: object, finish: Finish | None, columns: tuple[Column, ...]) -> Iterator[pl.DataFrame]:
+    """The finished rows of a message, in frames that are not too large."""
     if isinstance(message, Chunk):
-        frame = kernels.rows(message.block, order.finish, order.columns)
+        frame = kernels.rows(message.block, finish, columns)
     else:
         assert isinstance(message, Whole)
-        assert order.finish is not None
-        frame = kernels.answer(message.results, order.finish)
+        assert finish is not None
+        frame = kernels.answer(message.results, finish)
     if frame.height:
         yield from frame.iter_slices(SLICE_ROWS)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from broker.adapters.pg_pool import PgPools
 from broker.adapters.pg_store import PgStore
 from broker.adapters.result_dir import DirectoryResults
+from broker.domain.errors import BrokerError, invalid
 from broker.domain.job import ExportFormat, Job
 from broker.domain.model import RowPolicy
 from broker.domain.plan import Plan
@@ -42,7 +43,10 @@ def ask(query: Query, format: ExportFormat = ExportFormat.CSV) -> JobAsk:
 
 def plan(query: Query, context: CallContext, path: str) -> Plan:
     """Resolves against the flights."""
-    return resolve_query(query, flights(policies=[POLICY]), context.principal, context.received)
+    try:
+        return resolve_query(query, flights(policies=[POLICY]), context.principal, context.received)
+    except BrokerError as error:
+        raise invalid([v.under(path) for v in error.violations]) from None
 
 
 async def no_sql(context: CallContext, sql: SqlQuery, path: str) -> SqlPlan:
