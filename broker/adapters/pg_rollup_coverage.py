@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -99,12 +99,14 @@ class CoverageReading:
         """The coverage that the statement found; None when there are other segments by now, which it cannot tell."""
         row = rows_of(state).get(rollup.name)
         refused = self._refused(dataset, rollup, row, intact=bool(state["intact"]))
-        if refused is not None or row is None:
+        if row is None:
             return refused
         known = asked.known
-        return (
-            _covered(rollup, known, marks_of(state), span, "") if row["versions"] == known.version else None
-        )
+        if row["versions"] != known.version:
+            return None
+        if refused is not None:
+            return replace(refused, sealed=known.sealed(span))
+        return _covered(rollup, known, marks_of(state), span, "")
 
     async def _source(
         self, connection: Connection, dataset: Dataset, rollups: Sequence[Rollup], span: Span, as_of: datetime
@@ -134,7 +136,8 @@ class CoverageReading:
             row = rows.get(rollup.name)
             refused = self._refused(dataset, rollup, row, intact=bool(state["intact"]))
             if refused is not None:
-                found[rollup.name] = refused
+                own = lists.get(rollup.name) if row is not None else None
+                found[rollup.name] = replace(refused, sealed=own.sealed(span) if own is not None else ())
             elif rollup.storage is Storage.EXTERNAL:
                 found[rollup.name] = external(rollup, as_of)
             else:
@@ -234,7 +237,7 @@ def _covered(rollup: Rollup, known: SegmentList, marks: Marks, span: Span, token
     segments = tuple(known.segments[position] for position in positions)
     match rollup.tracking:
         case Tracking.TRIGGERS:
-            return Coverage(rollup.name, segments, known.dirty(marks, span))
+            return Coverage(rollup.name, segments, known.dirty(marks, span), sealed=known.sealed(span))
         case Tracking.APPEND_ONLY:
             # A row may come so long after its own time: only what was older at the build is complete.
             late = round(rollup.lateness * 1_000_000)
@@ -242,13 +245,15 @@ def _covered(rollup: Rollup, known: SegmentList, marks: Marks, span: Span, token
                 Span(max(s.span.lo, micros(s.as_of) - late), s.span.hi) for s in segments if not s.sealed
             )
             dirty = merged(within(tail, span) for tail in tails)
-            return Coverage(rollup.name, segments, dirty, lateness=rollup.lateness)
+            seals = known.sealed(span)
+            return Coverage(rollup.name, segments, dirty, lateness=rollup.lateness, sealed=seals)
         case _:
             stale = (
                 within(known.segments[p].span, span)
                 for p in positions if known.tokens[p] != token and not known.segments[p].sealed
             )  # fmt: skip
-            return Coverage(rollup.name, segments, merged(stale), lateness=0.0, token=token)
+            seals = known.sealed(span)
+            return Coverage(rollup.name, segments, merged(stale), lateness=0.0, token=token, sealed=seals)
 
 
 async def _token(connection: Connection, rollup: Rollup) -> str:

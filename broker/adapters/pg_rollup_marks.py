@@ -46,6 +46,8 @@ class SegmentList:
     """Marks of transactions from here on may concern a segment; never, when there is none."""
     running: frozenset[int]
     """Transactions in progress when a segment was built; their marks may concern it as well."""
+    seals: tuple[Span, ...] = ()
+    """Where segments are sealed."""
 
     @classmethod
     def of(
@@ -63,7 +65,8 @@ class SegmentList:
             (*segment.span, view.xmax, view.running, segment.sealed)
             for segment, view in zip(segments, views, strict=True)
         )
-        return cls(version, tuple(segments), tuple(views), tuple(tokens), starts, rows, since, running)
+        seals = tuple(segment.span for segment in segments if segment.sealed)
+        return cls(version, tuple(segments), tuple(views), tuple(tokens), starts, rows, since, running, seals)
 
     def overlapping(self, span: Span) -> Iterator[int]:
         """Positions of the segments that overlap a span."""
@@ -74,6 +77,10 @@ class SegmentList:
                 return
             if own.hi > span.lo:
                 yield position
+
+    def sealed(self, span: Span) -> tuple[Span, ...]:
+        """The sealed spans that overlap a span."""
+        return tuple(own for own in self.seals if own.lo < span.hi and span.lo < own.hi)
 
     def dirty(self, marks: Marks, span: Span) -> tuple[Span, ...]:
         """What of the segments has changed since they were built, within the span.

@@ -16,7 +16,7 @@ from broker.domain.measures import State
 from broker.domain.model import Dataset, Dimension, Measure, RowPolicy
 from broker.domain.principal import Principal
 from broker.domain.query import AbsoluteRange, Calculations, Filter, Grain, OrderKey, Query
-from broker.domain.rollup import Span
+from broker.domain.rollup import ALWAYS, Span, micros
 from broker.domain.timegrid import TimeGrid
 from broker.domain.values import Column
 
@@ -52,6 +52,12 @@ class Scan:
     policies: tuple[RowPolicy, ...] = ()
     principal: Principal = field(default_factory=lambda: Principal("", ""))
     pieces: tuple[Span, ...] | None = None
+
+    @property
+    def span(self) -> Span:
+        """What is read of the time dimension."""
+        bounds = self.bounds
+        return ALWAYS if bounds is None else Span(micros(bounds.start), micros(bounds.end))
 
 
 @dataclass(frozen=True, slots=True)

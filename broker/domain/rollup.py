@@ -174,9 +174,10 @@ class Segment:
 class Coverage:
     """What of a rollup one snapshot may use: ``segments`` without the ``dirty`` spans; both ascending and disjoint.
 
-    ``unusable`` says why nothing may be used at all. ``lateness`` is None where the answer is exact at the snapshot,
-    else the seconds within which late rows may be missing (infinite where nothing is promised). ``token`` is the
-    source's change token in this snapshot, where it has one; a build keeps it.
+    ``unusable`` says why nothing may be used at all: then there are no segments. ``lateness`` is None where the answer
+    is exact at the snapshot, else the seconds within which late rows may be missing (infinite where nothing is
+    promised). ``token`` is the source's change token in this snapshot, where it has one; a build keeps it. The tables
+    may no longer have the rows of the ``sealed`` spans, ascending and disjoint, whether or not anything may be used.
     """
 
     rollup: str
@@ -186,6 +187,7 @@ class Coverage:
     message: str = ""
     lateness: float | None = None
     token: str = ""
+    sealed: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from broker.domain.deadline import Deadline
 from broker.domain.pool import PoolName
 from broker.domain.principal import Criticality
 from broker.pipeline.rolled import Rolled, Seen
+from broker.pipeline.sealed import missing
 from broker.pipeline.stage import Question
-from broker.pipeline.status import Sources
 from broker.policy.admission.values import AdmissionRequest, Outcome
 from broker.ports.aggregator import Aggregator
 from broker.ports.rollups import BothWays
@@ -54,8 +54,11 @@ class Twice:
     async def _compared(self, question: Question, deadline: Deadline) -> BothWays | None:
         plan = question.plan
         async with self.store.snapshot(self.pool, deadline) as snapshot:
-            reading = await self.rolled.read(snapshot, question, Seen(snapshot), deadline)
-            sources = Sources(snapshot.as_of, snapshot.replica_lag, reading.covers, reading.coverage)
+            seen = Seen(snapshot)
+            if missing(plan, await seen.seals(plan.main.dataset)):
+                return None  # rows of partitions that were sealed may be gone: they would differ from a right rollup
+            reading = await self.rolled.read(snapshot, question, seen, deadline)
+            sources = reading.sources(snapshot.as_of, snapshot.replica_lag)
             if not sources.used:
                 return None
             finish = replace(plan.finish, pushed_down=False)

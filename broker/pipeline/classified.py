@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from broker.domain.deadline import Deadline
@@ -10,12 +10,12 @@ from broker.domain.errors import BrokerError
 from broker.domain.estimate import Estimate
 from broker.domain.plan import Plan
 from broker.domain.request import Basis, CallContext, RequestKind
-from broker.domain.rollup import Span
 from broker.domain.terms import AnswerPolicy, Consistency
 from broker.pipeline.admitted import Seats
 from broker.pipeline.routes import Route, Router
 from broker.policy.classify import Classified, Classifier, Run, Subject
 from broker.policy.cost_key import cost_fingerprint, routed_fingerprint, sql_cost_fingerprint
+from broker.policy.rollups.seals import Seals
 from broker.policy.shape import Shape, shape_of
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore, SqlPlan
@@ -40,7 +40,7 @@ class Prospect:
     classified: Classified
     route: Route | None = None
     live: Classified | None = None
-    seals: Mapping[str, Sequence[Span]] = field(default_factory=dict)
+    seals: Seals | None = field(default_factory=dict)
 
 
 def live_seconds(live: Classified) -> float:

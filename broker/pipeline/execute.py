@@ -66,9 +66,7 @@ class SnapshotAnswers:
             return None
         as_of, reading = found
         table = await self._finish(reading, question, pool, group)
-        return self._answer(
-            table, question, Sources(as_of, None, reading.covers, reading.coverage, reading.sealed), timer.run
-        )
+        return self._answer(table, question, reading.sources(as_of), timer.run)
 
     async def _together(self, group: Group) -> Sequence[Outcome]:
         context, questions = group.context, group.questions
@@ -84,9 +82,9 @@ class SnapshotAnswers:
                         break
                 for i, panel in enumerate(tasks):
                     if isinstance(panel, _Panel) and await self._unreadable(panel):
-                        tasks[i] = await self._read(
-                            snapshot, seen, questions[i].without_rollups(), pool, group
-                        )
+                        again = questions[i].without_rollups()
+                        if again is not None:
+                            tasks[i] = await self._read(snapshot, seen, again, pool, group)
             lost = next((t for t in reversed(tasks) if isinstance(t, BrokerError)), None)
             outcomes: list[Outcome] = []
             for i, question in enumerate(questions):
@@ -109,9 +107,7 @@ class SnapshotAnswers:
                 reading = await self.rolled.read(snapshot, question, seen, group.context.deadline)
         except BrokerError as error:
             return error
-        sources = Sources(
-            snapshot.as_of, snapshot.replica_lag, reading.covers, reading.coverage, reading.sealed
-        )
+        sources = reading.sources(snapshot.as_of, snapshot.replica_lag)
         table = asyncio.create_task(self._finish(reading, question, pool, group))
         return _Panel(table, sources, timer.run)
 

@@ -8,14 +8,15 @@ from broker.domain.answer import Interval, LadderStep, Rung, Verdict
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
 from broker.domain.request import CallContext, ExplainAsk, Explanation
+from broker.domain.rollup import Coverage
+from broker.domain.terms import AnswerPolicy
 from broker.domain.values import ResultFormat
 from broker.pipeline.admitted import Seats
 from broker.pipeline.bounds import error_bounds
-from broker.pipeline.classified import Classifying
+from broker.pipeline.classified import Classifying, Prospect
 from broker.pipeline.rolled import Seen, unanswerable
 from broker.pipeline.routed import considered, refusal, unaccepted
-from broker.pipeline.routes import Route
-from broker.pipeline.sealed import missing, refusal_of
+from broker.pipeline.sealed import covers_of, missing, refusal_of
 from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources, exactness_of, parts_of, passed_over, steps_of
 from broker.ports.store import QueryStore
@@ -36,16 +37,14 @@ class Explainer:
         consistency = ask.policy.consistency
         async with self.seats(context):
             (asked,) = await self.classifying.prospects(context, ask.kind, [(plan, ask.policy)], consistency)
-            sources, classified, plan = Sources(context.received), asked.classified, asked.plan
-            if asked.route is not None:
-                sources = await self._sources(asked.route, context)
+            classified, plan = asked.classified, asked.plan
+            sources = await self._sources(asked, ask.policy, context)
             if not sources.used:
                 estimate = await self.store.estimate(plan, context.deadline)
                 classified = self.classifying.estimated(context, ask.kind, plan, estimate)
         question = Question(
             "", plan, ask.policy, ResultFormat.COLUMNS, classified, (), asked.route, None, asked.seals
         )
-        sources = replace(sources, sealed=missing(question, sources.covers))
         bounds = plan.main.bounds
         return Explanation(
             columns=plan.columns,
@@ -61,13 +60,21 @@ class Explainer:
             statements=self.store.statements(plan) if context.principal.has(GRANT) else (),
         )
 
-    async def _sources(self, route: Route, context: CallContext) -> Sources:
-        """Where the route would lead now."""
-        if not route.rollups:
-            return Sources(context.received, covers=route.passed_over)
+    async def _sources(self, asked: Prospect, policy: AnswerPolicy, context: CallContext) -> Sources:
+        """Where the question would be answered now."""
+        plan, route, seals = asked.plan, asked.route, asked.seals
+        covers = route.passed_over if route is not None else ()
+        rolled = route is not None and bool(route.rollups)
+        if not rolled and seals is not None:
+            return Sources(context.received, covers=covers, sealed=missing(plan, seals, covers))
         async with self.store.snapshot(PoolName.ADMIN, context.deadline) as snapshot:
-            coverage = await Seen(snapshot).coverage(route)
-            return Sources(snapshot.as_of, snapshot.replica_lag, route.cover(coverage), coverage)
+            seen, coverage = Seen(snapshot), dict[str, Coverage]()
+            seals = seals if seals is not None else await seen.seals(plan.main.dataset)
+            if route is not None and rolled:
+                coverage = dict(await seen.coverage(route))
+                covers = covers_of(route, policy, coverage, seals)
+            sealed = missing(plan, seals, covers)
+            return Sources(snapshot.as_of, snapshot.replica_lag, covers, coverage, sealed)
 
 
 def _candidates(question: Question, sources: Sources) -> tuple[LadderStep, ...]:
@@ -80,7 +87,7 @@ def _candidates(question: Question, sources: Sources) -> tuple[LadderStep, ...]:
     if refused is not None:
         code = (refused.reason.value,)
         steps = [replace(step, verdict=Verdict.FORBIDDEN, codes=code) for step in steps]
-    rejected = passed_over([each for cover in sources.covers for each in cover.rejected])
+    rejected = passed_over(sources.covers)
     rolled = [step for step in steps if step.rung is Rung.ROLLUP]
     live = [step for step in steps if step.rung is not Rung.ROLLUP]
     return (*considered(policy, route), *rolled, *rejected, *live)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources
+from broker.policy.rollups.reasons import own
 from broker.telemetry.instruments import Telemetry
 
 
@@ -33,7 +34,8 @@ class RollupNotes:
             self.telemetry.rollup_answer(name, rollup, outcome)
             self.answers[name, rollup] += 1
         able = {rollup.name for rollup in route.rollups} - {*sources.used}
-        for rejected in {each.rollup: each for cover in sources.covers for each in cover.rejected}.values():
+        passed = [each for cover in sources.covers for each in own(cover.rejected)] if able else []
+        for rejected in {each.rollup: each for each in passed}.values():
             if rejected.rollup in able:
                 self.telemetry.rollup_answer(name, rejected.rollup, "rejected", rejected.rules[0].value)
         if sources.used:

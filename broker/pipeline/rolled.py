@@ -13,6 +13,7 @@ from datetime import datetime
 
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.model import Dataset
 from broker.domain.plan import (
     BUCKET,
     Block,
@@ -26,16 +27,17 @@ from broker.domain.plan import (
     state_name,
 )
 from broker.domain.pool import PoolName
-from broker.domain.rollup import Cover, Coverage, Piece, Rollup, Segment, Span, Storage
+from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Rollup, Segment, Span, Storage
 from broker.domain.values import Column, ColumnRole, DataType
 from broker.pipeline.fetched import fetched, overlapping
 from broker.pipeline.routes import Route, ScanRoute
-from broker.pipeline.sealed import gone
+from broker.pipeline.sealed import covers_of, gone
 from broker.pipeline.stage import Question
+from broker.pipeline.status import Sources
+from broker.policy.rollups.reasons import told
+from broker.policy.rollups.seals import Seals, seals_of
 from broker.ports.rollups import SegmentMirror
 from broker.ports.store import QueryStore, Snapshot
-
-_MOST_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,10 @@ class Reading:
     covers: tuple[Cover, ...] = ()
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
     sealed: tuple[Span, ...] = ()
+
+    def sources(self, as_of: datetime, lag: float | None = None) -> Sources:
+        """Where it was read, in a snapshot of this instant."""
+        return Sources(as_of, lag, self.covers, self.coverage, self.sealed)
 
 
 class Seen:
@@ -69,6 +75,12 @@ class Seen:
             self._found[dataset.name] = wider, found
         return found
 
+    async def seals(self, dataset: Dataset) -> Seals:
+        """The spans, by time dimension, whose rows the tables may no longer have."""
+        rollups = tuple(dataset.rollups.values())
+        found = await self._snapshot.coverage(dataset, rollups, ALWAYS) if rollups else ((), "")
+        return seals_of(dataset, found[0])
+
 
 class Rolled:
     """The reader. ``mirror`` is None where no rollup is stored as segments."""
@@ -90,17 +102,18 @@ class Rolled:
         Raises:
             BrokerError: Those of a snapshot; POLICY_UNSATISFIABLE when a rollup is required and none can answer.
         """
-        plan, route = question.plan, question.route
+        plan, route, policy = question.plan, question.route, question.policy
+        seals = question.seals if question.seals is not None else await seen.seals(plan.main.dataset)
         if route is None or not route.rollups:
-            sealed = gone(question, ())
+            sealed = gone(plan, policy, seals)
             return self.live(question, () if streamed else await snapshot.read(plan), sealed)
         coverage = await seen.coverage(route)
         while True:
-            covers = route.cover(coverage)
+            covers = covers_of(route, policy, coverage, seals)
             for cover in covers:
                 if not cover.pieces:
                     raise unanswerable(cover)
-            sealed = gone(question, covers)
+            sealed = gone(plan, policy, seals, covers)
             if not any(cover.rollups for cover in covers):
                 results = () if streamed else await snapshot.read(plan)
                 return Reading(results, plan.finish, covers, coverage, sealed)
@@ -120,8 +133,10 @@ class Rolled:
     ) -> tuple[datetime, Reading] | None:
         """The states of a question that one statement can give, and when they were read; None when it takes more."""
         plan, route = question.plan, question.route
+        if question.seals is None:
+            return None
         if route is None or not route.rollups:
-            sealed = gone(question, ())
+            sealed = gone(plan, question.policy, question.seals)
             alone = await store.read_alone(pool, plan, deadline)
             return None if alone is None else (alone.as_of, self.live(question, alone.results, sealed))
         piece = _only_piece(route)
@@ -163,9 +178,8 @@ class Rolled:
     ) -> ScanResult:
         grouped: list[Block] = []
         values: dict[str, tuple[Block, ...]] = {}
-        rollups = {rollup.name: rollup for rollup in route.rollups}
         for piece in cover.pieces:
-            rollup = rollups.get(piece.rollup)
+            rollup = route.scan.dataset.rollups.get(piece.rollup)
             if rollup is None:
                 found = await snapshot.read_scan(replace(route.scan, pieces=piece.spans), finish)
             elif rollup.storage is Storage.SEGMENTS:
@@ -220,12 +234,12 @@ def _only_piece(route: Route) -> Piece | None:
 
 def unanswerable(cover: Cover) -> BrokerError:
     """POLICY_UNSATISFIABLE with the rules by which every rollup was passed over, for a scan that nothing answers."""
-    told = "; ".join(f"{each.rollup}: {', '.join(each.rules)}" for each in cover.rejected[:_MOST_TOLD])
+    why = told([cover.rejected])
     text = (
-        f"No rollup can answer now ({told}), and the policy or the retention of the source leaves nothing else. "
+        f"No rollup can answer now ({why}), and the policy or the retention of the source leaves nothing else. "
         "Build or refresh the rollup, narrow the range, or allow live answers."
     )
-    return BrokerError(ErrorReason.POLICY_UNSATISFIABLE, text, metadata={"why_not": told})
+    return BrokerError(ErrorReason.POLICY_UNSATISFIABLE, text, metadata={"why_not": why})
 
 
 def leaves_of(scan: Scan, finish: Finish) -> tuple[Leaf, ...]:

@@ -19,10 +19,9 @@ from broker.domain.request import ExploreEvent
 from broker.domain.terms import AnswerPolicy, CacheMode, RollupMode
 from broker.pipeline.routes import Route
 from broker.pipeline.stage import Group, Handler, Outcome, Question, StreamHandler
+from broker.policy.rollups.reasons import told
 
 _BOUNDS = {MeasureKind.APPROX_DISTINCT: HLL_RELATIVE_ERROR, MeasureKind.APPROX_PERCENTILE: KLL_RANK_ERROR}
-
-_MOST_TOLD = 5
 
 
 def refusal(plan: Plan | None, policy: AnswerPolicy, route: Route | None = None) -> BrokerError | None:
@@ -52,13 +51,8 @@ def refusal(plan: Plan | None, policy: AnswerPolicy, route: Route | None = None)
 
 
 def _why_not(route: Route | None) -> str:
-    passed = (
-        [rejection for cover in route.passed_over for rejection in cover.rejected]
-        if route is not None
-        else []
-    )
-    told = [f"{each.rollup}: {', '.join(each.rules)}" for each in passed[:_MOST_TOLD]]
-    return f" ({'; '.join(told)})" if told else ""
+    why = told([scan.rejected for scan in route.scans]) if route is not None else ""
+    return f" ({why})" if why else ""
 
 
 def considered(policy: AnswerPolicy, route: Route | None = None) -> tuple[LadderStep, ...]:

@@ -16,22 +16,13 @@ from broker.domain.fingerprint import fingerprint
 from broker.domain.model import Dataset, Dimension, Model
 from broker.domain.plan import Plan, Scan
 from broker.domain.query import AbsoluteRange, Filter
-from broker.domain.rollup import (
-    ALWAYS,
-    Cover,
-    Coverage,
-    Piece,
-    Rejection,
-    Rollup,
-    Rule,
-    Span,
-    instant,
-    micros,
-)
+from broker.domain.rollup import Cover, Coverage, Piece, Rejection, Rollup, Rule, Span, instant
 from broker.domain.terms import AnswerPolicy, Consistency, EdgeMode, RollupMode
 from broker.policy.rollups.candidates import Candidates
 from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.cover import cover as cheapest
+from broker.policy.rollups.reasons import Reasons
+from broker.policy.rollups.seals import Seals, seals_of
 from broker.policy.rollups.snap import snapped
 from broker.policy.rollups.stored import Memory
 
@@ -53,12 +44,6 @@ class ScanRoute:
     rollups: tuple[Rollup, ...]
     rejected: Sequence[Rejection]
     filters: Mapping[str, Filter | None] = field(default_factory=dict)
-
-    @property
-    def span(self) -> Span:
-        """What the scan reads of its time dimension."""
-        bounds = self.scan.bounds
-        return ALWAYS if bounds is None else Span(micros(bounds.start), micros(bounds.end))
 
     def stored(self, rollup: Rollup) -> Scan:
         """The scan over stored values: what its filter and the row policies ask of them, and no more."""
@@ -89,13 +74,13 @@ class Route:
     @property
     def span(self) -> Span:
         """What all scans together read of their time dimension."""
-        spans = [scan.span for scan in self.scans]
+        spans = [route.scan.span for route in self.scans]
         return Span(min(span.lo for span in spans), max(span.hi for span in spans))
 
     @property
     def passed_over(self) -> tuple[Cover, ...]:
         """The covers of a question that no rollup may answer: the tables for everything."""
-        return tuple(Cover((Piece("", (scan.span,)),), 0.0, scan.rejected) for scan in self.scans)
+        return tuple(Cover((Piece("", (route.scan.span,)),), 0.0, route.rejected) for route in self.scans)
 
     @property
     def expected_sources(self) -> tuple[str, ...]:
@@ -111,13 +96,21 @@ class Route:
 
     def rollup(self, name: str) -> Rollup:
         """One of the rollups."""
-        return next(rollup for rollup in self.rollups if rollup.name == name)
+        return self.scans[0].scan.dataset.rollups[name]
 
-    def cover(self, coverage: Mapping[str, Coverage]) -> tuple[Cover, ...]:
-        """The cheapest cover of every scan; one without pieces where nothing can answer it."""
-        return tuple(self._cover(scan, coverage) for scan in self.scans)
+    def cover(
+        self, coverage: Mapping[str, Coverage], seals: Seals, *, live: bool = True
+    ) -> tuple[Cover, ...]:
+        """The cheapest cover of every scan; one without pieces where nothing can answer it.
 
-    def _cover(self, route: ScanRoute, coverage: Mapping[str, Coverage]) -> Cover:
+        ``seals`` are those of all rollups of the dataset. Without ``live`` the tables give nothing.
+        """
+        return tuple(self._cover(scan, coverage, seals, live=live) for scan in self.scans)
+
+    def _cover(
+        self, route: ScanRoute, coverage: Mapping[str, Coverage], seals: Seals, *, live: bool
+    ) -> Cover:
+        time = route.scan.time.name if route.scan.time is not None and route.rollups else ""
         return cheapest(
             route.scan,
             route.rollups,
@@ -125,6 +118,8 @@ class Route:
             self.costs,
             lateness_allowed=self.lateness,
             require=self.require,
+            live=live,
+            sealed=seals.get(time, ()),
             excluded=route.rejected,
             memory=self.memory,
         )
@@ -139,7 +134,7 @@ class Router:
         }
         self._known: dict[str, dict[str, Coverage]] = {}
         self._extents: dict[str, Span] = {}
-        self._seals: dict[str, dict[str, list[Span]]] = {}
+        self._seals: dict[str, Seals] = {}
         self._memory = Memory()
 
     def learn(self, dataset: Dataset, coverage: Sequence[Coverage]) -> None:
@@ -148,17 +143,11 @@ class Router:
         segments = [segment.span for each in coverage for segment in each.segments]
         if segments:
             self._extents[dataset.name] = Span(min(s.lo for s in segments), max(s.hi for s in segments))
+        self._seals[dataset.name] = seals_of(dataset, coverage)
 
-        seals: dict[str, list[Span]] = {}
-        for each in coverage:
-            sealed = [segment.span for segment in each.segments if segment.sealed]
-            if sealed:
-                seals.setdefault(dataset.rollups[each.rollup].time, []).extend(sealed)
-        self._seals[dataset.name] = seals
-
-    def seals(self, dataset: Dataset) -> Mapping[str, Sequence[Span]]:
-        """The spans, by time dimension, whose rows the tables may no longer have, as far as is known."""
-        return self._seals.get(dataset.name, {})
+    def seals(self, dataset: Dataset) -> Seals | None:
+        """The spans, by time dimension, whose rows the tables may no longer have; None while that is not known."""
+        return self._seals.get(dataset.name) if dataset.name in self._candidates else {}
 
     def concerns(self, plan: Plan, policy: AnswerPolicy) -> bool:
         """Whether the plan's dataset has rollups, and the caller accepts answers from them."""
@@ -178,7 +167,7 @@ class Router:
         known = self._known.get(dataset.name)
         if not known or not route.rollups:
             return route
-        return replace(route, expected=route.cover(known), known=known)
+        return replace(route, expected=route.cover(known, self._seals[dataset.name]), known=known)
 
     def snapped(self, plan: Plan, policy: AnswerPolicy, consistency: Consistency) -> Plan:
         """The plan with edges moved outwards to where buckets begin, as little as possible, if the caller allows that.
@@ -188,11 +177,16 @@ class Router:
         main = plan.main
         if policy.edge is not EdgeMode.SNAP or main.bounds is None or plan.comparison or plan.finish.lead:
             return plan
-        accepted = self._candidates[main.dataset.name].check(main, consistency).accepted
-        found = [scan for rollup in accepted if (scan := snapped(main, rollup)) is not None]
-        if not found:
-            return plan
-        nearest = min(found, key=_length)
+        candidates = self._candidates[main.dataset.name]
+        moved = [(scan, rollup) for rollup in candidates.bases if (scan := snapped(main, rollup)) is not None]
+        nearest = next(
+            (
+                scan
+                for scan, rollup in sorted(moved, key=lambda pair: _length(pair[0]))
+                if candidates.accepts(scan, consistency, rollup)
+            ),
+            main,
+        )
         if nearest.bounds == main.bounds:
             return plan
         finish, named = replace(plan.finish, grid=nearest.grid), fingerprint(plan.fingerprint, nearest.bounds)
@@ -207,15 +201,14 @@ class Router:
         time = dataset.default_time if dataset.default_time in times else times[0]
         along = tuple(rollup for rollup in checked.accepted if rollup.time == time)
         others = [Rejection(rollup.name, (Rule.TIME,)) for rollup in checked.accepted if rollup.time != time]
-        rejected = [*others, *checked.rejected] if others else checked.rejected
+        rejected = Reasons(lambda: others, checked.rejected) if others else checked.rejected
         bounded = _bounded(scan, dataset.dimensions[time], checked.span(time))
         return ScanRoute(bounded, along, rejected, {rollup.name: checked.filter(rollup) for rollup in along})
 
 
 def _bounded(scan: Scan, time: Dimension, span: Span) -> Scan:
     """The scan along a time dimension, bounded by a span that its filter implies."""
-    own = ALWAYS if scan.bounds is None else Span(micros(scan.bounds.start), micros(scan.bounds.end))
-    if span == own:
+    if span == scan.span:
         return replace(scan, time=time)
     start, end = instant(span.lo) or _FIRST, instant(span.hi) or _LAST
     return replace(scan, time=time, bounds=AbsoluteRange(start, end))

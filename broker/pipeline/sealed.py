@@ -9,42 +9,55 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.plan import Scan
-from broker.domain.rollup import Cover, Rule, Span, instant
+from broker.domain.plan import Plan, Scan
+from broker.domain.rollup import Cover, Coverage, Piece, Rule, Span, instant
 from broker.domain.terms import AnswerPolicy, PartialMode
-from broker.pipeline.stage import Question
-from broker.pipeline.status import span_of
+from broker.pipeline.routes import Route
+from broker.policy.rollups.seals import Seals
 
-Seals = Mapping[str, Sequence[Span]]
-"""Sealed spans by time dimension, ascending."""
 _MOST_TOLD = 3
 
 
-def gone(question: Question, covers: Sequence[Cover]) -> tuple[Span, ...]:
+def covers_of(
+    route: Route, policy: AnswerPolicy, coverage: Mapping[str, Coverage], seals: Seals
+) -> tuple[Cover, ...]:
+    """How a question is answered: one cover for each scan, without pieces where nothing answers it.
+
+    Who accepts incomplete answers gets what the tables still have, where rollups and tables together are not enough.
+    """
+    covers = route.cover(coverage, seals)
+    if route.require or policy.partial is PartialMode.FORBID:
+        return covers
+    scans = [each.scan for each in route.scans]
+    return tuple(
+        cover if cover.pieces else Cover((Piece("", (scan.span,)),), 0.0, cover.rejected)
+        for scan, cover in zip(scans, covers, strict=True)
+    )
+
+
+def gone(plan: Plan, policy: AnswerPolicy, seals: Seals, covers: Sequence[Cover] = ()) -> tuple[Span, ...]:
     """The sealed spans whose rows the tables would have to give; without covers they give everything.
 
     Raises:
         BrokerError: POLICY_UNSATISFIABLE when there are some and the caller accepts no incomplete answers.
     """
-    found = missing(question, covers)
-    if (refused := refusal_of(question.policy, found)) is not None:
+    found = missing(plan, seals, covers)
+    if (refused := refusal_of(policy, found)) is not None:
         raise refused
     return found
 
 
-def missing(question: Question, covers: Sequence[Cover]) -> tuple[Span, ...]:
+def missing(plan: Plan, seals: Seals, covers: Sequence[Cover] = ()) -> tuple[Span, ...]:
     """The same, whatever the caller accepts."""
-    if not question.seals:
+    if not seals:
         return ()
-    live = [cover.live for cover in covers] or [(span_of(scan),) for scan in question.plan.scans]
-    found = sorted(
-        {
-            span
-            for scan, spans in zip(question.plan.scans, live, strict=True)
-            for span in _overlapping(scan, spans, question.seals)
-        }
-    )
-    return tuple(found)
+    live = [cover.live for cover in covers] or [(scan.span,) for scan in plan.scans]
+    found = {
+        span
+        for scan, spans in zip(plan.scans, live, strict=True)
+        for span in _overlapping(scan, spans, seals)
+    }
+    return tuple(sorted(found))
 
 
 def _overlapping(scan: Scan, live: Sequence[Span], seals: Seals) -> Iterator[Span]:

@@ -7,18 +7,18 @@ the rest on. Data goes down once and comes back once; the recipes list the stage
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from broker.domain.answer import Answer, AnswerKind, LadderStep
 from broker.domain.errors import BrokerError
 from broker.domain.plan import Plan
 from broker.domain.request import CallContext, ExploreEvent, RequestKind
-from broker.domain.rollup import Span
-from broker.domain.terms import AnswerPolicy, Consistency
+from broker.domain.terms import AnswerPolicy, Consistency, RollupMode
 from broker.domain.values import ResultFormat
 from broker.pipeline.routes import Route
 from broker.policy.classify import Classified
+from broker.policy.rollups.seals import Seals
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class Question:
 
     ``ladder`` lists what has been tried for it so far. ``route`` leads to the rollups that may answer it, if any; then
     ``live`` is what it would cost without them. ``seals`` are spans, by time dimension, whose rows the tables may no
-    longer have.
+    longer have; None while that is not known, so that the snapshot has to be asked. ``key`` names the answer in the
+    cache, and is empty without one.
     """
 
     id: str
@@ -38,10 +39,13 @@ class Question:
     ladder: tuple[LadderStep, ...] = ()
     route: Route | None = None
     live: Classified | None = None
-    seals: Mapping[str, Sequence[Span]] = field(default_factory=dict)
+    seals: Seals | None = field(default_factory=dict)
+    key: str = ""
 
-    def without_rollups(self) -> Question:
-        """The question for the tables alone."""
+    def without_rollups(self) -> Question | None:
+        """The question for the tables alone; None where a rollup is required."""
+        if self.policy.rollup is RollupMode.REQUIRE:
+            return None
         return replace(self, route=None, classified=self.live or self.classified)
 
     def as_read(self, kind: AnswerKind) -> Question:

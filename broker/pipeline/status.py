@@ -20,10 +20,11 @@ from broker.domain.answer import (
     Verdict,
 )
 from broker.domain.fingerprint import fingerprint
-from broker.domain.plan import Plan, Scan
-from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Rejection, Span, instant, micros
+from broker.domain.plan import Plan
+from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Span, instant
 from broker.pipeline.bounds import error_bounds, exactness
 from broker.pipeline.stage import Question
+from broker.policy.rollups.reasons import nearest
 
 MOST_PARTS = 32
 """Parts of one source beyond this are told as one, with the interval that holds them."""
@@ -69,12 +70,6 @@ class Sources:
         """Seconds within which late rows may be missing; None for none."""
         bounds = [self.coverage[name].lateness for name in self.used]
         return max((bound for bound in bounds if bound is not None), default=None)
-
-
-def span_of(scan: Scan) -> Span:
-    """What a scan reads of its time dimension."""
-    bounds = scan.bounds
-    return ALWAYS if bounds is None else Span(micros(bounds.start), micros(bounds.end))
 
 
 def status_of(question: Question, sources: Sources, now: datetime, actual: Cost | None) -> AnswerStatus:
@@ -131,19 +126,17 @@ def steps_of(sources: Sources, seconds: float = 0.0) -> tuple[LadderStep, ...]:
     if not sources.covers:
         return (LadderStep(Rung.LIVE, Verdict.ANSWERED, _server(sources), duration=seconds),)
     steps = [LadderStep(Rung.ROLLUP, Verdict.ANSWERED, name, duration=seconds) for name in sources.used]
-    steps += passed_over([r for cover in sources.covers for r in cover.rejected], MOST_REJECTED)
+    steps += passed_over(sources.covers, MOST_REJECTED)
     if not sources.used or any(cover.live for cover in sources.covers):
         steps.append(LadderStep(Rung.LIVE, Verdict.ANSWERED, _server(sources), duration=seconds))
     return tuple(steps)
 
 
-def passed_over(rejected: list[Rejection], most: int | None = None) -> list[LadderStep]:
-    """One step for each rollup that was passed over, nearest misses first."""
-    found = {each.rollup: each for each in rejected}
-    nearest = sorted(found.values(), key=lambda each: (len(each.rules), each.rollup))
+def passed_over(covers: Sequence[Cover], most: int | None = None) -> list[LadderStep]:
+    """One step for each rollup that was passed over, nearest misses first; so many of them, or all."""
     return [
         LadderStep(Rung.ROLLUP, Verdict.NOT_APPLICABLE, each.rollup, tuple(rule.value for rule in each.rules))
-        for each in nearest[:most]
+        for each in nearest([cover.rejected for cover in covers], most)
     ]
 
 

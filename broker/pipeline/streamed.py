@@ -25,7 +25,7 @@ from broker.pipeline.execute import Loads, Noted, Observer, pool_of, reap
 from broker.pipeline.rolled import Reading, Rolled, Seen
 from broker.pipeline.routed import too_stale, unaccepted
 from broker.pipeline.stage import Group, Question
-from broker.pipeline.status import Sources, status_of
+from broker.pipeline.status import status_of
 from broker.pipeline.timed import Timer
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
@@ -98,9 +98,7 @@ class SnapshotStream:
             waiting = True
             with timer:
                 reading, made = await self._read(snapshot, question, pool, group.context.deadline)
-                sources = Sources(
-                    snapshot.as_of, snapshot.replica_lag, reading.covers, reading.coverage, reading.sealed
-                )
+                sources = reading.sources(snapshot.as_of, snapshot.replica_lag)
                 if (refused := unaccepted(question.policy, sources.kind)) is not None:
                     raise refused
                 whole = made if reading.results else None
@@ -138,9 +136,10 @@ class SnapshotStream:
         try:
             return reading, await self.aggregator.batches(pool, results, finish, question.format, deadline)
         except BrokerError as error:
-            if not self.rolled.forgot(error):
+            again = question.without_rollups() if self.rolled.forgot(error) else None
+            if again is None:
                 raise
-        return await self._read(snapshot, question.without_rollups(), pool, deadline)
+        return await self._read(snapshot, again, pool, deadline)
 
     async def _batches(
         self,

@@ -104,7 +104,8 @@ def random_coverage(rng: Random, rollup: Rollup, start: int, step: int, steps: i
         dirty.append(Span(at, at + rng.choice((1, HOUR // 4, step))))
         at = dirty[-1].hi + 1
     lateness = rng.choice((None, None, None, 0.0, 30.0, 3600.0))
-    return Coverage(rollup.name, tuple(segments), tuple(dirty), lateness=lateness)
+    seals = tuple(segment.span for segment in segments if segment.sealed)
+    return Coverage(rollup.name, tuple(segments), tuple(dirty), lateness=lateness, sealed=seals)
 
 
 @dataclass(frozen=True)

@@ -124,4 +124,5 @@ def span(first: datetime, last: datetime) -> Span:
 
 
 def covered(*segments: Segment, dirty: Sequence[Span] = (), rollup: str = "r") -> Coverage:
-    return Coverage(rollup, segments, tuple(dirty))
+    sealed = tuple(segment.span for segment in segments if segment.sealed)
+    return Coverage(rollup, segments, tuple(dirty), sealed=sealed)

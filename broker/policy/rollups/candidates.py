@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
+from itertools import islice, pairwise
 from operator import or_
 
 from broker.domain.measures import SKETCHES, UNMERGEABLE
@@ -84,6 +85,9 @@ class Candidates:
         self._filtered = [(own, members_of(own), bits) for own, bits in filtered.items()]
         self._shapes: OrderedDict[tuple[object, ...], Failures] = OrderedDict()
         self._remembered = remembered
+        own = {(r.base, zone_of(dataset, r, r.base)): r for r in reversed(self.rollups)}
+        self.bases = tuple(own.values())
+        """One rollup of each base grain and zone."""
 
     def _add(self, rollup: Rollup, bit: int, filtered: dict[tuple[Filter, ...], int]) -> None:
         dataset = self.dataset
@@ -119,14 +123,32 @@ class Candidates:
         found = self._values(scan, asked, passed)
         passed &= ~_union(found)
 
+        def failures() -> Failures:
+            merged: Failures = defaultdict(int)
+            every = [shape, self._values(scan, asked, self._all, reasons=True)]
+            for each in every if policy is not None else [*every, {Rule.SEC: self._all}]:
+                for rule, bits in each.items():
+                    merged[rule] |= bits
+            return merged
+
         def reasons() -> Iterator[Rejection]:
-            failures = [shape, self._values(scan, asked, self._all, reasons=True)]
-            if policy is None:
-                failures.append({Rule.SEC: self._all})
-            return self._rejections(failures, scan, asked)
+            found = failures()
+            return self._rejections(_members(_union(found)), found, scan, asked)
+
+        def nearest(most: int) -> Iterator[Rejection]:
+            found = failures()
+            return self._rejections(islice(_fewest(found.values()), most), found, scan, asked)
 
         accepted = tuple(self.rollups[i] for i in _members(passed))
-        return Checked(self, accepted, Reasons(reasons), asked, policy or ())
+        return Checked(self, accepted, Reasons(reasons, nearest=nearest), asked, policy or ())
+
+    def accepts(self, scan: Scan, consistency: Consistency, like: Rollup) -> bool:
+        """Whether a rollup passes that has the base grain and zone of another one."""
+        key = like.base, zone_of(self.dataset, like, like.base)
+        return any(
+            (rollup.base, zone_of(self.dataset, rollup, rollup.base)) == key
+            for rollup in self.check(scan, consistency).accepted
+        )
 
     def left(self, rollup: Rollup, asked: Asked) -> tuple[Filter, ...]:
         """What of the conjuncts that a scan asks for the rollup's own filter does not say already."""
@@ -213,14 +235,10 @@ class Candidates:
                 found[rule or Rule.GRAIN] |= bits
 
     def _rejections(
-        self, failures: list[Failures], scan: Scan, asked: Mapping[str, Asked]
+        self, places: Iterable[int], failures: Failures, scan: Scan, asked: Mapping[str, Asked]
     ) -> Iterator[Rejection]:
-        merged: Failures = defaultdict(int)
-        for each in failures:
-            for rule, bits in each.items():
-                merged[rule] |= bits
-        ordered = [(rule, merged[rule]) for rule in Rule if merged.get(rule)]
-        for i in _members(_union(merged)):
+        ordered = [(rule, failures[rule]) for rule in Rule if failures.get(rule)]
+        for i in places:
             rollup = self.rollups[i]
             rules = tuple([rule for rule, bits in ordered if bits >> i & 1])
             yield Rejection(rollup.name, rules, self._detail(rollup, rules, scan, asked[rollup.time]))
@@ -254,6 +272,18 @@ def _union(failures: Failures) -> int:
 
 def _union_of(bits: Iterable[int]) -> int:
     return reduce(or_, bits, 0)
+
+
+def _fewest(failures: Iterable[int]) -> Iterator[int]:
+    """The positions of the bits that are set in any of the sets: first those of a single one, then of two, ..."""
+    least: list[int] = []
+    for bits in failures:
+        added = bits
+        for i, have in enumerate(least):
+            least[i], added = have | added, have & added
+        least.append(added)
+    for have, more in pairwise([*least, 0]):
+        yield from _members(have & ~more)
 
 
 def _members(bits: int) -> Iterator[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from broker.domain.plan import Scan
-from broker.domain.rollup import Cover, Coverage, Rejection, Rollup
+from broker.domain.rollup import Cover, Coverage, Rejection, Rollup, Span
 from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.covering import Covering, Terms
 from broker.policy.rollups.stored import Memory
@@ -20,14 +20,16 @@ def cover(
     lateness_allowed: float | None = None,
     require: bool = False,
     live: bool = True,
+    sealed: Sequence[Span] = (),
     excluded: Sequence[Rejection] = (),
     memory: Memory | None = None,
 ) -> Cover:
     """The cheapest cover; one without pieces when there is none.
 
     ``candidates`` have passed the rules and are over one time dimension; ``excluded`` are those that did not pass, or
-    that the caller cannot use now, with the reason. ``coverage`` may hold more rollups than the candidates: what a
-    sealed segment of any of them holds is not read from the tables, for its rows may be gone. A rollup that may miss
+    that the caller cannot use now, with the reason. What is sealed is not read from the tables, for its rows may be
+    gone, nor from segments of others, which may have been built after that: the spans of the coverage, which may hold
+    more rollups than the candidates, and ``sealed`` ones along the same time dimension. A rollup that may miss
     rows later than ``lateness_allowed`` seconds is not used; None allows any lateness. With ``require`` at least one
     rollup takes part, and the tables give only what no rollup holds, in as many spans as it takes; without ``live``
     they give nothing. ``memory`` makes it faster where segments are seen again.
@@ -36,5 +38,5 @@ def cover(
     minimised over these intervals, for the best
     ``MAX_COMBINED`` candidates. Of equal costs the fresher cover is taken, then that of fewer spans, then by name.
     """
-    own = Terms(lateness_allowed, require, live)
+    own = Terms(lateness_allowed, require, live, sealed)
     return Covering(scan, candidates, coverage, costs, own, excluded, memory or Memory()).find()

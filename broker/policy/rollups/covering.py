@@ -40,6 +40,7 @@ class Terms:
     lateness_allowed: float | None = None
     require: bool = False
     live: bool = True
+    sealed: Sequence[Span] = ()
 
 
 class Covering:
@@ -171,7 +172,8 @@ class Covering:
 
     def _find_sealed(self) -> list[Span]:
         """The parts of the range that the tables may no longer hold, ascending and disjoint."""
-        spans = [span for each in self._stored.values() if each.sealed for span in each.sealed]
+        spans = [span for each in self._coverage.values() if each.sealed for span in each.sealed]
+        spans += self._terms.sealed
         own = (Span(max(lo, self._span.lo), min(hi, self._span.hi)) for lo, hi in spans)
         return joined_spans(span for span in own if span.lo < span.hi)
 
@@ -264,13 +266,12 @@ class Covering:
         used = {piece.rollup for piece in pieces}
 
         def reasons() -> Iterator[Rejection]:
-            yield from self._excluded
             for rollup in self._candidates:
                 if rollup.name not in used:
                     rule, message = self._passed.get(rollup.name, (Rule.COST, ""))
                     yield Rejection(rollup.name, (rule,), message)
 
-        return Cover(pieces, cost, Reasons(reasons))
+        return Cover(pieces, cost, Reasons(reasons, self._excluded))
 
 
 def _summed(costs: list[int], starts: list[int]) -> list[int]:

@@ -55,7 +55,7 @@ class Stored:
 
     def __init__(self, segments: tuple[Segment, ...], places: Places) -> None:
         self.segments, self.places = segments, places
-        self.sealed = tuple(segment.span for segment in segments if segment.sealed)
+        self.sealed = any(segment.sealed for segment in segments)
         self._counts: dict[Grain | None, list[int]] = {}
         self._sums: dict[Grain | None, list[int]] = {}
 

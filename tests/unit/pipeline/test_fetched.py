@@ -48,7 +48,8 @@ class Mirror:
 
 
 def route() -> Route:
-    plan = resolve_query(Query("flights", ("flights",)), flights(), Principal("ada", "acme"), START)
+    dataset = replace(flights(), rollups={BY_CARRIER.name: BY_CARRIER})
+    plan = resolve_query(Query("flights", ("flights",)), dataset, Principal("ada", "acme"), START)
     return Route((ScanRoute(plan.main, (BY_CARRIER,), ()),), Costs.predicted(1.0))
 
 

@@ -24,17 +24,22 @@ from tests.support.datasets import flights
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 JANUARY = Span(micros(datetime(2013, 1, 1, tzinfo=UTC)), micros(datetime(2013, 2, 1, tzinfo=UTC)))
+SEALS = {flights().default_time: (JANUARY,)}
 CLASSIFIED = Classifier().classify(Subject(RequestKind.DASHBOARD, ""), 0.0)
 
 
 def question(start: datetime, end: datetime, partial: PartialMode = PartialMode.FORBID) -> Question:
     """A count over a range of a dataset whose first month is sealed."""
     dataset = flights()
-    time = dataset.default_time
     asked = Query("flights", ("flights",), time=TimeSelection(range=AbsoluteRange(start, end)))
     plan = resolve_query(asked, dataset, Principal("ada", "acme"), NOW)
     policy = replace(AnswerPolicy(), partial=partial)
-    return Question("", plan, policy, ResultFormat.COLUMNS, CLASSIFIED, seals={time: (JANUARY,)})
+    return Question("", plan, policy, ResultFormat.COLUMNS, CLASSIFIED)
+
+
+def told(asked: Question, covers: tuple[Cover, ...] = ()) -> tuple[Span, ...]:
+    """What the tables lack of it, if the caller accepts that."""
+    return gone(asked.plan, asked.policy, SEALS, covers)
 
 
 def days(first: int, last: int) -> tuple[datetime, datetime]:
@@ -43,7 +48,7 @@ def days(first: int, last: int) -> tuple[datetime, datetime]:
 
 def test_what_the_tables_may_lack_is_refused() -> None:
     with pytest.raises(BrokerError) as caught:
-        gone(question(*days(31, 10)), ())
+        told(question(*days(31, 10)))
     assert caught.value.reason is ErrorReason.POLICY_UNSATISFIABLE
     assert caught.value.metadata["rule"] == "SEAL"
     assert "partial_mode ALLOW" in caught.value.message
@@ -51,22 +56,24 @@ def test_what_the_tables_may_lack_is_refused() -> None:
 
 def test_a_range_beside_it_and_a_rollup_over_it_need_nothing_of_it() -> None:
     february = datetime(2013, 2, 1, tzinfo=UTC), datetime(2013, 2, 10, tzinfo=UTC)
-    assert gone(question(*february), ()) == ()
+    assert told(question(*february)) == ()
     start, end = days(1, 10)
     cover = Cover((Piece("monthly", (JANUARY,)), Piece("", (Span(JANUARY.hi, micros(end)),))), 0.1)
-    assert gone(question(start, end), (cover,)) == ()
-    assert missing(question(start, end), (replace(cover, pieces=(Piece("", (JANUARY,)),)),)) == (JANUARY,)
+    assert told(question(start, end), (cover,)) == ()
+    assert missing(question(start, end).plan, SEALS, (replace(cover, pieces=(Piece("", (JANUARY,)),)),)) == (
+        JANUARY,
+    )
 
 
 def test_along_another_time_dimension_nobody_knows() -> None:
     plain = question(*days(1, 10))
     scan = replace(plain.plan.main, time=None, bounds=None)
-    assert missing(replace(plain, plan=replace(plain.plan, main=scan)), ()) == (JANUARY,)
+    assert missing(replace(plain.plan, main=scan), SEALS) == (JANUARY,)
 
 
 def test_who_accepts_incomplete_answers_is_told_what_they_may_miss() -> None:
     asked = question(*days(31, 10), PartialMode.ALLOW)
-    sealed = gone(asked, ())
+    sealed = told(asked)
     status = status_of(asked, Sources(NOW, sealed=sealed), NOW, None)
     assert (status.kind, status.exactness) == (AnswerKind.LIVE, Exactness.PARTIAL)
     assert status.sealed_intervals == (

@@ -68,14 +68,38 @@ async def test_external_rollups_cover_everything(
     assert coverage == replace(expected, segments=coverage.segments, dirty=late)
 
 
-async def test_sealed_segments_are_changed_by_nothing(world: World) -> None:
+async def seal(world: World) -> None:
+    """Seals the first year."""
     await world.writer.execute(
         "WITH r AS (UPDATE broker.rollup SET generation = generation + 1) "
         "UPDATE broker.rollup_segment SET sealed = true WHERE lo = $1",
         YEAR_2023.lo,
     )
+
+
+async def test_sealed_segments_are_changed_by_nothing(world: World) -> None:
+    await seal(world)
     await world.writer.execute("DELETE FROM sales")
-    assert (await world.coverage()).dirty == (bucket("2024-02-02 02:02"),)
+    coverage = await world.coverage()
+    assert (coverage.dirty, coverage.sealed) == ((bucket("2024-02-02 02:02"),), (YEAR_2023,))
+    assert (await world.coverage(YEAR_2024)).sealed == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ("ALTER TABLE sales ADD COLUMN more text; ALTER TABLE sales ALTER amount TYPE numeric(12)", Rule.DEF),
+        ("UPDATE broker.rollup SET definition = 'another'", Rule.DEF),
+        ("UPDATE broker.rollup SET quarantine = 'it differed'", Rule.QUARANTINE),
+    ],
+)
+async def test_what_is_sealed_is_known_of_rollups_that_may_not_be_used(
+    change: str, rule: Rule, world: World
+) -> None:
+    await seal(world)
+    await world.writer.execute(change)
+    coverage = await world.coverage()
+    assert (coverage.unusable, coverage.segments, coverage.sealed) == (rule, (), (YEAR_2023,))
 
 
 def timed(sql: str, kind: DataType, zone: str = "") -> Dataset:

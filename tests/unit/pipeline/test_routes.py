@@ -1,0 +1,97 @@
+"""Routes: what is sealed and is not known to be, and edges that are moved before they are judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from broker.domain.plan import Plan
+from broker.domain.query import AbsoluteRange, Grain, Query, TimeSelection
+from broker.domain.rollup import Coverage, Piece, Rollup, Rule
+from broker.domain.terms import AnswerPolicy, Consistency, EdgeMode, PartialMode
+from broker.pipeline.routes import Route, Router
+from broker.pipeline.sealed import covers_of
+from broker.policy.resolve import resolve_query
+from tests.support.rollup_scans import ALICE, ROLLUP, covered, dataset, day, segment, span
+
+OLD = replace(ROLLUP, name="old", dimensions=("kind", "tenant"))
+DAILY = replace(ROLLUP, name="daily", grains=(Grain.DAY,))
+RIDES = dataset(ROLLUP, OLD)
+SEALED = span(day(1), day(10))
+
+
+def plan(start: datetime, end: datetime, *rollups: Rollup, grain: Grain | None = None) -> Plan:
+    asked = TimeSelection(range=AbsoluteRange(start, end), grain=grain)
+    found = resolve_query(
+        Query("rides", ("rides",), ("city",), time=asked), dataset(*rollups), ALICE, day(30)
+    )
+    return replace(found, main=replace(found.main, policies=()))
+
+
+def router(*rollups: Rollup) -> Router:
+    return Router(_Model({"rides": dataset(*rollups)}))  # type: ignore[arg-type] # only the datasets are read
+
+
+class _Model:
+    def __init__(self, datasets: object) -> None:
+        self.datasets = datasets
+
+
+def test_seals_are_unknown_until_they_are_learned_and_stay_when_a_rollup_may_not_be_used() -> None:
+    own = router(ROLLUP, OLD)
+    assert own.seals(RIDES) is None
+    assert own.seals(replace(RIDES, name="plain")) == {}
+    own.learn(
+        RIDES, (Coverage("old", unusable=Rule.DEF, sealed=(SEALED,)), covered(segment(1, day(1), day(20))))
+    )
+    assert own.seals(RIDES) == {"at": (SEALED,)}
+
+
+@pytest.mark.parametrize("partial", PartialMode)
+def test_segments_are_not_trusted_where_another_rollup_is_sealed(partial: PartialMode) -> None:
+    """They may have been built after the rows were deleted, though the sealed one cannot answer this."""
+    policy = AnswerPolicy(partial=partial)
+    route = router(ROLLUP, OLD).route(plan(day(1), day(20), ROLLUP, OLD), policy, Consistency.BOUNDED, 10.0)
+    assert [rollup.name for rollup in route.rollups] == ["r"]
+    coverage = {"r": covered(segment(1, day(1), day(20)))}
+    (trusted,) = covers_of(route, policy, coverage, {})
+    assert trusted.pieces == (Piece("r", (span(day(1), day(20)),)),)
+    (cover,) = covers_of(route, policy, coverage, {"at": (SEALED,)})
+    if partial is PartialMode.FORBID:
+        assert cover.pieces == ()
+        assert {each.rollup: each.rules for each in cover.rejected}["r"] == (Rule.SEAL,)
+    else:
+        assert cover.live == (span(day(1), day(20)),)
+
+
+def test_a_rollup_of_the_route_is_found_by_its_name() -> None:
+    route: Route = router(ROLLUP, OLD).route(
+        plan(day(1), day(20), ROLLUP, OLD), AnswerPolicy(), Consistency.BOUNDED, 10.0
+    )
+    assert route.rollup("r") is route.scans[0].scan.dataset.rollups["r"]
+
+
+@pytest.mark.parametrize(
+    ("rollups", "asked", "expected"),
+    [
+        ((ROLLUP,), (day(2, 10, 3), day(2, 10, 7)), (day(2, 10), day(2, 10, 15))),
+        ((DAILY,), (day(2, 10), day(2, 12)), (day(2), day(3))),
+        ((DAILY, ROLLUP), (day(2, 10), day(2, 12, 1)), (day(2, 10), day(2, 12, 15))),
+    ],
+)
+def test_a_range_inside_one_bucket_is_moved_to_its_ends(
+    rollups: tuple[Rollup, ...], asked: tuple[datetime, datetime], expected: tuple[datetime, datetime]
+) -> None:
+    policy = AnswerPolicy(edge=EdgeMode.SNAP)
+    found = router(*rollups).snapped(plan(*asked, *rollups), policy, Consistency.BOUNDED)
+    assert found.main.bounds == AbsoluteRange(*expected)
+    assert found.snapped
+    assert router(*rollups).route(found, policy, Consistency.BOUNDED, 10.0).rollups
+
+
+def test_edges_are_not_moved_for_a_rollup_that_cannot_answer() -> None:
+    policy = AnswerPolicy(edge=EdgeMode.SNAP)
+    asked = plan(day(2, 10), day(2, 12), DAILY, grain=Grain.HOUR)
+    assert router(DAILY).snapped(asked, policy, Consistency.BOUNDED) is asked
