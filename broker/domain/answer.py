@@ -129,12 +129,19 @@ class AnswerPart:
 
 @dataclass(frozen=True, slots=True)
 class ErrorBound:
-    """Error bound of one measure: ``method`` is HLL, KLL or BLOCK_SAMPLE."""
+    """Error bound of one measure: ``method`` is HLL, KLL or BLOCK_SAMPLE.
+
+    Where every row has limits of its own, they are in the columns ``lower`` and ``upper``, and ``relative_error`` is
+    the widest. ``suppressed`` counts the groups that were left out because the sample says too little about them.
+    """
 
     measure: str
     method: str
     relative_error: float
     confidence: float
+    lower: str = ""
+    upper: str = ""
+    suppressed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,9 @@ def encode_bound(bound: ErrorBound) -> answer_pb2.ErrorBound:
         method=_BOUND_METHODS[f"BOUND_METHOD_{bound.method}"],
         relative_error=bound.relative_error,
         confidence=bound.confidence,
+        lower_column=bound.lower,
+        upper_column=bound.upper,
+        suppressed_group_count=bound.suppressed,
     )
 
 
