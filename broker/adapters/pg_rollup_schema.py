@@ -56,6 +56,14 @@ WITH changed AS (
 UPDATE broker.rollup_segment AS s SET retire_time = clock_timestamp()
 FROM changed WHERE s.rollup = changed.id AND s.retire_time IS NULL
 """
+# Rollups whose sealed segments would go: their rows no longer exist, so nobody could build them again. Whoever seals
+# one more waits for the lock.
+_LOST = """
+SELECT r.name FROM broker.rollup AS r LEFT JOIN unnest($2::text[], $3::text[]) AS d (name, definition) USING (name)
+WHERE r.source = $1 AND r.definition <> coalesce(d.definition, '') AND EXISTS (
+    SELECT FROM broker.rollup_segment AS s WHERE s.rollup = r.id AND s.sealed AND s.retire_time IS NULL)
+ORDER BY r.name FOR UPDATE OF r
+"""
 _INSTALLED = """
 SELECT s.id, s.time, ARRAY(SELECT r.name FROM broker.rollup AS r WHERE r.source = s.id) AS names
 FROM broker.rollup_source AS s WHERE s.dataset = $1 ORDER BY s.id FOR UPDATE
@@ -93,8 +101,9 @@ class PgRollupSchema:
         """See :class:`broker.ports.rollups.RollupStore`. All or nothing; a rollup that changed is given up.
 
         Raises:
-            BrokerError: ROLLUP_STATE when a table cannot be a source, or the tables of rollups are missing;
-                STORE_UNAVAILABLE when writers hold the tables for too long; STORE_REJECTED without the rights.
+            BrokerError: ROLLUP_STATE when a table cannot be a source, a changed rollup has sealed partitions, or the
+                tables of rollups are missing; STORE_UNAVAILABLE when writers hold the tables for too long;
+                STORE_REJECTED without the rights.
         """
         done: list[str] = []
         async with self._database.transaction() as connection:
@@ -105,8 +114,7 @@ class PgRollupSchema:
             for row in await connection.fetch(_INSTALLED, dataset.name):
                 if row["time"] not in wanted:
                     done += await _remove(connection, dataset, row["time"], dry_run=dry_run)
-                    if not dry_run:
-                        await connection.execute(_REDEFINE, row["id"], [], [])
+                    await _redefine(connection, row["id"], dataset, (), dry_run=dry_run)
         return tuple(done)
 
     async def uninstall(self, dataset: Dataset) -> None:
@@ -149,20 +157,47 @@ async def _install(
         raise BrokerError(ErrorReason.STORE_UNAVAILABLE, text, retry_after=1.0)
     await connection.execute(_ACCEPT, held["id"], source.definition, accepted, *wanted)
     if declared:
-        names = [rollup.name for rollup in source.rollups]
-        hashes = [definition(source.dataset, rollup) for rollup in source.rollups]
-        await connection.executemany(
-            _DECLARE, [(held["id"], *pair) for pair in zip(names, hashes, strict=True)]
-        )
-        await connection.execute(_REDEFINE, held["id"], names, hashes)
+        await _redefine(connection, held["id"], source.dataset, source.rollups)
     return planned
+
+
+async def _redefine(
+    connection: Connection,
+    source: int,
+    dataset: Dataset,
+    rollups: Sequence[Rollup],
+    *,
+    dry_run: bool = False,
+) -> None:
+    """Makes these the source's rollups, with the definitions that they have now; a dry run only says if it may."""
+    names = [rollup.name for rollup in rollups]
+    hashes = [definition(dataset, rollup) for rollup in rollups]
+    if lost := [row["name"] for row in await connection.fetch(_LOST, source, names, hashes)]:
+        raise _sealed(dataset, lost)
+    if dry_run:
+        return
+    await connection.executemany(_DECLARE, [(source, *pair) for pair in zip(names, hashes, strict=True)])
+    await connection.execute(_REDEFINE, source, names, hashes)
+
+
+def _sealed(dataset: Dataset, names: Sequence[str]) -> BrokerError:
+    """ROLLUP_STATE: what changed is sealed."""
+    told = ", ".join(f"'{dataset.name}.{name}'" for name in names)
+    text = (
+        f"The definition of {told} changed or is gone, but it has sealed partitions, whose rows no longer exist: they "
+        "would be lost. Declare the changed rollup under another name and keep the old one as it was, or give it up "
+        "with `broker rollup drop` while it is declared."
+    )
+    metadata = {"rollup": ", ".join(names), "dataset": dataset.name}
+    return BrokerError(ErrorReason.ROLLUP_STATE, text, metadata=metadata)
 
 
 async def _planned(connection: Connection, source: TrackedSource) -> tuple[str, ...]:
     """What an installation would run now."""
-    return await _steps(
-        connection, source, await connection.fetchrow(_FIND, source.dataset.name, source.time.name)
-    )
+    known = await connection.fetchrow(_FIND, source.dataset.name, source.time.name)
+    if known is not None:
+        await _redefine(connection, known["id"], source.dataset, source.rollups, dry_run=True)
+    return await _steps(connection, source, known)
 
 
 async def _steps(

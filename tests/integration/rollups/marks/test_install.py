@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.model import Dimension
+from broker.domain.model import Dataset, Dimension
 from broker.domain.query import Grain
 from broker.domain.rollup import Rule, Span, Storage, Tracking
 from broker.domain.values import DataType
@@ -111,6 +111,21 @@ async def test_anything_else_makes_everything_dirty(change: str, world: World) -
     await world.build(YEAR_2023)
     assert (await world.coverage()).dirty == (YEAR_2024,)
     assert await world.schema.install(world.dataset) == ()
+
+
+@pytest.mark.parametrize("changed", [sales(grains=(Grain.HOUR, Grain.DAY)), replace(sales(), rollups={})])
+async def test_a_rollup_that_is_sealed_is_not_given_up(changed: Dataset, world: World) -> None:
+    await world.writer.execute("UPDATE broker.rollup_segment SET sealed = true WHERE lo = $1", YEAR_2023.lo)
+    for dry_run in (True, False):
+        with pytest.raises(BrokerError) as caught:
+            await world.schema.install(changed, dry_run=dry_run)
+        assert caught.value.reason is ErrorReason.ROLLUP_STATE
+        assert "under another name" in caught.value.message
+    coverage = await world.coverage()
+    assert (coverage.unusable, len(coverage.segments)) == (None, 2)
+    both = {"by_city": world.rollup, "by_hour": replace(world.rollup, name="by_hour", grains=(Grain.HOUR,))}
+    await world.schema.install(replace(world.dataset, rollups=both))
+    assert len((await world.coverage()).segments) == 2
 
 
 async def test_a_rollup_of_another_definition_is_given_up(world: World) -> None:
