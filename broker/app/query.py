@@ -10,6 +10,7 @@ from broker.domain.model import Model
 from broker.domain.pool import PoolName
 from broker.pipeline import recipes
 from broker.pipeline.admitted import Seats, admin_seats
+from broker.pipeline.cached import Cached
 from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
 from broker.pipeline.execute import Loads, Noted, Observer, SnapshotAnswers
@@ -17,6 +18,7 @@ from broker.pipeline.explain import Explainer
 from broker.pipeline.grids import GridCache
 from broker.pipeline.planner import Planner
 from broker.pipeline.service import QueryService
+from broker.pipeline.sized import fitting
 from broker.pipeline.sql import SqlGate, SqlStream
 from broker.pipeline.stage import Question
 from broker.pipeline.streamed import Limits, SnapshotStream
@@ -41,11 +43,12 @@ def build_query_service(
     rollups: Rollups,
     noted: Noted,
     recorded: Observer,
+    cached: Cached | None = None,
 ) -> QueryService:
     """The application's side of QueryService.
 
     ``classifier`` predicts, and learns from what is answered; ``noted`` is told of every answer, ``recorded`` of every
-    question that was read.
+    question that was read. Without ``cached`` nothing is kept.
     """
     explore = settings.server.explore
     workers = settings.pools[PoolName.EXPLORATION].workers
@@ -60,17 +63,21 @@ def build_query_service(
         classifying.observe(question.classified, run)
         recorded(question, run)
 
+    fits = fitting(settings.server.dashboard.max_rows, settings.server.dashboard.max_bytes)
     stacks = recipes.build(
         admission,
         ids,
         SnapshotAnswers(store, rollups.rolled, aggregator, clock, observe, noted, load),
         SnapshotStream(store, rollups.rolled, aggregator, clock, observe, noted, load, limits),
-        recipes.PanelLimits(settings.server.dashboard.max_rows, settings.server.dashboard.max_bytes),
+        fits,
+        cached,
     )
     gate = build_gate(settings, model, store, seats)
     sql = SqlStream(gate, store, aggregator, admission, classifying, clock, limits, ids, load)
     explainer = Explainer(store, classifying, seats)
-    return QueryService(build_planner(model, telemetry), stacks, classifying, explainer, sql, telemetry)
+    return QueryService(
+        build_planner(model, telemetry), stacks, classifying, explainer, sql, telemetry, limits, cached, fits
+    )
 
 
 def loads_of(admission: Admission) -> Loads:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from broker.pipeline.admitted import admitted, admitted_stream
+from broker.pipeline.cached import Cached, keeping, keeping_stream
 from broker.pipeline.execute import SnapshotAnswers
 from broker.pipeline.offered import offered_stream
 from broker.pipeline.routed import routed, routed_stream
-from broker.pipeline.sized import sized
-from broker.pipeline.stage import Handler, StreamHandler, compose, compose_stream
+from broker.pipeline.sized import Fits, sized
+from broker.pipeline.stage import Handler, Stage, StreamHandler, StreamStage, compose, compose_stream
 from broker.pipeline.streamed import SnapshotStream
 from broker.runtime.admission import Admission
 
@@ -23,25 +24,18 @@ class Recipes:
     explore: StreamHandler
 
 
-@dataclass(frozen=True, slots=True)
-class PanelLimits:
-    """Largest answer of a panel: rows, and encoded bytes."""
-
-    max_rows: int
-    max_bytes: int
-
-
 def build(
     admission: Admission,
     ids: Iterator[int],
     answers: SnapshotAnswers,
     stream: SnapshotStream,
-    panel: PanelLimits,
+    fits: Fits,
+    cached: Cached | None = None,
 ) -> Recipes:
-    """Puts the stacks together."""
-    return Recipes(
-        dashboard=compose(
-            [sized(panel.max_rows, panel.max_bytes), routed, admitted(admission, ids)], answers
-        ),
-        explore=compose_stream([routed_stream, offered_stream, admitted_stream(admission, ids)], stream),
-    )
+    """Puts the stacks together; without a cache nothing is kept."""
+    dashboard: list[Stage] = [sized(fits), routed, admitted(admission, ids)]
+    explore: list[StreamStage] = [routed_stream, offered_stream, admitted_stream(admission, ids)]
+    if cached is not None:
+        dashboard.append(keeping(cached))
+        explore.append(keeping_stream(cached))
+    return Recipes(compose(dashboard, answers), compose_stream(explore, stream))

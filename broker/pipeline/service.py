@@ -24,13 +24,18 @@ from broker.domain.request import (
     PanelOutcome,
     RequestKind,
 )
-from broker.domain.terms import AnswerPolicy, Consistency
-from broker.pipeline.classified import Classifying, Prospect
+from broker.domain.terms import CacheMode, Consistency
+from broker.pipeline.cached import READ, Asked, Cached, asked_of
+from broker.pipeline.classified import Classifying
 from broker.pipeline.explain import Explainer
 from broker.pipeline.planner import Planner
 from broker.pipeline.recipes import Recipes
+from broker.pipeline.routed import refusal
+from broker.pipeline.sized import Fits, anything
 from broker.pipeline.sql import SqlStream
 from broker.pipeline.stage import Group, Handler, Outcome, Question
+from broker.pipeline.streamed import Limits, check_size
+from broker.pipeline.whole import MOST_WHOLE, events_of
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import SpanName
 
@@ -45,37 +50,43 @@ class QueryService:
     explainer: Explainer
     sql: SqlStream
     telemetry: Telemetry
+    limits: Limits
+    cached: Cached | None = None
+    fits: Fits = anything
 
     async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
-        """One outcome for each panel. Raises the panels' error when none of them can be answered at all."""
+        """One outcome for each panel. Raises the panels' error when none of them can be answered at all.
+
+        Panels that the cache answers leave the group; the rest goes down as one.
+        """
         planned = [self._plan(panel, context) for panel in ask.panels]
         asked = [
-            (panel, plan) for panel, plan in zip(ask.panels, planned, strict=True) if isinstance(plan, Plan)
+            asked_of(plan, panel.policy, ask.format, ask.consistency)
+            for panel, plan in zip(ask.panels, planned, strict=True)
+            if isinstance(plan, Plan)
         ]
         if not asked:
             raise _joint(planned)
-        found = await self._prospects(
-            context,
-            RequestKind.DASHBOARD,
-            [(plan, panel.policy) for panel, plan in asked],
-            ask.consistency,
-        )
-        questions = tuple(
-            Question(
-                panel.panel_id, p.plan, panel.policy, ask.format, p.classified, (), p.route, p.live, p.seals
+        names = [p.panel_id for p, plan in zip(ask.panels, planned, strict=True) if isinstance(plan, Plan)]
+        found = await self._held(asked, context)
+        missing = [i for i, outcome in enumerate(found) if outcome is None]
+        if missing:
+            questions = await self._questions(
+                context, RequestKind.DASHBOARD, [(names[i], asked[i]) for i in missing], ask.consistency
             )
-            for (panel, _), p in zip(asked, found, strict=True)
-        )
-        load_group = f"{ask.dashboard_id}:{context.request_id}"
-        group = Group(context, RequestKind.DASHBOARD, questions, ask.consistency, load_group=load_group)
-        answered = iter(await by_pool(self.recipes.dashboard, group))
-        outcomes = [next(answered) if isinstance(p, Plan) else p for p in planned]
+            load_group = f"{ask.dashboard_id}:{context.request_id}"
+            group = Group(context, RequestKind.DASHBOARD, questions, ask.consistency, load_group=load_group)
+            read = await by_pool(self.recipes.dashboard, group)
+            for i, answered in zip(missing, read, strict=True):
+                found[i] = answered
+        every = iter(found)
+        outcomes: list[Outcome | None] = [next(every) if isinstance(p, Plan) else p for p in planned]
         if not any(isinstance(outcome, Answer) for outcome in outcomes):
             raise _joint(outcomes)
         for outcome in outcomes:
             if isinstance(outcome, Answer):
                 self._count(context, outcome.status)
-        live = [o.status.as_of for o in outcomes if isinstance(o, Answer)]
+        live = [o.status.as_of for o in outcomes if isinstance(o, Answer) and o.status.kind in READ]
         return DashboardOutcome(
             tuple(_panel_outcome(p, o, context) for p, o in zip(ask.panels, outcomes, strict=True)),
             snapshot_time=min(live, default=None),
@@ -87,19 +98,50 @@ class QueryService:
         except BrokerError as error:
             return error
 
-    async def _prospects(
+    async def _held(self, asked: Sequence[Asked], context: CallContext) -> list[Outcome | None]:
+        """What the cache answers; a caller who accepts nothing else has an error for what it does not hold."""
+        if self.cached is None:
+            return [None] * len(asked)
+        found = await self.cached.look(asked, context)
+        return [
+            self.fits(answer) if answer is not None else _not_held(each)
+            for answer, each in zip(found, asked, strict=True)
+        ]
+
+    async def _questions(
         self,
         context: CallContext,
         kind: RequestKind,
-        asked: Sequence[tuple[Plan, AnswerPolicy]],
+        asked: Sequence[tuple[str, Asked]],
         consistency: Consistency,
-    ) -> list[Prospect]:
+    ) -> tuple[Question, ...]:
+        wanted = [(each.plan, each.policy) for _, each in asked]
         with self.telemetry.span(SpanName.CLASSIFY):
-            found = await self.classifying.prospects(context, kind, asked, consistency)
-        for each in found:
-            decided = each.classified.classification
+            found = await self.classifying.prospects(context, kind, wanted, consistency)
+        for prospect in found:
+            decided = prospect.classified.classification
             self.telemetry.classified(decided.cost_class.value, decided.basis.value)
-        return found
+        return tuple(
+            Question(
+                name,
+                p.plan,
+                each.policy,
+                each.format,
+                p.classified,
+                route=p.route,
+                live=p.live,
+                seals=p.seals,
+                key=each.key if self.cached is not None else "",
+            )
+            for (name, each), p in zip(asked, found, strict=True)
+        )
+
+    async def read_again(self, asked: Asked, context: CallContext) -> Sequence[Outcome]:
+        """Reads a question whatever is held, and holds its answer."""
+        again = replace(asked, policy=replace(asked.policy, cache=CacheMode.REVALIDATE))
+        questions = await self._questions(context, RequestKind.DASHBOARD, [("", again)], asked.consistency)
+        group = Group(context, RequestKind.DASHBOARD, questions, asked.consistency)
+        return await self.recipes.dashboard(group)
 
     async def explore(self, context: CallContext, ask: ExploreAsk) -> AsyncGenerator[ExploreEvent, None]:
         """The header, batches, the status."""
@@ -107,19 +149,9 @@ class QueryService:
             events = self.sql.explore(context, ask, ask.source)
         else:
             plan = self.plan(ask.source, context)
-            asked = [(plan, ask.policy)]
-            (p,) = await self._prospects(context, RequestKind.EXPLORE, asked, ask.policy.consistency)
-            question = Question(
-                "", p.plan, ask.policy, ask.format, p.classified, (), p.route, p.live, p.seals
+            events = self._streamed(
+                asked_of(plan, ask.policy, ask.format, ask.policy.consistency), context, ask
             )
-            group = Group(
-                context,
-                RequestKind.EXPLORE,
-                (question,),
-                max_row_count=ask.max_row_count,
-                max_byte_count=ask.max_byte_count,
-            )
-            events = self.recipes.explore(group)
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, AnswerStatus):
@@ -128,6 +160,30 @@ class QueryService:
                 else:
                     yield event
 
+    async def _streamed(
+        self, asked: Asked, context: CallContext, ask: ExploreAsk
+    ) -> AsyncGenerator[ExploreEvent, None]:
+        (found,) = await self._held([asked], context)
+        if isinstance(found, BrokerError) and found.reason is not ErrorReason.RESULT_TOO_LARGE:
+            raise found
+        if isinstance(found, Answer) and len(found.table.encoded) <= MOST_WHOLE:
+            limits = self.limits.narrowed(ask.max_row_count, ask.max_byte_count)
+            check_size(found.table.row_count, len(found.table.encoded), limits)
+            for event in events_of(found):
+                yield event
+            return
+        questions = await self._questions(context, RequestKind.EXPLORE, [("", asked)], ask.policy.consistency)
+        group = Group(
+            context,
+            RequestKind.EXPLORE,
+            questions,
+            max_row_count=ask.max_row_count,
+            max_byte_count=ask.max_byte_count,
+        )
+        async with aclosing(self.recipes.explore(group)) as events:
+            async for event in events:
+                yield event
+
     async def explain(self, context: CallContext, ask: ExplainAsk) -> Explanation:
         """How the query would be answered."""
         if isinstance(ask.source, SqlQuery):
@@ -135,7 +191,7 @@ class QueryService:
         return await self.explainer.explain(self.plan(ask.source, context), ask, context)
 
     def _count(self, context: CallContext, status: AnswerStatus) -> None:
-        reason = status.reasons[0].value if status.reasons else ""
+        reason = status.reasons[0].value if status.degraded and status.reasons else ""
         self.telemetry.answer(context.method, status.kind.value, reason, status.staleness)
 
 
@@ -166,9 +222,15 @@ async def by_pool(handler: Handler, group: Group) -> Sequence[Outcome]:
     return [found[i] for i in range(len(group.questions))]
 
 
-def _panel_outcome(panel: PanelAsk, outcome: Outcome, context: CallContext) -> PanelOutcome:
+def _not_held(asked: Asked) -> BrokerError | None:
+    only = asked.policy.cache is CacheMode.ONLY
+    return refusal(asked.plan, asked.policy) if only else None
+
+
+def _panel_outcome(panel: PanelAsk, outcome: Outcome | None, context: CallContext) -> PanelOutcome:
     if isinstance(outcome, Answer):
         outcome = replace(outcome, status=replace(outcome.status, request_id=context.request_id))
+    assert outcome is not None, "every panel has come to something"
     return PanelOutcome(panel.panel_id, outcome)
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from broker.domain.answer import Answer
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.pipeline.stage import Group, Handler, Outcome, Stage
 
+Fits = Callable[[Outcome], Outcome]
+"""The outcome, or an error in its place."""
 
-def sized(max_rows: int, max_bytes: int) -> Stage:
-    """Replaces answers of more rows, or more encoded bytes, by RESULT_TOO_LARGE."""
+
+def anything(outcome: Outcome) -> Outcome:
+    """Every outcome fits."""
+    return outcome
+
+
+def fitting(max_rows: int, max_bytes: int) -> Fits:
+    """Replaces an answer of more rows, or more encoded bytes, by RESULT_TOO_LARGE."""
 
     def bounded(outcome: Outcome) -> Outcome:
         if not isinstance(outcome, Answer):
@@ -24,9 +32,15 @@ def sized(max_rows: int, max_bytes: int) -> Stage:
                 return _too_large(name, value, limit)
         return outcome
 
+    return bounded
+
+
+def sized(fits: Fits) -> Stage:
+    """Replaces the answers that do not fit."""
+
     def stage(inner: Handler) -> Handler:
         async def handle(group: Group) -> Sequence[Outcome]:
-            return [bounded(outcome) for outcome in await inner(group)]
+            return [fits(outcome) for outcome in await inner(group)]
 
         return handle
 

@@ -32,7 +32,7 @@ from broker.domain.values import ResultFormat
 from broker.pipeline.execute import pool_of
 from broker.pipeline.routed import routed, too_stale
 from broker.pipeline.service import by_pool
-from broker.pipeline.sized import sized
+from broker.pipeline.sized import fitting, sized
 from broker.pipeline.stage import Group, Handler, Outcome, Question
 from broker.policy.admission.values import Quantiles
 from broker.policy.classify import Classified, Classifier, Subject
@@ -85,7 +85,7 @@ def reasons(outcomes: Sequence[Outcome]) -> list[str]:
 def test_an_answer_beyond_the_limits_is_an_error_of_its_panel_alone() -> None:
     failed = BrokerError(ErrorReason.STORE_REJECTED, "no")
     source = Source(answer(10, 100), answer(11, 1), failed, answer(1, 101))
-    outcomes = asyncio.run(_run(sized(10, 100)(source), group(*[AnswerPolicy()] * 4)))
+    outcomes = asyncio.run(_run(sized(fitting(10, 100))(source), group(*[AnswerPolicy()] * 4)))
     assert reasons(outcomes) == ["", "RESULT_TOO_LARGE", "STORE_REJECTED", "RESULT_TOO_LARGE"]
     named = [o.metadata["limit"] for o in outcomes if isinstance(o, BrokerError) and "limit" in o.metadata]
     assert named == ["max_rows", "max_bytes"]
