@@ -16,6 +16,7 @@ from broker.config.schema_access import TenantLimitsConfig
 from broker.config.schema_server import DeadlineConfig, DeadlinesConfig, ServerConfig
 from broker.config.settings import (
     AnswerLimits,
+    CacheSettings,
     DatabaseSettings,
     DeadlineLimits,
     Deadlines,
@@ -90,7 +91,27 @@ def build_settings(
         ),
         fleet=FleetSettings(**dict(config.fleet)),
         telemetry=TelemetrySettings(**dict(telemetry)),
+        cache=_cache(config, removed, report),
     )
+
+
+def _cache(config: Config, removed: Removed, report: Report) -> CacheSettings:
+    given = config.cache
+    schemes = ("redis://", "rediss://", "unix://")
+    if given.shared and not given.shared.startswith(schemes) and not removed.within(("cache", "shared")):
+        report(("cache", "shared"), "must be an address such as redis://:password@host:6379/0")
+    ages: dict[Path, tuple[float, float]] = {("cache",): (given.soft_age, given.hard_age)}
+    for name, dataset in config.datasets.items():
+        own = dataset.cache
+        soft = given.soft_age if own.soft_age is None else own.soft_age
+        hard = given.hard_age if own.hard_age is None else own.hard_age
+        if own != type(own)():
+            ages["datasets", name, "cache"] = (soft, hard)
+    for path, (soft, hard) in ages.items():
+        if soft > hard:
+            text = f"{soft:g} s is more than the hard age of {hard:g} s; answers past that are not given out at all"
+            report((*path, "soft_age"), text)
+    return CacheSettings(**{**dict(given), "prefix": given.prefix or config.fleet.name})
 
 
 def _addresses(config: Config, removed: Removed, report: Report) -> None:

@@ -33,7 +33,8 @@ def build_model(config: Config, removed: Removed, report: Report) -> Model:
         version = fingerprint(dataset)  # without rollups: they change how an answer is found, not what it is
         members: dict[str, Collection[str]] = {"dimension": given.dimensions, "measure": given.measures}
         rollups = build_rollups(given.rollups, dataset, members, removed, report)
-        datasets[name] = replace(dataset, version=version, rollups=rollups)
+        ages = dict(given.cache)  # nor do they change what an answer is
+        datasets[name] = replace(dataset, version=version, rollups=rollups, **ages)
     versions = {name: (dataset.version, dataset.rollups) for name, dataset in datasets.items()}
     return Model(datasets, fingerprint(versions))
 

@@ -159,10 +159,13 @@ def _presets(path: str, section: type[Section], kind: type[Section]) -> str:
 
 
 def _own(section: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
-    """The fields of a section that hold no members."""
+    """The fields of a section that hold no members; those of a section in it go by their path."""
     for name, field in section.model_fields.items():
         bare = unwrap(field.annotation)
-        if get_origin(bare) is not dict or section_of(get_args(bare)[1]) is None:
+        inner = section_of(bare)
+        if inner is not None:
+            yield from ((f"{name}.{key}", below) for key, below in _own(inner))
+        elif get_origin(bare) is not dict or section_of(get_args(bare)[1]) is None:
             yield name, field
 
 

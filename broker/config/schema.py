@@ -6,6 +6,7 @@ from pydantic import Field
 
 from broker.config.base import Name, Section, TenantName
 from broker.config.schema_access import AuthConfig, TenantConfig, TenantLimitsConfig
+from broker.config.schema_cache import CacheConfig
 from broker.config.schema_data import DatasetConfig
 from broker.config.schema_database import DatabaseConfig
 from broker.config.schema_pools import PoolsConfig
@@ -34,6 +35,8 @@ class Config(Section):
     """Durable jobs."""
     rollups: RollupsConfig = RollupsConfig()
     """Serving and keeping rollups."""
+    cache: CacheConfig = CacheConfig()
+    """Answers that are held."""
     fleet: FleetConfig = FleetConfig()
     """Sharing seats with other processes."""
     telemetry: TelemetryConfig = TelemetryConfig()

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from broker.config.base import Name, Section, Text, or_text
+from broker.config.schema_cache import DatasetCacheConfig
 from broker.config.schema_rollups import RollupConfig
 from broker.config.units import Duration
 from broker.domain.model import JoinKind, MeasureKind
@@ -121,6 +122,8 @@ class DatasetConfig(Section):
     """Grants of which a caller needs one. Empty: everybody may ask."""
     max_staleness: Duration | None = None
     """Greatest age of an answer when the query does not say."""
+    cache: DatasetCacheConfig = DatasetCacheConfig()
+    """How old answers from the cache may get."""
     joins: dict[Name, JoinConfig] = Field(default_factory=dict)
     """Joined tables, by the name that expressions use."""
     dimensions: dict[Name, DimensionConfig] = Field(default_factory=dict)

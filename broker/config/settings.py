@@ -143,6 +143,28 @@ class RollupSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """Answers that are held: ``memory`` bytes in each process, and at ``shared``, an address that may hold a password.
+
+    Names of keys there begin with ``prefix``. ``timeout``, ages and ``poll`` are in seconds, ``max_entry`` in bytes.
+    """
+
+    memory: int = 0
+    shared: str = ""
+    timeout: float = 0.05
+    prefix: str = "querybroker"
+    max_entry: int = 1024 * 1024
+    soft_age: float = 0.0
+    hard_age: float = 86_400.0
+    poll: float = 0.25
+
+    @property
+    def enabled(self) -> bool:
+        """Whether answers are held at all."""
+        return bool(self.memory or self.shared)
+
+
+@dataclass(frozen=True, slots=True)
 class FleetSettings:
     """Sharing seats with the processes of the same ``name``."""
 
@@ -177,3 +199,4 @@ class Settings:
     rollups: RollupSettings
     fleet: FleetSettings
     telemetry: TelemetrySettings
+    cache: CacheSettings = CacheSettings()

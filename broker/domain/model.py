@@ -120,8 +120,9 @@ class Dataset:
     """A table or view (``table``, qualified) with everything that can be asked of it.
 
     ``primary_key`` names columns of the table, ``primary_key_types`` their types; first and last need them to break
-    ties. ``grants`` lists the grants of which a principal needs one; empty means everybody. ``max_staleness`` is in
-    seconds. ``version`` changes with every definition that answers depend on, which the rollups are not among.
+    ties. ``grants`` lists the grants of which a principal needs one; empty means everybody. ``max_staleness``, and the
+    ages of answers that are held, ``soft_age`` and ``hard_age``, are in seconds; None leaves those to the settings.
+    ``version`` changes with every definition that answers depend on, which rollups and ages are not among.
     """
 
     name: str
@@ -139,6 +140,8 @@ class Dataset:
     max_staleness: float | None = None
     version: str = ""
     rollups: Mapping[str, Rollup] = field(default_factory=dict)
+    soft_age: float | None = None
+    hard_age: float | None = None
 
     def time_dimension(self, name: str) -> Dimension | None:
         """The time dimension ``name``, or the default one when the name is empty."""

@@ -4,32 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
-from broker.domain.held import Held
-from broker.domain.rollup import Span
+from broker.domain.held import Held, Selection
 from broker.domain.state import CacheState
 
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Held answers to be removed; what is empty or None does not restrict. ``rollup`` needs its ``dataset``."""
-
-    dataset: str = ""
-    rollup: str = ""
-    span: Span | None = None
-
-    def takes(self, held: Held) -> bool:
-        """Whether an answer is among them; a span meets what was read along any time dimension."""
-        reach = held.reach
-        if (self.dataset and reach.dataset != self.dataset) or (
-            self.rollup and self.rollup not in reach.rollups
-        ):
-            return False
-        if self.span is None or not reach.spans:
-            return True
-        return any(read.lo < self.span.hi and self.span.lo < read.hi for read in reach.spans.values())
+__all__ = ["AnswerCache", "Selection", "Turn", "Turns"]
 
 
 class AnswerCache(Protocol):

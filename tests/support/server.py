@@ -57,6 +57,7 @@ def running_broker(
         "telemetry.prometheus_port": 0,
         "jobs.result_dir": str(home / "results"),
         "rollups.mirror_dir": str(home / "mirror"),
+        "cache.memory": 0,  # what is asked is to be answered, not remembered; tests of the cache turn it on
         **(overrides or {}),
     }
     home.mkdir(parents=True, exist_ok=True)
