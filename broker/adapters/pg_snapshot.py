@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import asyncpg
+
 from broker.adapters.pg_connection import Lease
 from broker.adapters.pg_copy import BlockCollector, BlockWriter, Put, streamed, too_large
 from broker.adapters.pg_errors import deadline_exceeded, translated
@@ -191,6 +193,12 @@ class PgSnapshot:
             await self._prepare()
             prepared = await self._connection.prepare(text)
         return [(attribute.name, attribute.type.name) for attribute in prepared.get_attributes()]
+
+    async def fetch(self, name: str, text: str, values: Sequence[object] = ()) -> list[asyncpg.Record]:
+        """The few rows of a statement of the broker's own."""
+        with self._guarded("SELECT", name):
+            await self._prepare()
+            return await self._connection.fetch(text, *values)
 
     async def explain(self, name: str, text: str, values: Sequence[object] = ()) -> str:
         """The planner's view of a statement as JSON, with the settings that differ from PostgreSQL's own."""

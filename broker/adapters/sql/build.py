@@ -30,7 +30,7 @@ _GROUPS = "g"
 
 
 @dataclass(frozen=True, slots=True)
-class _Selected:
+class Selected:
     """One selected column. ``group`` is the expression to group by when it is not the selected one."""
 
     column: Column
@@ -63,7 +63,7 @@ class ScanBuilder:
         keys, where = self._keys(places), self._where(places)
         measures = [self._leaves[m.name] for m in self._scan.leaves if m.kind not in SKETCHES]
         states = [
-            _Selected(
+            Selected(
                 Column(
                     state_name(leaf.measure.name, s.state.name),
                     s.state.type,
@@ -89,7 +89,7 @@ class ScanBuilder:
         where.append(exp.Not(this=exp.Is(this=atom(node.copy()), expression=exp.Null())))
         if leaf.measure.filter:
             where.append(self._sql.expression(leaf.measure.filter))
-        count = _Selected(Column("weight", DataType.INT64, ColumnRole.MEASURE), exp.Count(this=exp.Star()))
+        count = Selected(Column("weight", DataType.INT64, ColumnRole.MEASURE), exp.Count(this=exp.Star()))
         columns = [*keys, self._key(Column("value", kind, ColumnRole.MEASURE, scale), node), count]
         return self._compiled(self._select(columns, leaf.measure.tables, where), columns, places)
 
@@ -100,23 +100,23 @@ class ScanBuilder:
             used.append(scan.time.name)
         return fan_out_violation(scan.dataset, used, [m.name for m in scan.leaves]) is None
 
-    def _keys(self, places: Places) -> list[_Selected]:
+    def _keys(self, places: Places) -> list[Selected]:
         scan, keys = self._scan, []
         if scan.grid is not None and scan.time is not None:
             starts = places.add(scan.time.type, array=True)
             found = exp.Anonymous(this="WIDTH_BUCKET", expressions=[self._sql.dimension(scan.time), starts])
             position = exp.Sub(this=found, expression=exp.Literal.number(1))
-            keys.append(_Selected(Column(BUCKET, DataType.INT64, ColumnRole.TIME_BUCKET), position, key=True))
+            keys.append(Selected(Column(BUCKET, DataType.INT64, ColumnRole.TIME_BUCKET), position, key=True))
         for i, dimension in enumerate(scan.dimensions):
             column = Column(key_name(i), dimension.type, ColumnRole.DIMENSION, dimension.scale)
             keys.append(self._key(column, self._sql.dimension(dimension)))
         return keys
 
     @staticmethod
-    def _key(column: Column, node: exp.Expr) -> _Selected:
+    def _key(column: Column, node: exp.Expr) -> Selected:
         """A key; instants and dates are grouped as such and become integers once per group."""
         selected = wire(node, column.type)
-        return _Selected(column, selected, key=True, group=node.copy() if selected is not node else None)
+        return Selected(column, selected, key=True, group=node.copy() if selected is not node else None)
 
     def _where(self, places: Places) -> list[exp.Expr]:
         scan, found = self._scan, []
@@ -167,7 +167,7 @@ class ScanBuilder:
         return Operand(self._sql.comparable(dimension), dimension.type)
 
     def _select(
-        self, columns: list[_Selected], tables: list[str] | tuple[str, ...], where: list[exp.Expr]
+        self, columns: list[Selected], tables: list[str] | tuple[str, ...], where: list[exp.Expr]
     ) -> exp.Select:
         query = self._sql.rows([*self._own_tables(), *tables])
         for i, selected in enumerate(columns):
@@ -190,7 +190,7 @@ class ScanBuilder:
         return [*found, *(alias for policy in scan.policies for alias in policy.tables)]
 
     def _pushed_down(
-        self, groups: exp.Select, columns: list[_Selected], finish: Finish, places: Places
+        self, groups: exp.Select, columns: list[Selected], finish: Finish, places: Places
     ) -> exp.Select:
         """The groups, kept by having, in the order asked for, up to the limit."""
         names = {c.column.name: (quoted(c.column.name, i), c.column.type) for i, c in enumerate(columns)}
@@ -229,7 +229,7 @@ class ScanBuilder:
             query = query.order_by(*order, copy=False)
         return query.limit(places.add(DataType.INT64), copy=False) if finish.limit else query
 
-    def _compiled(self, query: exp.Select, columns: list[_Selected], places: Places) -> Compiled:
+    def _compiled(self, query: exp.Select, columns: list[Selected], places: Places) -> Compiled:
         found = tuple(c.column for c in columns)
         force = first_text(found, quoted(found[0].name).name)
         ordered, limited = bool(query.args.get("order")), bool(query.args.get("limit"))

@@ -1,0 +1,115 @@
+"""Block samples of PostgreSQL's tables, by ``TABLESAMPLE SYSTEM``; see :mod:`broker.adapters.sql.sampled`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Hashable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from broker.adapters.pg_plan import read_plan
+from broker.adapters.pg_snapshot import PgSnapshot
+from broker.adapters.pg_store import PgStore
+from broker.adapters.sql.compiler import Recent, SqlCompiler
+from broker.adapters.sql.sampled import EXTENT, MOST_GROUPS, SampledBuilder, Sampling
+from broker.adapters.sql.shape import scan_shape
+from broker.adapters.sql.values import Value
+from broker.domain.deadline import Deadline
+from broker.domain.plan import Plan
+from broker.domain.pool import PoolName
+from broker.domain.sample import BlockSums, Draw, Extent, Figure, GroupSums, NoEstimate, Sums, exponents
+from broker.policy.estimate_figures import figures
+
+_SHAPES = 500
+
+
+class PgSamples:
+    """See :class:`broker.ports.samples.Samples`. Use from one thread; keeps the statements of so many shapes."""
+
+    def __init__(self, store: PgStore, shapes: int = _SHAPES) -> None:
+        self._store = store
+        self._compiler = SqlCompiler(shapes=shapes)
+        self._shapes: Recent[Hashable, Sampling] = Recent(shapes)
+
+    @asynccontextmanager
+    async def table(self, pool: PoolName, plan: Plan, deadline: Deadline) -> AsyncIterator[PgSampledTable]:
+        """The table of an estimable plan, in one snapshot."""
+        async with self._store.snapshot(pool, deadline) as snapshot:
+            yield PgSampledTable(snapshot, plan, self._compiler, self._shapes)
+
+
+class PgSampledTable:
+    """See :class:`broker.ports.samples.SampledTable`."""
+
+    def __init__(
+        self, snapshot: PgSnapshot, plan: Plan, compiler: SqlCompiler, shapes: Recent[Hashable, Sampling]
+    ) -> None:
+        self._snapshot, self._plan, self._compiler = snapshot, plan, compiler
+        self._figures = figures(plan)
+        self._blocks = 0
+        sql = compiler.dataset(plan.main.dataset)
+        values: list[Value] = []
+        # Leaves alone do not tell a ratio from its two measures, nor in which order figures come.
+        key = (id(plan.main.dataset), self._figures, scan_shape(plan.main, sql, values))
+        leaves = {leaf.measure.name: leaf for leaf in plan.finish.leaves}
+        builder = SampledBuilder(plan.main, leaves, sql)
+        self._sampling = shapes.setdefault(key, lambda: builder.sampled(self._figures))
+        self._values = tuple(values)
+
+    @property
+    def as_of(self) -> datetime:
+        """Instant of the snapshot."""
+        return self._snapshot.as_of
+
+    @property
+    def replica_lag(self) -> float | None:
+        """How far the replica was behind, in seconds."""
+        return self._snapshot.replica_lag
+
+    async def extent(self) -> Extent | NoEstimate:
+        """The blocks of the table's longest part, and the planner's cost of the exact statement."""
+        name = self._plan.main.dataset.name
+        (found,) = await self._snapshot.fetch(name, EXTENT, [self._plan.main.dataset.table])
+        if not found["drawable"] or not found["blocks"]:
+            return NoEstimate.SOURCE if not found["drawable"] else NoEstimate.EXACT_CHEAPER
+        self._blocks = found["blocks"]
+        cost = 0.0
+        for statements in self._compiler.compile(self._plan):
+            for each in statements.all():
+                text, values = each.whole()
+                cost += read_plan(await self._snapshot.explain(name, text, values)).total_cost
+        return Extent(self._blocks, cost)
+
+    async def cost(self, draw: Draw) -> float:
+        """The planner's cost of the sample."""
+        text, values = self._sampling.text.prepared, self._given(draw)
+        name = self._plan.main.dataset.name
+        return read_plan(await self._snapshot.explain(name, text, values)).total_cost
+
+    async def read(self, draw: Draw) -> BlockSums | NoEstimate:
+        """Draws the blocks and adds them up."""
+        text, values = self._sampling.text.prepared, self._given(draw)
+        found = await self._snapshot.fetch(self._plan.main.dataset.name, text, values)
+        if len(found) > MOST_GROUPS:
+            return NoEstimate.GROUPS
+        drawn = found[0][0] if found else 0
+        return BlockSums(self._blocks, drawn, tuple(self._group(tuple(row)[1:]) for row in found))
+
+    def _given(self, draw: Draw) -> tuple[object, ...]:
+        return (*self._values, draw.rate * 100, float(draw.seed), self._blocks)
+
+    def _group(self, row: Sequence[object]) -> GroupSums:
+        keys = self._sampling.keys
+        blocks, rest = row[keys], list(row[keys + 1 :])
+        assert isinstance(blocks, int), "a count"
+        sums: list[Sums] = []
+        for figure in self._figures:
+            products, counts = len(exponents(figure)), len(figure.columns)
+            sums.append(_sums(figure, rest[:products], rest[products : products + counts]))
+            del rest[: products + counts]
+        return GroupSums(tuple(row[:keys]), blocks, tuple(sums))
+
+
+def _sums(figure: Figure, products: Sequence[object], counts: Sequence[object]) -> Sums:
+    numbers = [float(each) if isinstance(each, float) else 0.0 for each in products]
+    found = [each if isinstance(each, int) else 0 for each in counts]
+    return Sums(dict(zip(exponents(figure), numbers, strict=True)), *found)
