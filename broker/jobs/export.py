@@ -16,13 +16,14 @@ from broker.domain.job import ExportFormat, JobProgress, JobResult, ResultPart
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
 from broker.domain.request import CallContext
+from broker.domain.terms import AnswerPolicy
 from broker.domain.work import ExportWork, JobAsk
 from broker.jobs.children import Child
 from broker.jobs.kind import JobContext
 from broker.jobs.order import WRITER, End, Order, PartDone
 from broker.jobs.progress import Rate
 from broker.jobs.seats import Seat, no_seat
-from broker.jobs.sources import Reading, Source, Sources, for_job, status_of
+from broker.jobs.sources import Reading, Source, Sources, for_job, reading_of, status_of
 from broker.jobs.transfer import INLINE_BYTES, Parts, Progress, both, collect, expected_rows, send
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore, SqlPlan
@@ -74,7 +75,7 @@ class ExportKind:
                 async with context.children.child(WRITER, order) as child:
                     parts = Parts(staging, self.inline_bytes)
                     reading = await both(
-                        self._read(source, context, child, give_back),
+                        self._read(source, ask.policy, context, child, give_back),
                         collect(child, parts, progress, self.telemetry),
                     )
                 span.set_attribute(n.ROWS, progress.row_count)
@@ -94,11 +95,16 @@ class ExportKind:
         )
 
     async def _read(
-        self, source: Source, context: JobContext, child: Child, give_back: Callable[[], None]
+        self,
+        source: Source,
+        policy: AnswerPolicy,
+        context: JobContext,
+        child: Child,
+        give_back: Callable[[], None],
     ) -> Reading:
         """Sends what the database gives; the snapshot ends as soon as all is read, and the seat is given back."""
         async with self.store.snapshot(PoolName.JOB, context.deadline) as snapshot:
-            when = Reading(snapshot.as_of, snapshot.replica_lag)
+            when = await reading_of(snapshot, [source], policy)
             whole = await send(source, snapshot, child)
         give_back()
         if whole is not None:

@@ -11,13 +11,14 @@ from broker.domain.job import JobProgress, JobResult, ResultPart
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
 from broker.domain.request import CallContext
+from broker.domain.terms import AnswerPolicy
 from broker.domain.work import JobAsk, ReportWork
 from broker.jobs.children import Child
 from broker.jobs.kind import JobContext
 from broker.jobs.order import ARCHIVER, ArchiveOrder, Close, End, Section
 from broker.jobs.progress import Rate
 from broker.jobs.seats import Seat, no_seat
-from broker.jobs.sources import Reading, Sources, for_job, status_of
+from broker.jobs.sources import Reading, Sources, for_job, reading_of, status_of
 from broker.jobs.transfer import INLINE_BYTES, Parts, Progress, both, collect, expected_rows, send
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore
@@ -64,7 +65,7 @@ class ReportKind:
                 async with context.children.child(ARCHIVER, order) as child:
                     parts = Parts(staging, self.inline_bytes)
                     reading = await both(
-                        self._read(ask.work, plans, context, child, progress, give_back),
+                        self._read(ask.work, plans, ask.policy, context, child, progress, give_back),
                         collect(child, parts, progress, self.telemetry),
                     )
                 span.set_attribute(n.ROWS, progress.row_count)
@@ -98,6 +99,7 @@ class ReportKind:
         self,
         work: ReportWork,
         plans: Sequence[Plan],
+        policy: AnswerPolicy,
         context: JobContext,
         child: Child,
         progress: Progress,
@@ -105,7 +107,7 @@ class ReportKind:
     ) -> Reading:
         """Sends section after section out of one snapshot, which ends as soon as the last one is read."""
         async with self.store.snapshot(PoolName.JOB, context.deadline) as snapshot:
-            when = Reading(snapshot.as_of, snapshot.replica_lag)
+            when = await reading_of(snapshot, plans, policy)
             for section, plan in zip(work.sections, plans, strict=True):
                 progress.tell("reading", section.section_id)
                 await child.send(Section(section.section_id, plan.columns, plan.finish))

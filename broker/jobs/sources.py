@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from broker.domain.answer import (
@@ -25,11 +25,14 @@ from broker.domain.terms import AnswerPolicy
 from broker.domain.values import ResultFormat
 from broker.domain.work import ExportWork, JobAsk, ReportWork
 from broker.pipeline import status
+from broker.pipeline.rolled import Seen
 from broker.pipeline.routed import considered, refusal
+from broker.pipeline.sealed import gone, missing
 from broker.pipeline.stage import Question
 from broker.policy.admission.values import Quantiles
 from broker.policy.classify import Classified
-from broker.ports.store import SqlPlan
+from broker.policy.rollups.seals import Seals
+from broker.ports.store import Snapshot, SqlPlan
 
 Planner = Callable[[Query, CallContext, str], Plan]
 """Resolves a query for the caller; the text is the query's path in the request, for its violations."""
@@ -90,10 +93,31 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """When and where a source was read; ``lag`` of a replica in seconds."""
+    """When and where sources were read; ``lag`` of a replica in seconds.
+
+    ``seals`` has, by dataset, the spans whose rows the tables may no longer have.
+    """
 
     as_of: datetime
     lag: float | None
+    seals: Mapping[str, Seals] = field(default_factory=dict)
+
+
+async def reading_of(snapshot: Snapshot, sources: Sequence[Source], policy: AnswerPolicy) -> Reading:
+    """The snapshot as the place where these are read.
+
+    Raises:
+        BrokerError: POLICY_UNSATISFIABLE when the tables may lack rows of one of them that were sealed, unless the
+            caller accepts incomplete answers; those of a snapshot.
+    """
+    seen, seals = Seen(snapshot), dict[str, Seals]()
+    for source in sources:
+        if isinstance(source, Plan):
+            dataset = source.main.dataset
+            if dataset.name not in seals:
+                seals[dataset.name] = await seen.seals(dataset)
+            gone(source, policy, seals[dataset.name])
+    return Reading(snapshot.as_of, snapshot.replica_lag, seals)
 
 
 def status_of(
@@ -126,7 +150,8 @@ def status_of(
         Quantiles(),
     )
     question = Question("", source, policy, ResultFormat.ARROW, classified, considered(policy))
-    return status.status_of(question, status.Sources(reading.as_of, reading.lag), now, actual)
+    sealed = missing(source, reading.seals.get(source.main.dataset.name, {}))
+    return status.status_of(question, status.Sources(reading.as_of, reading.lag, sealed=sealed), now, actual)
 
 
 def for_job(status: AnswerStatus, name: str, request_id: str) -> AnswerStatus:
