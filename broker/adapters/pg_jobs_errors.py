@@ -11,8 +11,8 @@ from broker.adapters.pg_errors import cause_of, in_words
 from broker.domain.errors import BrokerError, ErrorReason
 
 RETRY_AFTER = 1.0
-# Classes of SQLSTATE after which the same call may succeed: connection, resources, operator intervention.
-_PASSING = ("08", "53", "57")
+# Classes of SQLSTATE after which the same call may succeed: connection, resources, operator intervention, conflicts.
+_PASSING = ("08", "53", "57", "40")
 _MISSING = ("42P01", "42883", "3F000", "42703")  # table, function, schema, column
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
+from broker.adapters.pg_checkpoints import PgCheckpoints
 from broker.adapters.pg_job_events import PgJobHints, PgJobSignals
 from broker.adapters.pg_jobs import PgJobStore
 from broker.adapters.pg_jobs_keeper import PgJobKeeper, PgWorkerLease
@@ -25,6 +26,7 @@ class PgJobs:
     queue: PgJobQueue
     keeper: PgJobKeeper
     signals: PgJobSignals
+    checkpoints: PgCheckpoints
     lease: Callable[[], PgWorkerLease]
 
 
@@ -52,5 +54,6 @@ async def open_jobs(
                 queue=queue,
                 keeper=PgJobKeeper(database, hints),
                 signals=signals,
+                checkpoints=PgCheckpoints(database),
                 lease=partial(PgWorkerLease, dsn),
             )

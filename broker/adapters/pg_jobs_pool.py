@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 import asyncpg
 
@@ -13,6 +14,8 @@ from broker.adapters.pg_guard import Guard
 from broker.adapters.pg_jobs_errors import job_database
 from broker.policy.breaker import BreakerSettings, Ticket
 from broker.telemetry.instruments import Telemetry
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"  # generic for type checkers only
 
 STATEMENT_SECONDS = 10.0
 """No statement on the job tables takes long; one that does is stuck behind something."""
@@ -23,16 +26,59 @@ BREAKER = BreakerSettings(first_open=0.5, longest_open=2.0, successes=1)
 SETTINGS = {"application_name": "querybroker jobs", "timezone": "UTC"}
 
 
+class Connections:
+    """At most ``limit`` connections, made when they are needed; one that broke is not used again.
+
+    Not a pool of asyncpg: that one makes a task for every connection it takes back, which costs a worker as much as
+    the statement itself.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], limit: int) -> None:
+        self._connect = connect
+        self._leave = asyncio.Semaphore(limit)
+        self._idle: list[Connection] = []
+        self._all: set[Connection] = set()
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[Connection]:
+        """A connection for one statement or transaction."""
+        async with self._leave:
+            connection = self._idle.pop() if self._idle else None
+            if connection is None or connection.is_closed():
+                connection = await self._connect()
+                self._all = {c for c in self._all if not c.is_closed()} | {connection}
+            try:
+                yield connection
+            except asyncpg.PostgresError:  # the server's answer: the connection is as good as before
+                self._idle.append(connection)
+                raise
+            except BaseException:  # a statement may still be under way
+                connection.terminate()
+                raise
+            self._idle.append(connection)
+
+    async def close(self) -> None:
+        """Ends all connections; what still runs on them fails."""
+        busy = self._all.difference(self._idle)
+        for connection in busy:
+            connection.terminate()
+        for connection in self._idle:
+            try:
+                await connection.close(timeout=1.0)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
+
+
 class JobDatabase:
     """Runs statements; every method raises BrokerError STORE_UNAVAILABLE when the database cannot be reached.
 
-    A pool finds out that a connection has died only by using it. A statement that may be repeated (`repeatable`: its
+    That a connection has died is found out only by using it. A statement that may be repeated (`repeatable`: its
     second run changes nothing more) is therefore tried on a second connection at once, and, when none can be made,
     again after a pause, within the budget of retries.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], guard: Guard) -> None:
-        self._pool = pool
+    def __init__(self, connections: Connections, guard: Guard) -> None:
+        self._connections = connections
         self._guard = guard
 
     async def fetch(self, sql: str, *arguments: object, repeatable: bool = False) -> list[asyncpg.Record]:
@@ -44,7 +90,7 @@ class JobDatabase:
             ticket = self._guard.enter(again=attempts > 0)
             with job_database():
                 try:
-                    async with self._pool.acquire() as connection:
+                    async with self._connections.use() as connection:
                         connected = True
                         rows = await connection.fetch(sql, *arguments)
                 except BaseException as error:
@@ -69,12 +115,12 @@ class JobDatabase:
         return rows[0] if rows else None
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
+    async def transaction(self) -> AsyncIterator[Connection]:
         """A connection in a READ COMMITTED transaction."""
         ticket = self._guard.enter()
         try:
             with job_database():
-                async with self._pool.acquire() as connection, connection.transaction():
+                async with self._connections.use() as connection, connection.transaction():
                     yield connection
         except BaseException as error:
             self._ended(ticket, error.__cause__ or error, stale=True)
@@ -92,7 +138,7 @@ class JobDatabase:
 
 
 async def _ready(_: object) -> None:
-    """Everything is set by the settings of the session."""
+    """Everything is set by the settings of the session, and nothing here changes them."""
 
 
 @asynccontextmanager
@@ -113,16 +159,15 @@ async def open_job_database(
         store="jobs",
         breaker=BREAKER,
     )
+    dial = guard.connecting(_ready)
+    settings = {**SETTINGS, "default_transaction_isolation": "read committed"}
+
+    def connect() -> Awaitable[Connection]:
+        return dial(dsn, timeout=5.0, command_timeout=STATEMENT_SECONDS, server_settings=settings)
+
+    pool = Connections(connect, connections)
     try:
-        async with asyncpg.create_pool(
-            dsn,
-            min_size=0,
-            max_size=connections,
-            timeout=5.0,
-            command_timeout=STATEMENT_SECONDS,
-            connect=guard.connecting(_ready),
-            server_settings={**SETTINGS, "default_transaction_isolation": "read committed"},
-        ) as pool:
-            yield JobDatabase(pool, guard)
+        yield JobDatabase(pool, guard)
     finally:
+        await pool.close()
         guard.close()

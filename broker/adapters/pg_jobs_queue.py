@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from broker.adapters import pg_jobs_sql as sql
 from broker.adapters.pg_job_events import PgJobHints
 from broker.adapters.pg_jobs_pool import JobDatabase
-from broker.adapters.pg_jobs_rows import job_of, manifest
+from broker.adapters.pg_jobs_rows import NO_PROGRESS, claimed_job, job_of, manifest
 from broker.adapters.pg_jobs_values import dump
 from broker.domain.attempts import Ending
 from broker.domain.job import Job, JobProgress, JobResult, JobState
-from broker.ports.jobs import JobSignal
+from broker.ports.jobs import JobSignal, Success
 
 FULL_SCAN_SECONDS = 5.0
 
@@ -31,6 +32,8 @@ class PgJobQueue:
         self._clock = clock
         self._bound: datetime | None = None
         self._full_scan = float("-inf")
+        # Two statements that write several rows of one worker might wait for each other's locks for ever.
+        self._writing = asyncio.Lock()
 
     def hear(self, signal: JobSignal) -> None:
         """Takes a hint: a listener for JobSignals."""
@@ -52,47 +55,60 @@ class PgJobQueue:
         self._hints.changed(row["id"] for row in rows)
         if bound is not None and not rows:
             return await self.claim(worker_id, kinds, limit)
-        return [job_of(row) for row in sorted(rows, key=lambda r: (r["queue_rank"], r["id"]))]
+        rows.sort(key=lambda row: (row["queue_rank"], row["id"]))
+        return [claimed_job(row, worker_id) for row in rows]
 
     async def report(self, updates: Sequence[tuple[Job, JobProgress]]) -> Collection[str]:
         """Writes the progress of attempts of one worker, in one statement; returns the ids of stale ones."""
         if not updates:
             return frozenset()
         ids = [job.id for job, _ in updates]
-        rows = await self._database.fetch(
-            sql.REPORT,
-            updates[0][0].worker_id,
-            ids,
-            [job.fence for job, _ in updates],
-            [dump(progress) for _, progress in updates],
-        )
+        async with self._writing:
+            rows = await self._database.fetch(
+                sql.REPORT,
+                updates[0][0].worker_id,
+                ids,
+                [job.fence for job, _ in updates],
+                [dump(progress) for _, progress in updates],
+            )
         written = {row["id"] for row in rows}
         self._hints.changed(written)
         return set(ids) - written
 
     async def succeed(self, job: Job, result: JobResult, progress: JobProgress, retention: float) -> bool:
-        """Publishes the result and the state SUCCEEDED in one transaction."""
-        parts = result.parts
-        rows = await self._database.fetch(
-            sql.SUCCEED,
-            *_guard(job),
-            manifest(result),
-            result.inline or None,
-            dump(progress),
-            retention,
-            [p.index for p in parts],
-            [p.key for p in parts],
-            [p.file_name for p in parts],
-            [p.content_type for p in parts],
-            [p.row_count for p in parts],
-            [p.byte_count for p in parts],
-            [p.sha256 for p in parts],
-        )
-        if rows:
-            self._hints.changed([job.id])
-            return True
-        # Perhaps an earlier try of this very call succeeded and its reply was lost.
-        return bool(await self._database.fetch(sql.PUBLISHED, job.id, job.fence))
+        """Publishes the result of one attempt."""
+        return bool(await self.succeed_all([Success(job, result, progress)], retention))
+
+    async def succeed_all(self, done: Sequence[Success], retention: float) -> Collection[tuple[str, int]]:
+        """Publishes results of attempts of one worker, in one transaction; returns the claims that were not stale."""
+        parts = [(success.job.id, part) for success in done for part in success.result.parts]
+        ids, fences = [s.job.id for s in done], [s.job.fence for s in done]
+        async with self._writing:
+            rows = await self._database.fetch(
+                sql.SUCCEED,
+                done[0].job.worker_id,
+                retention,
+                ids,
+                fences,
+                [manifest(s.result) for s in done],
+                [s.result.inline or None for s in done],
+                [_text(s.progress) for s in done],
+                [job_id for job_id, _ in parts],
+                [p.index for _, p in parts],
+                [p.key for _, p in parts],
+                [p.file_name for _, p in parts],
+                [p.content_type for _, p in parts],
+                [p.row_count for _, p in parts],
+                [p.byte_count for _, p in parts],
+                [p.sha256 for _, p in parts],
+            )
+        published = {(row["id"], row["fence"]) for row in rows}
+        self._hints.changed(row["id"] for row in rows)
+        if len(published) < len(done):
+            # Perhaps an earlier try of this very call succeeded and its reply was lost.
+            earlier = await self._database.fetch(sql.PUBLISHED, ids, fences, repeatable=True)
+            published.update((row["id"], row["fence"]) for row in earlier)
+        return published
 
     async def fail(self, job: Job, ending: Ending) -> bool:
         """Ends the attempt."""
@@ -122,6 +138,10 @@ class PgJobQueue:
         self._hints.changed([job_id])
         if state == JobState.QUEUED and due:
             self._hints.queued(rank)
+
+
+def _text(progress: JobProgress) -> str:
+    return "{}" if progress is NO_PROGRESS else dump(progress)
 
 
 def _guard(job: Job) -> tuple[str, int, str]:

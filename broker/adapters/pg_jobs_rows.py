@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
 
 import asyncpg
 
 from broker.adapters.pg_jobs_values import dump, load, load_mapping
 from broker.domain.job import Job, JobFailure, JobProgress, JobResult, JobState, ResultPart
 from broker.domain.principal import Principal
+
+NO_PROGRESS: Final = JobProgress()
+_NOTHING: Final = JobResult()
 
 
 def job_of(row: asyncpg.Record) -> Job:
@@ -32,10 +37,10 @@ def job_of(row: asyncpg.Record) -> Job:
         fence=row["fence"],
         crash_count=row["crash_count"],
         worker_id=row["worker_id"] or "",
-        principal=load(Principal, row["principal"]),
+        principal=_principal(row["principal"]),
         attempt_timeout=row["attempt_timeout"],
         labels=load_mapping(row["labels"]),
-        progress=load(JobProgress, row["progress"]),
+        progress=NO_PROGRESS if row["progress"] == "{}" else load(JobProgress, row["progress"]),
         failure=load(JobFailure, row["failure"]) if row["failure"] is not None else None,
         result=_result(row),
         cancel_requested=row["cancellation"] is not None,
@@ -46,6 +51,42 @@ def job_of(row: asyncpg.Record) -> Job:
         start_by_time=row["start_by_time"],
         trace=load_mapping(row["trace"]),
     )
+
+
+def claimed_job(row: asyncpg.Record, worker_id: str) -> Job:
+    """A row that a claim returned: of the columns that it changed, and of those that its attempt needs."""
+    return Job(
+        id=row["id"],
+        tenant=row["tenant"],
+        owner=row["owner"],
+        kind=row["kind"],
+        spec=row["spec"],
+        state=JobState.RUNNING,
+        request_id=row["request_id"],
+        priority=row["priority"],
+        revision=row["revision"],
+        attempt=row["attempt"],
+        max_attempts=row["max_attempts"],
+        create_time=row["create_time"],
+        update_time=row["start_time"],
+        fence=row["fence"],
+        crash_count=row["crash_count"],
+        worker_id=worker_id,
+        principal=_principal(row["principal"]),
+        attempt_timeout=row["attempt_timeout"],
+        labels=load_mapping(row["labels"]),
+        progress=NO_PROGRESS,
+        failure=load(JobFailure, row["failure"]) if row["failure"] is not None else None,
+        start_time=row["start_time"],
+        start_by_time=row["start_by_time"],
+        trace=load_mapping(row["trace"]),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _principal(text: str) -> Principal:
+    """Submitters are few beside their jobs."""
+    return load(Principal, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +109,6 @@ def _result(row: asyncpg.Record) -> JobResult | None:
 
 def manifest(result: JobResult) -> str:
     """The manifest as JSON without what has columns of its own."""
+    if result == _NOTHING:
+        return "{}"
     return dump(replace(result, parts=(), inline=b"", expire_time=None, expired=False))

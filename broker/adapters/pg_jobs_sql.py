@@ -5,18 +5,24 @@ for a row lock must not make a lease look younger. Every statement that ends an 
 in the same transaction.
 """
 
+# The request id is taken and the job stored, or neither.
 SUBMIT = """
+WITH taken AS (
+    INSERT INTO broker.job_request (tenant, request_id, job_id) VALUES ($2, $7, $1)
+    ON CONFLICT (tenant, request_id) DO NOTHING RETURNING job_id
+)
 INSERT INTO broker.job (id, tenant, owner, kind, spec, spec_hash, request_id, principal, priority, max_attempts,
                         attempt_timeout, labels, trace, start_by_time, queue_rank)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::smallint, $10, $11, $12::jsonb, $13::jsonb, $14,
-        now() + $9::smallint * interval '1 minute')
-ON CONFLICT (tenant, request_id) DO NOTHING
+SELECT job_id, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::smallint, $10, $11, $12::jsonb, $13::jsonb, $14,
+       now() + $9::smallint * interval '1 minute'
+FROM taken
 RETURNING *
 """
 
 FIND_REQUEST = """
 SELECT j.*, CASE WHEN j.state = 'succeeded' THEN broker.job_parts(j.id) END AS parts
-FROM broker.job j WHERE tenant = $1 AND request_id = $2
+FROM broker.job_request r JOIN broker.job j ON j.id = r.job_id
+WHERE r.tenant = $1 AND r.request_id = $2
 """
 
 GET_MANY = """
@@ -28,14 +34,14 @@ VERSIONS = "SELECT id, revision FROM broker.job WHERE id = ANY($1::text[])"
 
 LIST = """
 SELECT j.*, CASE WHEN j.state = 'succeeded' THEN broker.job_parts(j.id) END AS parts
-FROM broker.job j
-WHERE tenant = $1
-  AND ($2::text IS NULL OR owner = $2)
-  AND ($3::text[] IS NULL OR state = ANY($3))
-  AND ($4::text IS NULL OR kind = $4)
-  AND (NOT $5::boolean OR dead_lettered)
-  AND ($6::timestamptz IS NULL OR (create_time, id) < ($6, $7::text))
-ORDER BY create_time DESC, id DESC
+FROM broker.job_request r JOIN broker.job j ON j.id = r.job_id
+WHERE r.tenant = $1
+  AND ($2::text IS NULL OR j.owner = $2)
+  AND ($3::text[] IS NULL OR j.state = ANY($3))
+  AND ($4::text IS NULL OR j.kind = $4)
+  AND (NOT $5::boolean OR j.dead_lettered)
+  AND ($6::timestamptz IS NULL OR (r.create_time, r.job_id) < ($6, $7::text))
+ORDER BY r.create_time DESC, r.job_id DESC
 LIMIT $8
 """
 
@@ -66,6 +72,8 @@ WITH gone AS (
     DELETE FROM broker.job_part p USING gone WHERE p.job_id = gone.id
 ), history AS (
     DELETE FROM broker.job_attempt a USING gone WHERE a.job_id = gone.id
+), request AS (
+    DELETE FROM broker.job_request r USING gone WHERE r.tenant = gone.tenant AND r.request_id = gone.request_id
 )
 SELECT * FROM gone
 """
@@ -100,36 +108,47 @@ UPDATE broker.job j SET
     start_time = now(), update_time = now(), attempt_deadline = now() + make_interval(secs => j.attempt_timeout),
     progress = '{}'
 FROM picked WHERE j.id = picked.id
-RETURNING j.*
+RETURNING j.id, j.tenant, j.owner, j.kind, j.spec, j.request_id, j.principal, j.labels, j.trace, j.priority, j.revision,
+          j.fence, j.attempt, j.max_attempts, j.crash_count, j.attempt_timeout, j.queue_rank, j.start_by_time,
+          j.create_time, j.start_time, j.failure
 """
 
 REPORT = """
 UPDATE broker.job j SET progress = u.progress::jsonb, revision = j.revision + 1, update_time = now()
 FROM unnest($2::text[], $3::bigint[], $4::text[]) AS u (id, fence, progress)
-WHERE j.id = u.id AND j.fence = u.fence AND j.worker_id = $1 AND j.state = 'running'
+WHERE j.id = u.id AND j.fence = u.fence AND j.worker_id IS NOT DISTINCT FROM $1 AND j.state = 'running'
 RETURNING j.id
 """
 
+# Several attempts of one worker at once; each with its manifest, its parts and its line of history, or not at all. IS
+# NOT DISTINCT FROM, because no index answers it: rows are to be found by their ids, not by walking over all that the
+# worker has run lately.
 SUCCEED = """
 WITH done AS (
-    UPDATE broker.job SET
-        state = 'succeeded', result = $4::jsonb, result_inline = $5, progress = $6::jsonb, failure = NULL,
-        result_expire_time = now() + make_interval(secs => $7), end_time = now(), update_time = now(),
-        revision = revision + 1
-    WHERE id = $1 AND fence = $2 AND worker_id = $3 AND state = 'running'
-    RETURNING *
+    UPDATE broker.job j SET
+        state = 'succeeded', result = e.result::jsonb, result_inline = e.inline, progress = e.progress::jsonb,
+        failure = NULL, result_expire_time = now() + make_interval(secs => $2), end_time = now(), update_time = now(),
+        revision = j.revision + 1
+    FROM unnest($3::text[], $4::bigint[], $5::text[], $6::bytea[], $7::text[])
+        AS e (id, fence, result, inline, progress)
+    WHERE j.id = e.id AND j.fence = e.fence AND j.worker_id IS NOT DISTINCT FROM $1 AND j.state = 'running'
+    RETURNING j.id, j.fence, j.attempt, j.worker_id, j.start_time, j.progress
 ), parts AS (
     INSERT INTO broker.job_part (job_id, part_index, key, file_name, content_type, row_count, byte_count, sha256)
-    SELECT done.id, p.* FROM done, unnest($8::integer[], $9::text[], $10::text[], $11::text[], $12::bigint[],
-                                          $13::bigint[], $14::bytea[]) AS p
+    SELECT p.* FROM unnest($8::text[], $9::integer[], $10::text[], $11::text[], $12::text[], $13::bigint[],
+                           $14::bigint[], $15::bytea[]) AS p (job_id) JOIN done ON done.id = p.job_id
 ), history AS (
     INSERT INTO broker.job_attempt (job_id, fence, attempt, worker_id, start_time, outcome, progress)
     SELECT id, fence, attempt, worker_id, start_time, 'succeeded', progress FROM done
 )
-SELECT id FROM done
+SELECT id, fence FROM done
 """
 
-PUBLISHED = "SELECT FROM broker.job WHERE id = $1 AND fence = $2 AND state IN ('succeeded', 'expired')"
+PUBLISHED = """
+SELECT j.id, j.fence
+FROM unnest($1::text[], $2::bigint[]) AS e (id, fence) JOIN broker.job j ON j.id = e.id AND j.fence = e.fence
+WHERE j.state IN ('succeeded', 'expired')
+"""
 
 # For the worker itself ($1, its id) and for the reaper ($1 null), which has found the worker lost or the time over and
 # looks once more here: the job may have got another, living worker since.
@@ -252,9 +271,11 @@ WITH over AS (
       AND coalesce(result_expire_time, end_time) < now() - make_interval(secs => $1)
     ORDER BY coalesce(result_expire_time, end_time) LIMIT 1000 FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM broker.job j USING over WHERE j.id = over.id RETURNING j.id
+    DELETE FROM broker.job j USING over WHERE j.id = over.id RETURNING j.id, j.tenant, j.request_id
 ), history AS (
     DELETE FROM broker.job_attempt a USING gone WHERE a.job_id = gone.id
+), request AS (
+    DELETE FROM broker.job_request r USING gone WHERE r.tenant = gone.tenant AND r.request_id = gone.request_id
 )
 SELECT count(*) FROM gone
 """

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
 from broker.domain.attempts import AttemptOutcome, Fault, ending, fault_of, overdue
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.job import Job, JobFailure, JobProgress, JobResult, JobState
+from broker.domain.job import Job, JobFailure, JobResult, JobState
 from broker.jobs.children import ChildLostError, Children
+from broker.jobs.finish import Finisher
 from broker.jobs.kind import JobContext, JobKind
 from broker.jobs.progress import ProgressBoard
 from broker.ports.clock import Clock
-from broker.ports.jobs import JobQueue, ResultStore
+from broker.ports.jobs import JobQueue, ResultStore, Success
 
 RETRY_SECONDS = (0.1, 5.0)
 """First and longest pause between two tries to write how an attempt ended."""
@@ -36,7 +37,7 @@ class Stop(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What attempts share. ``retention`` of results in seconds."""
+    """What attempts share."""
 
     queue: JobQueue
     results: ResultStore
@@ -45,24 +46,38 @@ class Tools:
     clock: Clock
     rng: Random
     retention: float
+    """Of results, in seconds."""
+    finisher: Finisher = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "finisher", Finisher(self.queue, self.retention))
 
 
 class Attempt:
-    """An attempt under way. ``run`` is called once; ``stop`` at any time."""
+    """An attempt under way. ``run`` is called once, by a task of its own; ``stop`` at any time.
 
-    def __init__(self, job: Job, kind: JobKind, tools: Tools) -> None:
+    ``on_ending`` is called when the work itself is over, and only its end remains to be written.
+    """
+
+    def __init__(
+        self, job: Job, kind: JobKind, tools: Tools, on_ending: Callable[[], None] = lambda: None
+    ) -> None:
         self.job = job
         self.ending = False
         self._kind = kind
         self._tools = tools
+        self._on_ending = on_ending
         self._stop: Stop | None = None
-        self._stopped = asyncio.Event()
+        self._late = False
+        self._interrupted = False
+        self._working: asyncio.Task[object] | None = None
+        self._context: JobContext | None = None
 
     def stop(self, why: Stop) -> None:
         """Stops the attempt; the first reason holds, except that the loss of the job beats the others."""
         if self._stop is None or why in (Stop.STALE, Stop.LEASE_LOST):
             self._stop = why
-        self._stopped.set()
+        self._interrupt()
 
     async def run(self) -> AttemptOutcome:
         """Does the work and writes its end. LOST means that the attempt had to leave the job to others."""
@@ -74,37 +89,55 @@ class Attempt:
             children=tools.children,
             report=lambda progress: tools.board.report(job, progress),
         )
-        work = asyncio.create_task(self._kind.run(context), name=f"job {job.id}")
-        late = False
+        result: JobResult | BaseException
+        task = asyncio.current_task()
+        assert task is not None
+        self._context, self._working = context, task
         try:
-            await self._wait(work, job.attempt_timeout)
-            late = not work.done() and self._stop is None
+            result = await self._kind.run(context) if self._stop is None else asyncio.CancelledError()
+        except asyncio.CancelledError as error:
+            if not self._interrupted and task.cancelling():
+                raise  # the whole program ends
+            result = error
+        except Exception as error:  # noqa: BLE001 - whatever the kind raises decides what becomes of the job
+            result = error
         finally:
-            context.cancelled.set()
-            work.cancel()
-            await asyncio.wait({work})
-        self.ending = True
-        return await self._end(work, context, tools.board.take(job), late=late)
-
-    async def _wait(self, work: asyncio.Task[JobResult], seconds: float | None) -> None:
-        """Until the work is done, somebody stops it, or its time is over."""
-        stopped = asyncio.create_task(self._stopped.wait())
+            self._working = None
+            if self._interrupted:
+                task.uncancel()
+            self.ending = True
+            self._on_ending()
+        progress = tools.board.take(job)
+        if isinstance(result, BaseException) or self._taken():
+            return await self._end(context, result if isinstance(result, BaseException) else None)
+        done = Success(job, result, progress)
         try:
-            await asyncio.wait({work, stopped}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopped.cancel()
+            published: bool | None = await tools.finisher.succeed(done)
+        except BrokerError as error:
+            if error.reason is not ErrorReason.STORE_UNAVAILABLE:
+                raise
+            published = await self._settle(lambda: tools.finisher.succeed(done))
+        if published is False:
+            await tools.results.delete(context.prefix)
+        # Without an answer the result may be published: its files are left to the sweep, which asks the database.
+        return AttemptOutcome.SUCCEEDED if published else AttemptOutcome.LOST
 
-    async def _end(
-        self, work: asyncio.Task[JobResult], context: JobContext, progress: JobProgress, *, late: bool
-    ) -> AttemptOutcome:
+    def check(self, now: float) -> None:
+        """Stops the work once its time is over. ``now`` is the time of the monotonic clock."""
+        if self._context is not None and self._context.deadline.remaining(now) <= 0 and not self._late:
+            self._late = self._stop is None
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Cancels the work, once."""
+        if self._working is not None and self._context is not None and not self._interrupted:
+            self._interrupted = True
+            self._context.cancelled.set()
+            self._working.cancel()
+
+    async def _end(self, context: JobContext, error: BaseException | None) -> AttemptOutcome:
+        """Writes an end without success."""
         queue, job = self._tools.queue, self.job
-        if not work.cancelled() and work.exception() is None and not self._taken():
-            result, retention = work.result(), self._tools.retention
-            published = await self._settle(lambda: queue.succeed(job, result, progress, retention))
-            if published is False:
-                await self._tools.results.delete(context.prefix)
-            # Without an answer the result may be published: its files are left to the sweep, which asks the database.
-            return AttemptOutcome.SUCCEEDED if published else AttemptOutcome.LOST
         await self._tools.results.delete(context.prefix)
         if self._taken():
             return AttemptOutcome.LOST
@@ -114,7 +147,7 @@ class Attempt:
         if self._stop is Stop.SHUTDOWN:
             released = await self._settle(lambda: queue.release(job))
             return AttemptOutcome.RELEASED if released else AttemptOutcome.LOST
-        fault = overdue(job) if late or work.cancelled() else self._fault(work.exception())
+        fault = overdue(job) if self._late else self._fault(error)
         end = ending(job, fault, self._tools.rng.random())
         if end.state is JobState.FAILED:
             logger.warning("%s failed: %s %s", job.name, end.failure.reason, end.failure.message)

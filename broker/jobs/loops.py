@@ -36,7 +36,7 @@ async def repeat(
     """Does it for ever, with pauses except where it says that there is more to do.
 
     An error is logged when it begins and when it is over, not at every turn. No error ends the loop: not that of a
-    database that is away, nor a bug, which must not take the attempts under way with it.
+    database that is away, nor a bug.
     """
     trouble: object = None
     while True:
@@ -51,11 +51,13 @@ async def repeat(
                 level = logging.WARNING if error.reason is ErrorReason.STORE_UNAVAILABLE else logging.ERROR
                 logger.log(level, "%s will go on trying: %s", name, error)
             trouble = error.reason
-        except Exception as error:
+        except Exception as error:  # a bug, which must not take the attempts under way with it
             if type(error) is not trouble:
                 logger.exception("%s failed and will go on trying", name)
             trouble = type(error)
-        if not again:
+        if again:
+            await asyncio.sleep(0)  # what it has just begun may be over already
+        else:
             await pause(seconds, rng, at_once)
 
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Final
 
 from broker.domain.attempts import AttemptOutcome, Fault, ending
 from broker.domain.errors import ErrorReason
@@ -21,6 +22,11 @@ from broker.jobs.lease import LeaseKeeper
 from broker.jobs.loops import end, repeat
 from broker.jobs.upkeep import Upkeep
 from broker.ports.jobs import JobSignal, JobSignals
+
+BATCH = 100
+"""Jobs that are claimed by one statement, at most."""
+UNWRITTEN = 2
+"""Attempts in all, those included whose end is being written, for every slot."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +49,11 @@ class Pace:
     sweep: float = 300.0
 
 
+_UNSEEN: Final = nullcontext[Callable[[AttemptOutcome], None]](lambda _: None)
+
+
 class Worker:
-    """Runs jobs of the given kinds, at most ``slots`` at a time. A holder of the lease."""
+    """Runs jobs of the given kinds, at most ``slots`` at a time; claims ``batch`` of them at once. Holds the lease."""
 
     def __init__(
         self,
@@ -52,6 +61,7 @@ class Worker:
         tools: Tools,
         *,
         slots: int,
+        batch: int = BATCH,
         lease: LeaseKeeper,
         signals: JobSignals,
         upkeep: Upkeep,
@@ -60,14 +70,16 @@ class Worker:
     ) -> None:
         self._kinds = kinds
         self._slots = slots
+        self._batch = batch
         self._tools = tools
         self._lease = lease
         self._signals = signals
         self._upkeep = upkeep
         self._pace = pace
-        self._scope = scope or (lambda _: nullcontext(lambda _: None))
+        self._scope = scope or (lambda _: _UNSEEN)
         self._worker_id: str | None = None
         self._attempts: dict[tuple[str, int], Attempt] = {}
+        self._working = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._claiming = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -165,24 +177,42 @@ class Worker:
     def _hear(self, signal: JobSignal) -> None:
         if signal.queued is not None or signal.resync:
             self._wake.set()
-        if signal.resync or any(job_id in signal.stopping for job_id, _ in self._attempts):
+        stopping = signal.stopping
+        if signal.resync or (stopping and any(job_id in stopping for job_id, _ in self._attempts)):
             self._look.set()
 
     async def _claim(self) -> bool:
-        """Claims for the free slots; whether they are all taken now and there may be more to claim."""
-        async with self._claiming:
-            free, worker_id = self._slots - len(self._attempts), self._worker_id
-            if free <= 0 or worker_id is None:
-                return False
-            jobs = await self._tools.queue.claim(worker_id, list(self._kinds), free)
-            if self._worker_id == worker_id:  # else the jobs wait for the reaper, like all of that identity
-                for job in jobs:
-                    self._begin(job)
-            return len(jobs) == free
+        """Claims for the free slots; whether they are all taken now and there may be more to claim.
+
+        While slots are free the next claim is sent before the jobs of the last one begin, so that the database works
+        at the same time.
+        """
+        while True:
+            async with self._claiming:
+                limit, worker_id = min(self._free(), self._batch), self._worker_id
+                if limit <= 0 or worker_id is None:
+                    return False
+                jobs = await self._tools.queue.claim(worker_id, list(self._kinds), limit)
+                if (
+                    self._worker_id == worker_id
+                ):  # else the jobs wait for the reaper, like all of that identity
+                    for job in jobs:
+                        self._begin(job)
+            if len(jobs) < limit or self._free() <= 0:
+                return len(jobs) == limit
+
+    def _free(self) -> int:
+        """Slots without work. Attempts whose end is being written have left theirs, as long as they are few."""
+        return min(self._slots - self._working, UNWRITTEN * self._slots - len(self._attempts))
+
+    def _worked(self) -> None:
+        self._working -= 1
+        self._wake.set()
 
     def _begin(self, job: Job) -> None:
-        attempt = Attempt(job, self._kinds[job.kind], self._tools)
+        attempt = Attempt(job, self._kinds[job.kind], self._tools, self._worked)
         self._attempts[job.id, job.fence] = attempt
+        self._working += 1
         self._idle.clear()
         self._keep(self._run(attempt))
 
@@ -191,14 +221,14 @@ class Worker:
         try:
             with self._scope(job) as tell:
                 tell(await attempt.run())
-        except Exception:
-            # The row still says that we run it; the next look finds it without an attempt and ends it.
+        except Exception:  # a bug; the row still says that we run it, so the next look finds it and ends it
             logger.exception("the end of %s could not be written", job.name)
         finally:
             del self._attempts[job.id, job.fence]
             if not self._attempts:
                 self._idle.set()
-            self._wake.set()
+            if self._free() > 0:
+                self._wake.set()
 
     async def _look_after(self) -> None:
         """Compares what it runs with what the database says that it runs."""
@@ -219,6 +249,9 @@ class Worker:
                     await self._tools.queue.fail(job, ending(job, fault, self._tools.rng.random()))
 
     async def _flush(self) -> None:
+        now = self._tools.clock.monotonic()
+        for attempt in self._attempts.values():
+            attempt.check(now)
         for job_id in await self._tools.board.flush():
             for (own_id, _), attempt in self._attempts.items():
                 if own_id == job_id and not attempt.ending:

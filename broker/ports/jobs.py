@@ -107,6 +107,15 @@ class JobStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Success:
+    """An attempt that has done its work, and its last progress."""
+
+    job: Job
+    result: JobResult
+    progress: JobProgress
+
+
 class JobQueue(Protocol):
     """The jobs, seen from a worker.
 
@@ -128,6 +137,10 @@ class JobQueue(Protocol):
         True as well when this very claim has been published already, so that a call with an unknown outcome can be
         repeated.
         """
+        ...
+
+    async def succeed_all(self, done: Sequence[Success], retention: float) -> Collection[tuple[str, int]]:
+        """The same for several attempts of one worker, at least one: id and fence of those that were not stale."""
         ...
 
     async def fail(self, job: Job, ending: Ending) -> bool:

@@ -20,7 +20,7 @@ from broker.jobs.kind import JobContext, JobKind
 from broker.jobs.lease import LeaseKeeper
 from broker.jobs.progress import ProgressBoard
 from broker.jobs.upkeep import Upkeep
-from broker.jobs.worker import Pace, Worker
+from broker.jobs.worker import BATCH, Pace, Worker
 from broker.ports.jobs import WorkerIdentity
 from broker.runtime.clock import SystemClock
 
@@ -78,6 +78,7 @@ async def worker(
     directory: Path,
     *,
     slots: int = 4,
+    batch: int = BATCH,
     seconds: float = 30.0,
     pace: Pace = QUICK,
     children: Children | None = None,
@@ -101,6 +102,7 @@ async def worker(
         kinds,
         tools,
         slots=slots,
+        batch=batch,
         lease=lease,
         signals=ports.signals,
         upkeep=Upkeep(ports.keeper, results, rng, 3600.0),
