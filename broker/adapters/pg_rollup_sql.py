@@ -109,11 +109,11 @@ WITH needed (xid) AS (
     UNION ALL
     SELECT pg_snapshot_xmin(pg_current_snapshot())
 ), oldest AS (SELECT xid FROM needed ORDER BY xid LIMIT 1), gone AS (
-    DELETE FROM broker.rollup_mark WHERE source = $1 AND xid < (SELECT xid FROM oldest) RETURNING 1
-)
-UPDATE broker.rollup_source AS s SET collected = oldest.xid
-FROM oldest
-WHERE s.id = $1 AND s.collected < oldest.xid AND EXISTS (SELECT FROM gone)
+    DELETE FROM broker.rollup_mark WHERE source = $1 AND xid < (SELECT xid FROM oldest) RETURNING xid
+), last AS (SELECT (max(xid)::text::numeric + 1)::text::xid8 AS xid FROM gone)
+UPDATE broker.rollup_source AS s SET collected = last.xid
+FROM last
+WHERE s.id = $1 AND s.collected < last.xid
 """
 OUTLIVED = """
 UPDATE broker.rollup_segment AS g SET retire_time = clock_timestamp()
