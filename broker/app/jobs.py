@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from broker.adapters.migrate import check_migrated
 from broker.adapters.pg_jobs_open import PgJobs, open_jobs
+from broker.app.kinds import custom_kinds
 from broker.app.process import Process
 from broker.app.results import result_store
 from broker.config.settings import JobSettings
 from broker.domain.model import Dataset
 from broker.domain.state import JobQueueState
+from broker.jobs.custom import Registered
 from broker.jobs.gauges import QueueGauges
 from broker.jobs.hub import JobHub
 from broker.jobs.service import Check, JobService, JobTerms
@@ -36,6 +38,7 @@ class Jobs:
     process: Process
     ports: PgJobs
     hub: JobHub
+    kinds: Mapping[str, Registered]
     migrated: bool = False
 
     def service(self, plan: Planner, gate: SqlGate, datasets: Mapping[str, Dataset]) -> JobService:
@@ -44,6 +47,7 @@ class Jobs:
         checks: dict[str, Check] = {"export": sources.check, "report": sources.check_sections}
         if stored(datasets):
             checks |= dict.fromkeys((BUILD, REFRESH), RollupChecks(datasets).check)
+        checks |= {name: kind.check for name, kind in self.kinds.items()}
         return JobService(
             store=self.ports.store,
             events=self.hub,
@@ -68,7 +72,12 @@ class Jobs:
 
 @asynccontextmanager
 async def jobs(settings: JobSettings, process: Process) -> AsyncIterator[Jobs]:
-    """The jobs; their database may be unreachable, which every call then says."""
+    """The jobs; their database may be unreachable, which every call then says.
+
+    Raises:
+        StartError: A kind of the operator cannot be loaded.
+    """
+    kinds = custom_kinds(settings.kinds)
     opened = open_jobs(
         settings.dsn,
         connections=CONNECTIONS,
@@ -80,4 +89,4 @@ async def jobs(settings: JobSettings, process: Process) -> AsyncIterator[Jobs]:
         hub = JobHub(ports.store, ports.signals)
         gauges = QueueGauges(ports.store, process.telemetry)
         async with hub.running(), gauges.running(COUNT_SECONDS, process.random):
-            yield Jobs(settings, process, ports, hub)
+            yield Jobs(settings, process, ports, hub, kinds)

@@ -17,6 +17,7 @@ from broker.app.admission import build_admission
 from broker.app.database import Database, database
 from broker.app.fleet import sharing
 from broker.app.jobs import CONNECTIONS
+from broker.app.kinds import custom_kinds
 from broker.app.process import Process, process
 from broker.app.query import build_gate, build_planner
 from broker.app.results import result_store
@@ -29,6 +30,7 @@ from broker.domain.pool import PoolName, TenantLimits
 from broker.domain.terms import AnswerPolicy
 from broker.jobs.attempt import Tools
 from broker.jobs.children import Children
+from broker.jobs.custom import RunningKind
 from broker.jobs.export import ExportKind
 from broker.jobs.kind import JobKind
 from broker.jobs.lease import LeaseKeeper
@@ -157,7 +159,7 @@ def build_worker(
     *,
     kinds: Mapping[str, JobKind],
 ) -> Worker:
-    """The worker over the open parts; ``kinds`` are those beside exports and reports."""
+    """The worker over the open parts; ``kinds`` are those of rollups."""
     results = result_store(settings.jobs)
     # Estimates are few and short beside the reading that takes a seat.
     gate = build_gate(settings, model, data.store, lambda _: nullcontext())
@@ -165,6 +167,10 @@ def build_worker(
     decode = partial(decode_job_spec, defaults=AnswerPolicy())
     export = ExportKind(sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats)
     report = ReportKind(sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats)
+    custom = {
+        name: RunningKind(kind, ports.checkpoints, decode)
+        for name, kind in custom_kinds(settings.jobs.kinds).items()
+    }
     tools = Tools(
         queue=ports.queue,
         results=results,
@@ -188,7 +194,7 @@ def build_worker(
         ports.lease, identity, settings.jobs.lease, clock=_sleepless, exit=os._exit, rng=own.random
     )
     return Worker(
-        {export.name: export, report.name: report, **kinds},
+        {export.name: export, report.name: report, **custom, **kinds},
         tools,
         slots=settings.jobs.slots,
         lease=lease,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from broker.config.base import Count, Port, Section, Text
+from broker.config.base import Count, Name, Port, Section, Text
 from broker.config.units import GIB, Duration, Size
 
 
@@ -50,6 +50,10 @@ class JobsConfig(Section):
     """Longest time of one attempt."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """Attempts before a job has failed."""
+    kinds: dict[Name, Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]] = Field(
+        default_factory=dict
+    )
+    """Kinds of job of your own, each a class as `module:name`; submitted as `custom` with the name given here."""
 
 
 class FleetConfig(Section):

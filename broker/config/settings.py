@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.domain.pool import BackendLimits, PoolLimits, PoolName, TenantLimits
@@ -113,7 +113,8 @@ class AuthSettings:
 class JobSettings:
     """Durable jobs. ``slots`` are jobs that one worker process runs at once.
 
-    Results are in the bucket that ``results`` names, or else in ``result_dir``.
+    Results are in the bucket that ``results`` names, or else in ``result_dir``. ``kinds`` are those of the operator, by
+    name, as ``module:attribute``.
     """
 
     dsn: str
@@ -125,6 +126,7 @@ class JobSettings:
     attempt_timeout: float
     max_attempts: int
     results: str = ""
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
