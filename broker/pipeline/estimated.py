@@ -80,6 +80,19 @@ def estimates_only(policy: AnswerPolicy) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be estimated: the figures, within a relative half-width of ``limit``.
+
+    ``live`` is what the exact answer takes, in seconds, if it is known.
+    """
+
+    figures: tuple[Figure, ...]
+    limit: float
+    deadline: Deadline
+    live: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Drawn:
     """What a sample tells, and what that is worth."""
 
@@ -180,33 +193,11 @@ class Estimated:
     async def _draw(
         self, table: SampledTable, own: tuple[Figure, ...], question: Question, deadline: Deadline
     ) -> _Drawn | NoEstimate:
-        """A pilot, and the sample that it asks for."""
-        extent = await table.extent()
-        if isinstance(extent, NoEstimate):
-            return extent
-        rate = pilot_rate(extent)
-        if isinstance(rate, NoEstimate):
-            return rate
-        first = Draw(rate, self._seeds())
-        cost = await table.cost(first)
-        if not worth_it(extent, cost):
-            return NoEstimate.EXACT_CHEAPER
-        began = self._clock.monotonic()
-        pilot = await table.read(first)
-        if isinstance(pilot, NoEstimate):
-            return pilot
-        now = self._clock.monotonic()
-        pace = Pace(cost, now - began, SPEND * deadline.remaining(now), live_seconds(question))
-        limit = limit_of(question.policy)
-        drawing = design(own, pilot, extent, limit, pace)
-        if isinstance(drawing, NoEstimate):
-            return drawing
-        sample = await table.read(Draw(drawing.rate, self._seeds()))
-        if isinstance(sample, NoEstimate):
-            return sample
-        found = told(own, sample, drawing, limit)
-        if not found.groups:
-            return NoEstimate.TOO_THIN
+        asked = Asked(own, limit_of(question.policy), deadline, live_seconds(question))
+        drawn = await draw(table, asked, self._seeds, self._clock)
+        if isinstance(drawn, NoEstimate):
+            return drawn
+        found, sample = drawn
         plan = question.plan
         many = 0 < plan.finish.limit < len(found.groups) + found.suppressed
         if many and (found.suppressed or chooses(plan)):
@@ -248,6 +239,36 @@ class Estimated:
             cost_class=question.classified.classification.cost_class,
             answer_version=fingerprint(plan.fingerprint, as_of),
         )
+
+
+async def draw(
+    table: SampledTable, asked: Asked, seeds: Seeds, clock: Clock
+) -> tuple[Told, BlockSums] | NoEstimate:
+    """A pilot, the sample that it asks for, and what that tells. Raises BrokerError."""
+    extent = await table.extent()
+    if isinstance(extent, NoEstimate):
+        return extent
+    rate = pilot_rate(extent)
+    if isinstance(rate, NoEstimate):
+        return rate
+    first = Draw(rate, seeds())
+    cost = await table.cost(first)
+    if not worth_it(extent, cost):
+        return NoEstimate.EXACT_CHEAPER
+    began = clock.monotonic()
+    pilot = await table.read(first)
+    if isinstance(pilot, NoEstimate):
+        return pilot
+    now = clock.monotonic()
+    pace = Pace(cost, now - began, SPEND * asked.deadline.remaining(now), asked.live)
+    drawing = design(asked.figures, pilot, extent, asked.limit, pace)
+    if isinstance(drawing, NoEstimate):
+        return drawing
+    sample = await table.read(Draw(drawing.rate, seeds()))
+    if isinstance(sample, NoEstimate):
+        return sample
+    found = told(asked.figures, sample, drawing, asked.limit)
+    return (found, sample) if found.groups else NoEstimate.TOO_THIN
 
 
 def limit_of(policy: AnswerPolicy) -> float:

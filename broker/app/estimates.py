@@ -1,0 +1,18 @@
+"""The rung of estimates over the open parts."""
+
+from __future__ import annotations
+
+from broker.adapters.pg_samples import PgSamples
+from broker.adapters.pg_store import PgStore
+from broker.app.process import Process
+from broker.pipeline.admitted import Seats
+from broker.pipeline.estimated import Estimated
+from broker.ports.aggregator import Aggregator
+
+_SEEDS = 2**31
+"""Seeds of samples are integers below this, which a double holds exactly."""
+
+
+def estimated(store: PgStore, aggregator: Aggregator, seats: Seats, own: Process) -> Estimated:
+    """Estimates from samples of the store's tables, in the seats that ``seats`` gives."""
+    return Estimated(PgSamples(store), aggregator, seats, own.clock, lambda: own.random.randrange(_SEEDS))
