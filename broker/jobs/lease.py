@@ -92,6 +92,7 @@ class LeaseKeeper:
         except SystemExit:
             return  # where `exit` has returned
         except Exception:
+            # Nobody renews from here on, so others take the jobs over: whatever it was, nothing may go on.
             logger.exception("the lease's thread failed")
             holder.kill()
             self._exit(EXIT_CODE)

@@ -120,7 +120,8 @@ class Mirror:
         except (BrokerError, LookupError):
             raise
         except Exception as error:
-            raise _again(error) from error  # it was logged as what it is
+            # Of the disk, or a bug: whoever waits reads live; the flight has logged what it is.
+            raise _again(error) from error
 
     def want(self, rollup: Rollup, segments: Sequence[Segment]) -> None:
         """Fetches what is missing behind the caller's back, unless it has just failed."""
@@ -196,6 +197,7 @@ class Mirror:
             try:
                 await self.tidy()
             except Exception:
+                # Without the next turn, other processes would take files that are used here for idle.
                 logger.exception("the mirror could not be tidied")
 
     def _failure(self, key: Key) -> BaseException | None:

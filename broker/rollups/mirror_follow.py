@@ -75,6 +75,7 @@ class Follower:
                 try:
                     await self.look()
                 except Exception:
+                    # Whatever it is, the next look may see: without looks nothing is fetched ahead.
                     logger.exception("looking for new segments failed")
                 await self._pause(self._clock.monotonic() - began)
         finally:

@@ -1,6 +1,7 @@
 """Keeps an eye on what all rollups cover, so that what answers will cost can be predicted.
 
-An answer never rests on what was seen here; it reads its own snapshot.
+An answer never rests on what was seen here; it reads its own snapshot. The mirror looks for itself: more seldom, at the
+primary, and at partitions and files, where this asks what a snapshot of an answer says.
 """
 
 from __future__ import annotations
