@@ -79,10 +79,14 @@ class DashboardAsk:
 
 @dataclass(frozen=True, slots=True)
 class PanelOutcome:
-    """What came of one panel: an answer, or the error that this panel alone ended with."""
+    """What came of one panel: an answer, or the error that this panel alone ended with.
+
+    By its ``token``, the application finds an answer again that it held; None where it was read.
+    """
 
     panel_id: str
     result: Answer | BrokerError
+    token: object | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,23 +101,22 @@ class Telemetry(Meters):
         )
 
     def recalled(
-        self, method: str, metadata: Mapping[str, str], request_id: str, source: str
+        self, method: str, metadata: Mapping[str, str], request_id: str, source: str, count: int
     ) -> None:
-        """Tells of a call that was answered before it was read: its span, if it is sampled, and its answer."""
+        """Tells of a call that was answered unread: its span, if it is sampled, and its ``count`` answers."""
         parent = self.extract(metadata) if "traceparent" in metadata else _NO_CONTEXT
         span = self._tracer.start_span(method, parent, SpanKind.SERVER)
         if span.is_recording():
             named = {n.RPC_SYSTEM: "grpc", n.RPC_METHOD: method, n.RPC_STATUS: "OK", n.SOURCE: source}
             span.set_attributes({**named, n.REQUEST_ID: request_id})
         span.end()
-        self._answers.add((method, source))
+        self._answers.add((method, source), count)
 
     def _count_answers(self, key: Key, count: int) -> None:
         """Of their age only a bound is known to anybody but the caller: it is not among the ages of answers."""
         method, source = key
-        self._counters[c.ANSWERS.name].add(
-            count, {n.METHOD: method, n.SOURCE: source, n.DEGRADED_REASON: ""}
-        )
+        self._counters[c.ANSWERS.name].add(count, {n.METHOD: method, n.SOURCE: source, n.DEGRADED_REASON: ""})
+        self._counters[c.CACHE_LOOKUPS.name].add(count, {n.TIER: "answer", n.RESULT: "fresh"})
 
     def store_span(
         self,

@@ -22,9 +22,9 @@ class Tally:
         self._told: dict[Key, int] = {}
         self._lock = Lock()
 
-    def add(self, key: Key) -> None:
-        """One more."""
-        self._totals[key] = self._totals.get(key, 0) + 1
+    def add(self, key: Key, count: int = 1) -> None:
+        """So many more."""
+        self._totals[key] = self._totals.get(key, 0) + count
 
     def flush(self) -> tuple[()]:
         """Passes on what is new. It returns nothing in a way that fits a source of gauges, which is asked in time."""

@@ -24,7 +24,7 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 class Arrival:
     """One call while it is served: what was read of it so far.
 
-    ``size`` of the message is in bytes; ``unknown`` is why the caller could not be identified at the door.
+    ``raw`` is the message as it came; ``unknown`` is why the caller could not be identified at the door.
     """
 
     method: str
@@ -33,7 +33,7 @@ class Arrival:
     started: float
     request_id: str = ""
     message: Message | None = None
-    size: int = 0
+    raw: bytes = b""
     deadline: Deadline | None = None
     principal: Principal | None = None
     unknown: Exception | None = None

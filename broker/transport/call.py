@@ -24,14 +24,15 @@ _KINDS = list(AnswerKind)
 class Call:
     """One call: its context, and notes for its trailers and its line in the log.
 
-    ``response_limit`` is the largest message in bytes that the caller receives.
+    ``response_limit`` is the largest message in bytes that the caller receives; ``raw`` is the request as it came.
     """
 
-    __slots__ = ("_age", "_kind", "_reason", "context", "response_limit")
+    __slots__ = ("_age", "_kind", "_reason", "context", "raw", "response_limit")
 
-    def __init__(self, context: CallContext, response_limit: int) -> None:
+    def __init__(self, context: CallContext, response_limit: int, raw: bytes = b"") -> None:
         self.context = context
         self.response_limit = response_limit
+        self.raw = raw
         self._kind: AnswerKind | None = None
         self._reason = ""
         self._age = 0.0
@@ -74,15 +75,15 @@ def answer_notes(kind: AnswerKind, age: float, reason: str = "") -> dict[str, st
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """A response that is at hand: encoded but for the request id, which ``closing`` gives, and its notes.
+    """A response that is at hand, encoded once the request id is known, and its notes.
 
-    ``request_id`` is the request's own, if it has one.
+    ``answers`` counts those in it, of the same kind; ``request_id`` is the request's own, if it has one.
     """
 
-    response: bytes
-    closing: Callable[[str], bytes]
+    response: Callable[[str], bytes]
     kind: AnswerKind
     age: float = 0.0
+    answers: int = 1
     request_id: str = ""
 
     def notes(self) -> dict[str, str]:

@@ -120,14 +120,13 @@ class CallPath:
             return None
         arrival.request_id = recalled.request_id or self._named(arrival)
         notes = arrival.recalled = recalled.notes()
-        self.telemetry.recalled(
-            arrival.method, arrival.metadata, arrival.request_id, recalled.kind.value
-        )
+        kind, count = recalled.kind.value, recalled.answers
+        self.telemetry.recalled(arrival.method, arrival.metadata, arrival.request_id, kind, count)
         seconds = self.clock.monotonic() - arrival.started
         self.telemetry.call(arrival.method, "OK", seconds)
         log_call(arrival.method, "OK", seconds, arrival.request_id, arrival.principal, notes)
         context.set_trailing_metadata(self._trailers(arrival))
-        return recalled.response + recalled.closing(arrival.request_id)
+        return recalled.response(arrival.request_id)
 
     def _allowed(self, arrival: Arrival, context: Context) -> float:
         """Seconds that the call may take: its deadline or the default of its method, within the cap."""
@@ -149,7 +148,7 @@ class CallPath:
         return named(arrival.metadata) or self.ids()
 
     def _read(self, arrival: Arrival, raw: bytes) -> None:
-        arrival.size = len(raw)
+        arrival.raw = raw
         with suppress(DecodeError):
             arrival.message = arrival.endpoint.request.FromString(raw)
         request_id = str(getattr(arrival.message, "request_id", ""))
@@ -248,9 +247,10 @@ class CallPath:
                 method=arrival.method,
                 attempt=number(arrival.metadata.get("grpc-previous-rpc-attempts", ""), 0),
                 trace=self.telemetry.inject(),
-                payload=arrival.size,
+                payload=len(arrival.raw),
             ),
             self._receives(arrival),
+            arrival.raw,
         )
         return await respond(arrival.call, arrival.message)
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from broker.domain.answer import Interval
 from broker.domain.deadline import Deadline
+from broker.domain.held import Held
 from broker.domain.job import Job, JobEvent
 from broker.domain.model import Dataset
 from broker.domain.principal import Principal
@@ -22,6 +23,7 @@ from broker.domain.request import (
 from broker.domain.rollup import Rollup
 from broker.domain.state import BrokerState
 from broker.domain.work import JobAsk, JobListing, ResultPiece
+from broker.policy.freshness import Freshness
 from broker.ports.rollups import Examined, RollupStatus
 
 
@@ -30,6 +32,10 @@ class QueryApp(Protocol):
 
     async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
         """One outcome for each panel, in order."""
+        ...
+
+    def again(self, tokens: Sequence[object]) -> Sequence[tuple[Held, Freshness]] | None:
+        """The held answers that outcomes of a dashboard had these tokens for, if all are still held and fresh."""
         ...
 
     def explore(self, context: CallContext, ask: ExploreAsk) -> AsyncGenerator[ExploreEvent, None]:

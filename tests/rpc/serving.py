@@ -19,6 +19,7 @@ from broker.transport.drain import Gate
 from broker.transport.health import Check
 from broker.transport.interceptors import CallPath, Door, open_door
 from broker.transport.options import ServerOptions
+from broker.transport.recollection import Recollection
 from broker.transport.server import Server
 from broker.transport.servicers.admin import AdminServicer
 from broker.transport.servicers.catalog import CatalogServicer
@@ -83,7 +84,9 @@ async def serving(
     path = CallPath(keys, telemetry or Telemetry.off(), clock, ids, statuses, gate or Gate(), options, door)
     job_servicer = JobServicer(jobs, statuses, AnswerPolicy(), ids)
     services = (
-        QueryServicer(queries, statuses, AnswerPolicy()).service(),
+        QueryServicer(
+            queries, statuses, AnswerPolicy(), recollection=Recollection(queries.again, clock)
+        ).service(),
         job_servicer.service(),
         CatalogServicer(FakeCatalog()).service(),
         AdminServicer(admin, job_servicer, rollups).service(),

@@ -17,6 +17,7 @@ from broker.transport.call import Call, Service, streaming, unary
 from broker.transport.decode_request import MAX_PANELS, decode_dashboard, decode_explain, decode_explore
 from broker.transport.encode_answer import encode_batch, encode_dashboard, encode_header, encode_last
 from broker.transport.encode_explain import encode_explanation
+from broker.transport.recollection import Recollection
 from broker.transport.services import QueryApp
 from broker.transport.status import Statuses
 from querybroker.v1 import query_service_pb2
@@ -24,12 +25,16 @@ from querybroker.v1 import query_service_pb2
 
 @dataclass(frozen=True, slots=True)
 class QueryServicer:
-    """Answers questions. ``defaults`` fill in what a request's policy leaves open."""
+    """Answers questions.
+
+    ``defaults`` fill in what a request's policy leaves open; ``recollection`` knows requests that come again.
+    """
 
     app: QueryApp
     statuses: Statuses
     defaults: AnswerPolicy
     max_panels: int = MAX_PANELS
+    recollection: Recollection | None = None
 
     def service(self) -> Service:
         """The service with its handlers."""
@@ -37,7 +42,10 @@ class QueryServicer:
             query_service_pb2.DESCRIPTOR.services_by_name["QueryService"],
             {
                 "Dashboard": unary(
-                    query_service_pb2.DashboardRequest, self.dashboard, pool=PoolName.DASHBOARD
+                    query_service_pb2.DashboardRequest,
+                    self.dashboard,
+                    pool=PoolName.DASHBOARD,
+                    recall=self.recollection.recall if self.recollection is not None else None,
                 ),
                 "Explore": streaming(
                     query_service_pb2.ExploreRequest, self.explore, pool=PoolName.EXPLORATION
@@ -53,6 +61,9 @@ class QueryServicer:
         for panel in outcome.panels:
             if isinstance(panel.result, Answer):
                 call.answered(panel.result.status)
+
+        if self.recollection is not None:
+            self.recollection.remember(call, ask, outcome)
 
         def describe(error: BrokerError) -> Status:
             return self.statuses.status(error, call.request_id)

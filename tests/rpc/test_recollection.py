@@ -1,0 +1,229 @@
+"""Requests that come again are answered from what is held without being read, and their answers say the same."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import pytest
+
+from broker.domain.answer import AnswerKind, Guarantee
+from broker.domain.deadline import Deadline
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.held import Held, Reach
+from broker.domain.pool import PoolName
+from broker.domain.principal import Principal
+from broker.domain.request import CallContext, DashboardAsk, DashboardOutcome, PanelOutcome
+from broker.domain.terms import AnswerPolicy
+from broker.policy.freshness import Freshness, Standing, given
+from broker.transport.call import Call
+from broker.transport.decode_request import decode_dashboard
+from broker.transport.recollection import Recollection
+from querybroker.v1 import query_pb2, query_service_pb2, query_service_pb2_grpc
+from tests.rpc.fakes import KEY, answer
+from tests.rpc.serving import Serving, serving
+
+KEYED = (("authorization", f"Bearer {KEY}"),)
+
+
+@dataclass
+class Cache:
+    """Holds one answer for every panel, and counts how often requests were read, and answers asked for again."""
+
+    held: dict[str, Held] = field(default_factory=dict)
+    reads: int = 0
+    agains: int = 0
+
+    def fresh(self, held: Held) -> Freshness:
+        now = datetime.now(UTC)
+        bound, staleness = 0.25, (now - held.as_of).total_seconds() % 1.0
+        as_of = now - timedelta(seconds=staleness)
+        return Freshness(
+            Standing.FRESH, AnswerKind.CACHE_FRESH, Guarantee.BOUNDED_STALENESS, bound, as_of, staleness
+        )
+
+    async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
+        self.reads += 1
+        outcomes = []
+        for panel in ask.panels:
+            held = self.held.get(panel.panel_id)
+            result = answer() if held is None else answer(held.table.row_count)
+            if held is None:
+                self.held[panel.panel_id] = Held(
+                    panel.panel_id, result.table, result.status, Reach("flights")
+                )
+                outcomes.append(PanelOutcome(panel.panel_id, result))
+                continue
+            cached = type(result)(held.table, given(held, self.fresh(held)))
+            outcomes.append(PanelOutcome(panel.panel_id, cached, token=panel.panel_id))
+        return DashboardOutcome(tuple(outcomes))
+
+    def again(self, tokens: Sequence[object]) -> Sequence[tuple[Held, Freshness]] | None:
+        self.agains += 1
+        if any(token not in self.held for token in tokens):
+            return None
+        return [(self.held[str(token)], self.fresh(self.held[str(token)])) for token in tokens]
+
+
+@pytest.fixture
+async def cache() -> Cache:
+    """What is held."""
+    return Cache()
+
+
+@pytest.fixture
+async def broker(cache: Cache) -> AsyncIterator[Serving]:
+    """A server over it."""
+    async with serving() as running:
+        running.queries.on_dashboard, running.queries.on_again = cache.dashboard, cache.again
+        yield running
+
+
+def request(
+    *, relative: bool = False, panels: int = 2, request_id: str = ""
+) -> query_service_pb2.DashboardRequest:
+    """A dashboard; with ``relative`` over the last days."""
+    query = query_pb2.Query(dataset="flights", measures=["flights"])
+    if relative:
+        query.time.relative.count = 7
+        query.time.relative.unit = query_pb2.TIME_GRAIN_DAY
+    asked = [query_service_pb2.Panel(panel_id=f"p{i}", query=query) for i in range(panels)]
+    return query_service_pb2.DashboardRequest(panels=asked, request_id=request_id)
+
+
+async def ask(
+    broker: Serving, asked: query_service_pb2.DashboardRequest, **options: object
+) -> tuple[object, dict[str, str]]:
+    """The response and the trailers."""
+    stub = query_service_pb2_grpc.QueryServiceStub(broker.channel)
+    call = stub.Dashboard(asked, timeout=10, **options)  # type: ignore[arg-type] # options of a call
+    response = await call
+    return response, {str(k): str(v) for k, v in await call.trailing_metadata()}
+
+
+def timeless(response: object) -> str:
+    """A response without what differs from call to call."""
+    assert isinstance(response, query_service_pb2.DashboardResponse)
+    plain = query_service_pb2.DashboardResponse.FromString(response.SerializeToString())
+    plain.ClearField("request_id")
+    for panel in plain.panels:
+        for name in ("as_of", "staleness", "request_id"):
+            panel.status.ClearField(name)
+    return str(plain)
+
+
+async def test_a_request_that_comes_again_is_not_read_and_answered_the_same(
+    broker: Serving, cache: Cache
+) -> None:
+    await ask(broker, request())
+    second, noted = await ask(broker, request())
+    assert (cache.reads, cache.agains) == (2, 0)
+    third, recalled = await ask(broker, request())
+    assert (cache.reads, cache.agains) == (2, 1)
+    assert timeless(third) == timeless(second)
+    assert recalled["querybroker-answer-kind"] == noted["querybroker-answer-kind"] == "cache_fresh"
+    assert isinstance(third, query_service_pb2.DashboardResponse)
+    for panel in third.panels:
+        assert panel.status.as_of.ToDatetime(UTC) <= datetime.now(UTC)
+        assert panel.status.staleness.ToTimedelta() < timedelta(seconds=1)
+        assert panel.status.request_id == third.request_id == recalled["querybroker-request-id"]
+        assert panel.status.guarantee_bound.ToTimedelta() == timedelta(seconds=0.25)
+
+
+async def test_each_call_has_its_own_request_id(broker: Serving, cache: Cache) -> None:
+    named = [str(uuid.uuid4()) for _ in range(4)]
+    for one in named:
+        response, trailers = await ask(broker, request(request_id=one))
+        assert isinstance(response, query_service_pb2.DashboardResponse)
+        assert response.request_id == trailers["querybroker-request-id"] == one
+    assert cache.reads == 2, "the id is no part of what a request means"
+
+
+async def test_an_answer_that_is_held_no_more_is_read(broker: Serving, cache: Cache) -> None:
+    for _ in range(3):
+        await ask(broker, request())
+    cache.held.clear()
+    response, _ = await ask(broker, request())
+    assert cache.reads == 3
+    assert isinstance(response, query_service_pb2.DashboardResponse)
+    assert [panel.status.kind for panel in response.panels] == [1, 1], "live"
+
+
+async def test_a_newer_answer_is_given_with_its_own_status(broker: Serving, cache: Cache) -> None:
+    for _ in range(3):
+        await ask(broker, request(panels=1))
+    larger = answer(500)
+    cache.held["p0"] = Held("p0", larger.table, larger.status, Reach("flights"))
+    response, _ = await ask(broker, request(panels=1))
+    assert isinstance(response, query_service_pb2.DashboardResponse)
+    assert (cache.reads, response.panels[0].table.row_count) == (2, 500)
+
+
+async def test_another_principal_is_read_anew(broker: Serving, cache: Cache) -> None:
+    for _ in range(3):
+        await ask(broker, request())
+    await ask(broker, request(), metadata=KEYED)
+    assert cache.reads == 3
+
+
+async def test_a_small_receiver_is_read_anew(broker: Serving, cache: Cache) -> None:
+    cache.held = {
+        f"p{i}": Held(f"p{i}", answer(900).table, answer().status, Reach("flights")) for i in range(2)
+    }
+    for _ in range(2):
+        await ask(broker, request())
+    assert cache.reads == 1
+    response, _ = await ask(broker, request(), metadata=(("querybroker-max-response-bytes", "1500"),))
+    assert cache.reads == 2
+    assert isinstance(response, query_service_pb2.DashboardResponse)
+    assert any(panel.HasField("error") for panel in response.panels), "one of them did not fit"
+
+
+@dataclass
+class Watch:
+    """A clock that stands still."""
+
+    at: datetime
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+async def test_what_is_relative_to_now_means_the_same_until_the_minute_ends(cache: Cache) -> None:
+    read = datetime(2026, 3, 1, 12, 0, 59, tzinfo=UTC)
+    watch = Watch(read + timedelta(seconds=0.9))
+    recollection = Recollection(cache.again, watch)
+    asked = request(relative=True, panels=1)
+    raw, principal = asked.SerializeToString(), Principal("a", "b")
+    for _ in range(2):
+        context = CallContext("r", principal, Deadline(10.0), read)
+        ask = decode_dashboard(asked, AnswerPolicy())
+        recollection.remember(Call(context, 1 << 20, raw), ask, await cache.dashboard(context, ask))
+    assert recollection.recall(raw, principal, 1 << 20) is not None
+    watch.at = read + timedelta(seconds=1)  # a request that is read now may mean other instants
+    assert recollection.recall(raw, principal, 1 << 20) is None
+    watch.at = read
+    assert recollection.recall(raw, principal, 1 << 20) is None, "it was forgotten"
+
+
+async def test_the_door_is_for_requests_that_have_to_be_read(cache: Cache) -> None:
+    closed: list[bool] = []
+
+    def door(pool: PoolName, _principal: Principal, _left: float) -> BrokerError | None:
+        return BrokerError(ErrorReason.OVERLOADED, "no seat", retry_after=1.0) if closed else None
+
+    async with serving(door=door) as running:
+        running.queries.on_dashboard, running.queries.on_again = cache.dashboard, cache.again
+        for _ in range(2):
+            await ask(running, request())
+        closed.append(True)
+        await ask(running, request())
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ask(running, request(panels=3))
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
