@@ -129,6 +129,8 @@ async def test_two_thousand_mixed_calls_leave_nothing_behind(
             await call()
         except QueryBrokerError as error:
             outcomes[name, error.reason] += 1
+            if error.reason == "OVERLOADED":
+                record_property(f"{name} was refused", error.message)
         else:
             outcomes[name, ""] += 1
 
