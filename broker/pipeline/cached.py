@@ -8,16 +8,13 @@ the tables or from rollups. Who may see it is in its key, because the plan's fin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from broker.domain.answer import (
     Answer,
     AnswerKind,
-    AnswerStatus,
-    Batch,
     DegradationReason,
     Exactness,
     PartSource,
@@ -26,12 +23,11 @@ from broker.domain.fingerprint import fingerprint
 from broker.domain.held import Content, Held, Reach
 from broker.domain.model import Dataset
 from broker.domain.plan import Plan
-from broker.domain.request import CallContext, ExploreEvent, ExploreHeader
+from broker.domain.request import CallContext
 from broker.domain.terms import AnswerPolicy, CacheMode, Consistency, RollupMode
 from broker.domain.values import ResultFormat
 from broker.pipeline.routed import refusal
-from broker.pipeline.stage import Group, Handler, Outcome, Question, Stage, StreamHandler, StreamStage
-from broker.pipeline.whole import table_of
+from broker.pipeline.stage import Question
 from broker.policy.freshness import Ages, Freshness, Looked, Standing, freshness, given, kept
 from broker.policy.reach import reach_of
 from broker.ports.cache import AnswerCache
@@ -157,6 +153,23 @@ class Cached:
                 self.telemetry.cache_lookup("answer", _result(answer))
         return found
 
+    def again(self, asked: Sequence[Asked]) -> list[tuple[Held, Freshness]] | None:
+        """The answers to questions that were given them before, if this process still holds all, and all are fresh."""
+        found = []
+        for each in asked:
+            held = self.answers.near(each.key)
+            if held is None or not suits(held, each):
+                return None
+            fresh = self.judge(held, each)
+            if (
+                fresh.standing is not Standing.FRESH
+                or fresh.refresh
+                or fresh.kind not in each.policy.accepted_kinds
+            ):
+                return None
+            found.append((held, fresh))
+        return found
+
     def judge(self, held: Held, asked: Asked) -> Freshness:
         """How fresh a held answer is to the caller."""
         moment = held.moment
@@ -237,67 +250,6 @@ def suits(held: Held, asked: Asked) -> bool:
 def keeps(question: Question) -> bool:
     """Whether an answer to the question may be held."""
     return bool(question.key) and question.policy.cache is not CacheMode.BYPASS
-
-
-def keeping(cached: Cached) -> Stage:
-    """Keeps what the rest reads; it stands next to what reads, so that what is known of changes is not older."""
-
-    def stage(inner: Handler) -> Handler:
-        async def handle(group: Group) -> Sequence[Outcome]:
-            moments = [cached.moment(question) for question in group.questions]
-            outcomes = await inner(group)
-            for question, outcome, moment in zip(group.questions, outcomes, moments, strict=True):
-                if isinstance(outcome, Answer):
-                    cached.keep(question, outcome, moment)
-            return outcomes
-
-        return handle
-
-    return stage
-
-
-def keeping_stream(cached: Cached) -> StreamStage:
-    """The same for streams that turn out to be one batch."""
-
-    def stage(inner: StreamHandler) -> StreamHandler:
-        async def handle(group: Group) -> AsyncGenerator[ExploreEvent, None]:
-            (question,) = group.questions
-            moment, single = cached.moment(question), Single(question)
-            async with aclosing(inner(group)) as events:
-                async for event in events:
-                    single.add(event, cached.max_entry)
-                    if isinstance(event, AnswerStatus) and (answer := single.answer(event)) is not None:
-                        cached.keep(question, answer, moment)
-                    yield event
-
-        return handle
-
-    return stage
-
-
-class Single:
-    """What went by of a stream, as long as it is one batch."""
-
-    __slots__ = ("_batch", "_large", "_question")
-
-    def __init__(self, question: Question) -> None:
-        self._question = question
-        self._batch: Batch | None = None
-        self._large = not keeps(question)
-
-    def add(self, event: ExploreEvent, most: int) -> None:
-        """Remembers the first batch, and forgets it when it is large or another one comes."""
-        if isinstance(event, AnswerStatus | ExploreHeader) or self._large:
-            return
-        self._large = self._batch is not None or len(event.encoded) > most
-        self._batch = None if self._large else event
-
-    def answer(self, status: AnswerStatus) -> Answer | None:
-        """The stream as an answer, if it was one batch."""
-        if self._batch is None:
-            return None
-        question = self._question
-        return Answer(table_of(self._batch, question.plan.columns, question.format), status)
 
 
 def _result(answer: Answer | None) -> str:

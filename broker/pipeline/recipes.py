@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from broker.pipeline.admitted import admitted, admitted_stream
-from broker.pipeline.cached import Cached, keeping, keeping_stream
+from broker.pipeline.cached import Cached
 from broker.pipeline.execute import SnapshotAnswers
+from broker.pipeline.keeping import keeping, keeping_stream
 from broker.pipeline.offered import offered_stream
 from broker.pipeline.routed import routed, routed_stream
 from broker.pipeline.sized import Fits, sized

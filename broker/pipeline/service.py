@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from broker.domain.answer import Answer, AnswerStatus
 from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
+from broker.domain.held import Held
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
 from broker.domain.query import SqlQuery
@@ -36,6 +37,7 @@ from broker.pipeline.sql import SqlStream
 from broker.pipeline.stage import Group, Handler, Outcome, Question
 from broker.pipeline.streamed import Limits, check_size
 from broker.pipeline.whole import MOST_WHOLE, events_of
+from broker.policy.freshness import Freshness
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import SpanName
 
@@ -81,6 +83,8 @@ class QueryService:
                 found[i] = answered
         every = iter(found)
         outcomes: list[Outcome | None] = [next(every) if isinstance(p, Plan) else p for p in planned]
+        tokens = iter([None if i in missing else each for i, each in enumerate(asked)])
+        by_token = [next(tokens) if isinstance(p, Plan) else None for p in planned]
         if not any(isinstance(outcome, Answer) for outcome in outcomes):
             raise _joint(outcomes)
         for outcome in outcomes:
@@ -88,9 +92,17 @@ class QueryService:
                 self._count(context, outcome.status)
         live = [o.status.as_of for o in outcomes if isinstance(o, Answer) and o.status.kind in READ]
         return DashboardOutcome(
-            tuple(_panel_outcome(p, o, context) for p, o in zip(ask.panels, outcomes, strict=True)),
+            tuple(
+                _panel_outcome(p, o, context, token)
+                for p, o, token in zip(ask.panels, outcomes, by_token, strict=True)
+            ),
             snapshot_time=min(live, default=None),
         )
+
+    def again(self, tokens: Sequence[object]) -> Sequence[tuple[Held, Freshness]] | None:
+        """The held answers that panels were given before, if all are still held and fresh."""
+        asked = [token for token in tokens if isinstance(token, Asked)]
+        return self.cached.again(asked) if self.cached is not None and len(asked) == len(tokens) else None
 
     def _plan(self, panel: PanelAsk, context: CallContext) -> Plan | BrokerError:
         try:
@@ -227,11 +239,13 @@ def _not_held(asked: Asked) -> BrokerError | None:
     return refusal(asked.plan, asked.policy) if only else None
 
 
-def _panel_outcome(panel: PanelAsk, outcome: Outcome | None, context: CallContext) -> PanelOutcome:
+def _panel_outcome(
+    panel: PanelAsk, outcome: Outcome | None, context: CallContext, token: Asked | None
+) -> PanelOutcome:
     if isinstance(outcome, Answer):
         outcome = replace(outcome, status=replace(outcome.status, request_id=context.request_id))
     assert outcome is not None, "every panel has come to something"
-    return PanelOutcome(panel.panel_id, outcome)
+    return PanelOutcome(panel.panel_id, outcome, token if isinstance(outcome, Answer) else None)
 
 
 def _joint(outcomes: Sequence[object]) -> BrokerError:

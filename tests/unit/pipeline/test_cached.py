@@ -28,7 +28,8 @@ from broker.domain.query import Query
 from broker.domain.request import CallContext, ExploreEvent, ExploreHeader, RequestKind
 from broker.domain.terms import ORDINARY_KINDS, AnswerPolicy, CacheMode, Consistency, EdgeMode, RollupMode
 from broker.domain.values import ResultFormat
-from broker.pipeline.cached import Asked, Cached, asked_of, keeping, keeping_stream, key_of
+from broker.pipeline.cached import Asked, Cached, asked_of, key_of
+from broker.pipeline.keeping import keeping, keeping_stream
 from broker.pipeline.stage import Group, Outcome, Question
 from broker.pipeline.whole import events_of
 from broker.policy.classify import Classifier, Subject
