@@ -19,7 +19,7 @@ from operator import attrgetter
 from typing import Any
 
 from broker.domain.errors import BrokerError
-from broker.domain.plan import CsvBlock, LocalFile, SegmentBlock
+from broker.domain.plan import CsvBlock, HeldBlock, LocalFile, SegmentBlock
 from broker.domain.query import AbsoluteRange, Grain
 from broker.domain.rollup import Span
 from broker.domain.segment import BuiltFiles, SegmentBuild
@@ -119,6 +119,8 @@ class _Pickler(pickle.Pickler):
             return CsvBlock, (value.columns, pickle.PickleBuffer(value.data))
         if type(value) is Encoded:
             return Encoded, (value.row_count, pickle.PickleBuffer(value.data))
+        if type(value) is HeldBlock:
+            return _held, (pickle.PickleBuffer(value.data), replace(value, data=b""))
         if type(value) is SegmentBlock:
             return _block, (_packed(value.files), *(getattr(value, field) for field in _OTHERS))
         if type(value) is SegmentBuild and isinstance(value.base, bytes) and value.base:
@@ -170,6 +172,10 @@ def _block(packed: _Packed, *others: Any) -> SegmentBlock:
     spans = map(Span, ends[::2], ends[1::2])
     files = map(LocalFile, paths, grains, zones, spans, sums)
     return SegmentBlock(tuple(files), **dict(zip(_OTHERS, others, strict=True)))
+
+
+def _held(data: bytes, others: HeldBlock) -> HeldBlock:
+    return replace(others, data=data)
 
 
 def _build(base: bytes, others: SegmentBuild) -> SegmentBuild:

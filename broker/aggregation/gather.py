@@ -1,4 +1,4 @@
-"""The states of a scan, whatever brought them: rows of the database, text of a COPY, or files of a rollup."""
+"""The states of a scan, whatever brought them: rows, text of a COPY, files of a rollup, or a held answer."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from broker.aggregation import frames, measures, segments, sketches, states
+from broker.aggregation import frames, held, measures, segments, sketches, states
 from broker.domain.measures import SKETCHES
-from broker.domain.plan import BUCKET, Block, Finish, Leaf, ScanResult, SegmentBlock, key_name
+from broker.domain.plan import BUCKET, Block, Finish, HeldBlock, Leaf, ScanResult, SegmentBlock, key_name
 from broker.domain.values import DataType
 
 KeyColumn = tuple[str, DataType, int]
@@ -22,7 +22,13 @@ def read(block: Block) -> pl.DataFrame:
         BrokerError: STORE_REJECTED for a value that its column's type cannot hold, or a file that is not what it
             should be.
     """
-    return segments.read(block) if isinstance(block, SegmentBlock) else frames.read(block)
+    match block:
+        case SegmentBlock():
+            return segments.read(block)
+        case HeldBlock():
+            return held.read(block)
+        case _:
+            return frames.read(block)
 
 
 def keys(finish: Finish) -> list[str]:

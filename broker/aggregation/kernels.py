@@ -15,7 +15,7 @@ from broker.aggregation import frames, gather, measures, states
 from broker.aggregation.having import predicate
 from broker.aggregation.physical import beginning
 from broker.aggregation.rolling import roll
-from broker.domain.plan import BUCKET, Block, Finish, Leaf, ScanResult, SegmentBlock
+from broker.domain.plan import BUCKET, Block, Finish, HeldBlock, Leaf, ScanResult, SegmentBlock
 from broker.domain.values import Column, ColumnRole
 
 
@@ -66,7 +66,7 @@ def finished(scans: list[pl.DataFrame], finish: Finish) -> pl.DataFrame:
 def rows(block: Block, finish: Finish | None, columns: Sequence[Column]) -> pl.DataFrame:
     """One block of a pushed-down plan, finished row by row; without a finish, a block of SQL rows as it is."""
     if finish is None:
-        assert not isinstance(block, SegmentBlock)
+        assert not isinstance(block, SegmentBlock | HeldBlock)
         return frames.read(block, [f"c{i}" for i in range(len(columns))])
     states_read = gather.read(block)
     return _labelled(states.finish(states_read, gather.keys(finish), finish.leaves, finish.outputs), finish)

@@ -18,7 +18,7 @@ from broker.domain.principal import Principal
 from broker.domain.query import AbsoluteRange, Calculations, Filter, Grain, OrderKey, Query
 from broker.domain.rollup import ALWAYS, Span, micros
 from broker.domain.timegrid import TimeGrid
-from broker.domain.values import Column
+from broker.domain.values import Column, ResultFormat
 
 BUCKET = "bucket"
 
@@ -191,7 +191,33 @@ class SegmentBlock:
     filter: Filter | None = None
 
 
-Block = Rows | CsvBlock | SegmentBlock
+@dataclass(frozen=True, slots=True)
+class HeldBlock:
+    """States that a worker process reads from the table of an answer that is held: its finished values.
+
+    ``data`` is the encoded table, ``columns`` are its columns. ``keys`` pairs the columns that are grouped by with
+    their names ``k0, k1, …``, ``states`` the names of states with the columns that have them. Only rows are taken that
+    pass ``filter``, which is over columns, that count something in the column ``present``, where one is named, and
+    whose time lies in ``span``. Their time is what ``bucket`` says, but ``begin`` at the earliest; without a bucket it
+    is ``begin``. ``starts`` are the bucket starts of the answer's grid, as in a :class:`SegmentBlock`. With a ``limit``
+    only the first rows are taken.
+    """
+
+    data: bytes
+    format: ResultFormat
+    columns: tuple[Column, ...]
+    keys: tuple[tuple[str, str], ...]
+    states: tuple[tuple[str, str], ...]
+    filter: Filter | None = None
+    bucket: str = ""
+    begin: int = 0
+    span: Span | None = None
+    starts: bytes = b""
+    present: str = ""
+    limit: int = 0
+
+
+Block = Rows | CsvBlock | SegmentBlock | HeldBlock
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def _decoded(value: object, hint: Any) -> Any:
             return float(text)
         case {"is": str(name), **given}:
             kind, fields = _KINDS[name], {str(key): inner for key, inner in given.items()}
-            hints = _hints(kind)
+            hints = _hints(kind)  # type: ignore[arg-type] # a class is hashable, whatever its instances are
             return kind(**{key: _decoded(inner, hints[key]) for key, inner in fields.items()})
         case str() if (known := _enum(hint)) is not None:
             return known(value)

@@ -21,7 +21,7 @@ from broker.adapters.pg_store import PgStore
 from broker.adapters.sql.gate_rules import GateLimits
 from broker.domain.deadline import Deadline
 from broker.domain.model import Dataset
-from broker.domain.plan import Block, CsvBlock, Plan, SegmentBlock
+from broker.domain.plan import Block, CsvBlock, HeldBlock, Plan, SegmentBlock
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.principal import Principal
 from broker.domain.query import Condition, Operator, Query
@@ -71,7 +71,7 @@ def rows_of(blocks: Iterable[Block]) -> list[Row]:
     """The rows of any blocks, in order."""
     found: list[Row] = []
     for block in blocks:
-        assert not isinstance(block, SegmentBlock), "stores read no files"
+        assert not isinstance(block, SegmentBlock | HeldBlock), "stores read no files"
         found += parse(block.columns, block.data) if isinstance(block, CsvBlock) else block.rows
     return found
 

@@ -62,7 +62,7 @@ def query(chance: Random) -> Query:
     if not measures and not dimensions and not grouped:
         measures = ["rows"]
     asked = Query("facts", tuple(measures), tuple(dimensions), time)
-    asked = replace(asked, calculations=_calculations(chance, asked, grouped=grouped))
+    asked = replace(asked, calculations=calculations(chance, asked, grouped=grouped))
     names = [column.name for column in plan(asked).columns]
     order = tuple(
         OrderKey(name, chance.random() < 0.5, chance.random() < 0.5)
@@ -112,7 +112,7 @@ def _time(chance: Random) -> TimeSelection:
     return TimeSelection("at", grain, zone, bounds, grain is not None and chance.random() < 0.4)
 
 
-def _calculations(chance: Random, asked: Query, *, grouped: bool) -> Calculations:
+def calculations(chance: Random, asked: Query, *, grouped: bool) -> Calculations:
     measures, time = asked.measures, asked.time
     top = compare = None
     if measures and asked.dimensions and chance.random() < 0.4:
