@@ -71,6 +71,8 @@ class SpanName(StrEnum):
     RESOLVE = "querybroker.resolve"
     CLASSIFY = "querybroker.classify"
     QUEUE = "querybroker.queue"
+    FOLLOW = "querybroker.follow"
+    REFRESH = "querybroker.refresh"
     AGGREGATE = "querybroker.aggregate"
     WORKER = "querybroker.worker"
     JOB_ATTEMPT = "querybroker.job.attempt"
