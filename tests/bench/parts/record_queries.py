@@ -23,7 +23,7 @@ from broker.adapters.pg_store import PgStore
 from broker.config.loader import load
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError
-from broker.domain.plan import CsvBlock, Plan, ScanResult, SegmentBlock
+from broker.domain.plan import CsvBlock, HeldBlock, Plan, ScanResult, SegmentBlock
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.principal import Principal
 from broker.policy.cost_key import cost_fingerprint
@@ -77,7 +77,7 @@ async def run(store: PgStore, plan: Plan) -> tuple[float, int, int]:
 def _size(results: tuple[ScanResult, ...]) -> tuple[int, int]:
     rows = 0
     for block in (block for result in results for block in result.grouped):
-        assert not isinstance(block, SegmentBlock), "stores read no files"
+        assert not isinstance(block, SegmentBlock | HeldBlock), "stores read no files"
         rows += block.data.count(b"\n") if isinstance(block, CsvBlock) else len(block.rows)
     return rows, sum(result.byte_count for result in results)
 
