@@ -72,7 +72,7 @@ class _Group:
     spreads: Sequence[Spread]
 
     def careful(self, drawn: float, fraction: float) -> tuple[bool, ...]:
-        return tuple(drawn < each.normal_from(fraction) for each in self.spreads)
+        return tuple(not each.normal(drawn, fraction) for each in self.spreads)
 
     def width(self, drawn: float, fraction: float) -> float:
         """The widest relative half-width to be expected; infinite where the blocks would be too few."""

@@ -13,6 +13,7 @@ freedom are those that the variance is worth with the sample's tails, 2n / (kurt
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 from statistics import NormalDist
@@ -27,6 +28,10 @@ _UNSEEN = -math.log(1 - CONFIDENCE)
 """What has not been seen in n draws has less than this share of n (the rule of three)."""
 _NORMALITY = 25.0
 """Draws, per squared skewness, from which the mean is near enough to normal (Cochran 1977, 2.15)."""
+_TAIL, _TELLING = 0.4, 20
+"""Part of the greatest possible skewness from which tails count as heavy, told from so many blocks or more."""
+_TAILED = 12.0
+"""The same for the sample itself, below which its limits are widened: its tails are heavier than the pilot's were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,8 @@ class Spread:
 
     ``value`` is the figure, ``scale`` the standard deviation of one draw relative to it (so that the error of n draws
     is ``scale`` over the root of n), ``below`` that of the denominator alone; ``support`` is the share of draws that
-    say anything about the figure.
+    say anything about the figure. ``tail`` is the skewness among the blocks that have any of it, relative to the most
+    that so many could show: towards one, a few blocks hold most of what varies, and others like them were not seen.
     """
 
     value: float
@@ -44,10 +50,12 @@ class Spread:
     kurtosis: float
     support: float
     below: float = 0.0
+    tail: float = 0.0
 
-    def normal_from(self, fraction: float) -> float:
-        """The number of draws from which its mean is near normal, when they are this fraction of the blocks."""
-        return _NORMALITY * _finite_skewness(self.skewness, fraction) ** 2
+    def normal(self, drawn: float, fraction: float) -> bool:
+        """Whether the mean of so many draws, a fraction of all blocks, is near enough to normal."""
+        enough = _NORMALITY * _finite_skewness(self.skewness, fraction) ** 2
+        return drawn >= enough and self.tail <= _TAIL
 
     def relative(self, drawn: float, fraction: float, *, careful: bool) -> float:
         """The relative half-width to be expected of so many draws, a fraction of all blocks."""
@@ -77,7 +85,8 @@ def spread(figure: Figure, sums: Sums, drawn: int) -> Spread | None:
         return Spread(value, 0.0, 0.0, 3.0, seen / drawn, below)
     skewness = moments[3] / moments[2] ** 1.5
     kurtosis = max(1.0 + skewness**2, moments[4] / moments[2] ** 2)
-    return Spread(value, math.sqrt(variance) / size, skewness, kurtosis, seen / drawn, below)
+    tail = _tail(figure, sums, moments, drawn)
+    return Spread(value, math.sqrt(variance) / size, skewness, kurtosis, seen / drawn, below, tail)
 
 
 def interval(figure: Figure, sums: Sums, drawn: int, blocks: int, *, careful: bool) -> Interval | None:
@@ -90,7 +99,7 @@ def interval(figure: Figure, sums: Sums, drawn: int, blocks: int, *, careful: bo
         return None
     value = found.value if figure.below else found.value * blocks
     fraction = min(1.0, drawn / blocks)
-    if careful or not found.scale:
+    if careful or not found.scale or drawn < _TAILED * _finite_skewness(found.skewness, fraction) ** 2:
         side = abs(value) * found.relative(drawn, fraction, careful=True)
         lower, upper = value - side, value + side
     else:
@@ -146,7 +155,7 @@ def _finite_skewness(skewness: float, fraction: float) -> float:
     return skewness * (1 - 2 * fraction) / math.sqrt(1 - fraction)
 
 
-def _central(sums: Sums, drawn: int) -> list[float] | None:
+def _central(sums: Sums, drawn: int) -> list[float]:
     """Central moments up to the fourth, zero blocks included."""
     raw = [1.0, *(sums.powers[a, 0] / drawn for a in range(1, POWERS + 1))]
     mean = raw[1]
@@ -167,6 +176,18 @@ def _residuals(sums: Sums, drawn: int) -> list[float] | None:
         terms = (comb(order, k) * powers[order - k, k] * (-ratio) ** k for k in range(order + 1))
         found.append(sum(terms) / drawn)
     return found
+
+
+def _tail(figure: Figure, sums: Sums, moments: Sequence[float], drawn: int) -> float:
+    """The skewness among the blocks that have any of the figure, by the greatest that so many could have."""
+    seen = sums.below if figure.below else sums.above
+    if seen < _TELLING:
+        return 0.0
+    if figure.below:  # residuals of blocks without the denominator are zero, as their mean is
+        second, third = (moments[order] * drawn / seen for order in (2, 3))
+    else:
+        second, third = _central(sums, seen)[2:4]
+    return abs(third) / second**1.5 / math.sqrt(seen) if second > 0 else 0.0
 
 
 def _relative_deviation(sums: Sums, drawn: int) -> float:

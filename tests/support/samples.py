@@ -24,6 +24,9 @@ SELECT i, $1::timestamptz + $3::interval * (i::float8 / $2), (random() * 9)::int
        1 + floor(random() * 5)::int, 'note ' || i
   FROM generate_series(0, $2::bigint - 1) AS i
 """
+_SHOPS = """
+CREATE TABLE IF NOT EXISTS shops AS SELECT i AS shop, 'region ' || i % 3 AS region FROM generate_series(0, 9) AS i
+"""
 _COLUMNS = """
   id bigint NOT NULL, at timestamptz NOT NULL, shop integer NOT NULL, kind integer NOT NULL,
   amount numeric(12, 2), quantity integer NOT NULL, note text NOT NULL
@@ -44,9 +47,7 @@ async def make_events(
         )
     await connection.execute(f"SELECT setseed({seed})")
     text = _ROWS.format(table=table, spread=SPREAD)
-    await connection.execute(
-        "CREATE TABLE IF NOT EXISTS shops AS SELECT i AS shop, 'region ' || i % 3 AS region FROM generate_series(0, 9) i"
-    )
+    await connection.execute(_SHOPS)
     await connection.execute("SET synchronous_commit = off")
     await connection.fetch(text, START, rows, timedelta(days=DAYS))
     await connection.execute(f"ANALYZE {table}")
