@@ -19,6 +19,10 @@ from broker.adapters.pg_changes_look import Connection, look
 from broker.adapters.pg_connection import Settings
 from broker.adapters.pg_errors import cause_of, in_words
 from broker.adapters.pg_rollup_coverage import MISSING
+from broker.telemetry import catalog_cache as catalog
+from broker.telemetry import names as n
+from broker.telemetry.instruments import Telemetry
+from broker.telemetry.meters import Reading
 
 TIMEOUT = 2.0
 """Seconds for a connection and for a look."""
@@ -45,8 +49,10 @@ class ChangePoller:
         every: float,
         clock: Callable[[], float],
         rng: Random,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._changes, self._dsn, self._settings = changes, dsn, settings
+        self._telemetry = telemetry or Telemetry.off()
         self._every, self._clock, self._rng = every, clock, rng
         self._connection: Connection | None = None
         self._failures = 0
@@ -60,11 +66,13 @@ class ChangePoller:
 
     async def run(self) -> None:
         """Goes on until it is cancelled."""
+        forget = self._telemetry.observe(catalog.LOOK_AGE, self._ages)
         try:
             while not self.idle:
                 rest = await self.turn()
                 await asyncio.sleep(rest)
         finally:
+            forget()
             self._drop()
 
     def close(self) -> None:
@@ -73,12 +81,14 @@ class ChangePoller:
 
     async def turn(self) -> float:
         """Looks once; the seconds until the next time. Raises nothing but CancelledError."""
-        began = self._clock()
+        began, generation = self._clock(), self._changes.generation
+        outcome = "failed"
         try:
             async with asyncio.timeout(TIMEOUT):
                 if self._connection is None:
                     self._connection = await self._connect()
                 seen = await self._look(self._connection)
+            outcome = "blind" if not seen else "quiet" if self._changes.generation == generation else "news"
             rest = max(self._every, _REST * (self._clock() - began))
             if seen:
                 await self._ask_tokens(self._connection)
@@ -94,6 +104,8 @@ class ChangePoller:
             raise
         else:
             self._failures = 0
+        finally:
+            self._telemetry.change_look(outcome, self._clock() - began)
         return rest * self._rng.uniform(1.0 - _JITTER, 1.0 + _JITTER)
 
     async def _look(self, connection: Connection) -> bool:
@@ -135,6 +147,11 @@ class ChangePoller:
             rest = max(self._every, _REST * (self._clock() - began))
             self._tokens_due[dataset] = self._clock() + (rest if token is not None else _UNINSTALLED)
             self._changes.told(dataset, began, token, max(TIMEOUT, _TOKEN_PATIENCE * rest))
+
+    def _ages(self) -> list[Reading]:
+        """Ages of the last looks, in a thread that collects."""
+        ages = self._changes.extent()
+        return [(-1.0 if age is None else age, {n.DATASET: name}) for name, age in ages.items()]
 
     async def _connect(self) -> Connection:
         return await asyncpg.connect(

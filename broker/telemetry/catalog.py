@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from broker.telemetry import catalog_cache as cache
 from broker.telemetry import catalog_rollups as rollups
 from broker.telemetry import names as n
 from broker.telemetry.names import Metric, MetricKind
@@ -270,5 +271,6 @@ METRICS: tuple[Metric, ...] = (
     ANSWERS, ANSWER_AGE, CACHE_LOOKUPS, FLIGHT_FOLLOWERS, FALLBACK,
     AGGREGATION_DURATION, WORKER_USAGE, WORKER_LIMIT, WORKER_RESTARTS,
     LOOP_LAG, JOBS, JOB_QUEUE_AGE, JOB_DURATION, WATCH_STREAMS, GUARD_STEP, DECISIONS_LOST, MEMORY_SHARE, MEMORY,
+    *cache.METRICS,
     *rollups.METRICS,
 )  # fmt: skip

@@ -70,6 +70,8 @@ _WHEN = {
     n.SpanName.RESOLVE: "The query is checked against the model and becomes a plan.",
     n.SpanName.CLASSIFY: "The request gets its class and its predicted cost.",
     n.SpanName.QUEUE: "The request asks for a seat, waits, and is admitted or refused.",
+    n.SpanName.FOLLOW: "The request waits for the same question of another one, to whose span it has a link.",
+    n.SpanName.REFRESH: "A held answer is read again behind one that was given out, to which it is linked.",
     n.SpanName.AGGREGATE: "A task waits for a worker process and for its result.",
     n.SpanName.WORKER: "A worker process computes.",
     n.SpanName.JOB_ATTEMPT: "A worker process runs a job's attempt.",

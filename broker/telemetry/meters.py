@@ -10,6 +10,7 @@ from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Ob
 
 from broker.telemetry import catalog as c
 from broker.telemetry import names as n
+from broker.telemetry.meters_cache import CacheMeters
 from broker.telemetry.meters_rollups import RollupMeters
 from broker.telemetry.names import Metric, MetricKind
 
@@ -20,7 +21,7 @@ Source = Callable[[], Iterable[Reading]]
 """Reads gauges. It is called from a collecting thread, so it must only read plain numbers."""
 
 
-class Meters(RollupMeters):
+class Meters(CacheMeters, RollupMeters):
     """The broker's metrics. Every method costs a few microseconds and never raises."""
 
     def __init__(self, meter: Meter) -> None:

@@ -39,6 +39,8 @@ def record_everything(telemetry: Telemetry) -> None:
     telemetry.deadline_remaining("dashboard", 2.5)
     telemetry.answer("Dashboard", "cache_stale", "overload_pool_full", age=12.0)
     telemetry.cache_lookup("memory", "stale")
+    telemetry.cache_refresh("read")
+    telemetry.change_look("quiet", 0.001)
     telemetry.flight_followers("Dashboard", 3)
     telemetry.fallback("live", "cache_stale", "overload_pool_full")
     telemetry.aggregation("dashboard", "table", "success", 0.03)

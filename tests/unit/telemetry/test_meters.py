@@ -9,7 +9,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import NoOpTracerProvider
 
-from broker.telemetry import catalog, catalog_rollups
+from broker.telemetry import catalog, catalog_cache, catalog_rollups
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import Metric, MetricKind
 from tests.support.metrics import read
@@ -45,7 +45,7 @@ def test_every_metric_is_recorded_with_exactly_its_documented_attributes(
 
 
 def test_the_catalog_lists_every_metric_once() -> None:
-    modules = (catalog, catalog_rollups)
+    modules = (catalog, catalog_cache, catalog_rollups)
     declared = {value for m in modules for value in vars(m).values() if isinstance(value, Metric)}
     assert len(catalog.METRICS) == len(declared)
     assert set(catalog.METRICS) == declared

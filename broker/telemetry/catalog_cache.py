@@ -1,0 +1,38 @@
+"""The metrics of freshness: what is read again behind answers, and how changes are seen."""
+
+from __future__ import annotations
+
+from broker.telemetry import names as n
+from broker.telemetry.names import Metric, MetricKind
+
+REFRESHES = Metric(
+    "querybroker.cache.refreshes",
+    MetricKind.COUNTER,
+    "{answer}",
+    "Held answers that were to be read again: read, refused a seat and given up, put off while the database is away, "
+    "failed, or dropped because too many wait.",
+    (n.OUTCOME,),
+)
+REFRESHES_WAITING = Metric(
+    "querybroker.cache.refreshes.waiting",
+    MetricKind.GAUGE,
+    "{answer}",
+    "Held answers that wait to be read again.",
+)
+LOOK_DURATION = Metric(
+    "querybroker.cache.changes.duration",
+    MetricKind.HISTOGRAM,
+    "s",
+    "Duration of a look at the changes of all tracked datasets.",
+    (n.OUTCOME,),
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+)
+LOOK_AGE = Metric(
+    "querybroker.cache.changes.age",
+    MetricKind.GAUGE,
+    "s",
+    "Age of the last look at the changes of a dataset; -1 while they cannot be seen, so that its answers go by age.",
+    (n.DATASET,),
+)
+
+METRICS: tuple[Metric, ...] = (REFRESHES, REFRESHES_WAITING, LOOK_DURATION, LOOK_AGE)
