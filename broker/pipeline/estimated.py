@@ -74,11 +74,6 @@ Seeds = Callable[[], int]
 """Fresh seeds of samples."""
 
 
-def estimates_only(policy: AnswerPolicy) -> bool:
-    """Whether the caller wants an estimate and nothing else, so that no other source need be tried."""
-    return policy.accepted_kinds == {AnswerKind.ESTIMATE}
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What is to be estimated: the figures, within a relative half-width of ``limit``.
