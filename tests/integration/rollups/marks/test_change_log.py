@@ -4,89 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
-from random import Random
 
 import pytest
 
 from broker.adapters.migrate import migrate
-from broker.adapters.pg_changes import Changes
-from broker.adapters.pg_changes_poll import ChangePoller
-from broker.adapters.pg_connection import Settings
 from broker.adapters.pg_rollup_database import open_rollup_database
 from broker.adapters.pg_rollup_schema import PgRollupSchema
 from broker.adapters.pg_rollup_sweep import sweep
 from broker.demo.embedded import EmbeddedPostgres
-from broker.domain.held import Reach
 from broker.domain.model import Dataset, RowPolicy
-from broker.domain.plan import Finish, Plan, Scan
-from broker.domain.query import AbsoluteRange, Query
 from broker.domain.rollup import Tracking
 from broker.policy.reach import reach_of
 from tests.conftest import FreshDatabase
 from tests.integration.rollups.marks.conftest import SCHEMA, YEAR_2023, YEAR_2024, World, sales
-from tests.support.pg import Connection
+from tests.integration.rollups.marks.watching import YEARS, Watch, plan, watching
 
-YEARS = tuple(datetime(year, 1, 1, tzinfo=UTC) for year in (2023, 2024, 2025))
 SELL = "INSERT INTO sales VALUES ($1, $2::text::timestamptz, 1, 1)"
 IN_2023, IN_2024 = "2023-05-05 10:07Z", "2024-02-02 02:02Z"
-
-
-def plan(
-    dataset: Dataset,
-    first: datetime | None = YEARS[0],
-    last: datetime = YEARS[1],
-    *,
-    by: tuple[str, ...] = (),
-    measures: tuple[str, ...] = ("sold",),
-    policies: tuple[RowPolicy, ...] = (),
-) -> Plan:
-    """A plan that reads measures of a range, or of everything."""
-    scan = Scan(
-        dataset,
-        tuple(dataset.dimensions[name] for name in by),
-        tuple(dataset.measures[name] for name in measures),
-        dataset.dimensions["at"] if first is not None else None,
-        AbsoluteRange(first, last) if first is not None else None,
-        policies=policies,
-    )
-    return Plan(Query(dataset.name, measures), scan, None, Finish((), (), (), ()), "p")
-
-
-class Clock:
-    """Time that passes by a millisecond whenever it is asked, and by what a test adds."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 0.001
-        return self.now
-
-
-@dataclass
-class Watch:
-    """A change log, and who tells it."""
-
-    changes: Changes
-    poller: ChangePoller
-    clock: Clock
-
-    def moment(self, asked: Plan) -> str:
-        return self.changes.moment(asked)
-
-    async def still(self, reach: Reach, moment: str) -> bool:
-        """Whether it is unchanged by a new look."""
-        await self.poller.turn()
-        return self.changes.unchanged(reach, moment) is not None
-
-
-def watching(dsn: str, *datasets: Dataset) -> Watch:
-    clock = Clock()
-    changes = Changes(datasets, clock, patience=1.0)
-    return Watch(changes, ChangePoller(changes, dsn, Settings(), 0.01, clock, Random(1)), clock)
 
 
 @pytest.fixture
@@ -273,81 +208,3 @@ async def _prepared(dsn: str, dataset: Dataset) -> None:
             await connection.execute(SCHEMA)
         await migrate(dsn, "rollups")
         await PgRollupSchema(database).install(dataset)
-
-
-_ANSWER = (
-    "SELECT (SELECT coalesce(sum(amount), 0) FROM sales WHERE at >= $1 AND at < $2)::text || coalesce(("
-    " SELECT string_agg(city, ',' ORDER BY id) FROM shops), '')"
-)
-
-
-async def test_writers_at_random_and_no_answer_is_wrongly_unchanged(world: World, watch: Watch) -> None:
-    random, numbers = Random(20260301), count(100)
-    writers = [await world.connect() for _ in range(3)]
-    reader = await world.connect()
-    open_now: dict[Connection, object] = {}
-    months = [datetime(2023 + i // 12, 1 + i % 12, 1, tzinfo=UTC) for i in range(24)]
-    held: list[tuple[Plan, Reach, str, str]] = []
-    checks = wrong = same = needless = 0
-    for _ in range(400):
-        await _write(random.choice(writers), open_now, random, months, next(numbers))
-        if random.random() < 0.5:
-            await watch.poller.turn()
-        if random.random() < 0.5:
-            first = random.randrange(23)
-            last = random.randrange(first + 1, 24)
-            asked = plan(world.dataset, months[first], months[last], by=("city",))
-            moment = watch.moment(asked)
-            await _write(random.choice(writers), open_now, random, months, next(numbers))
-            held.append((asked, reach_of(asked), moment, await _answer(reader, asked)))
-            held = held[-25:]
-        if random.random() < 0.3:
-            await watch.poller.turn()
-            for asked, reach, moment, answer in held:
-                known = watch.changes.unchanged(reach, moment) is not None
-                equal = await _answer(reader, asked) == answer
-                checks += 1
-                wrong += known and not equal
-                same += equal
-                needless += equal and not known
-    for connection in [*writers, reader]:
-        await connection.close()
-    assert wrong == 0
-    assert checks > 2000
-    assert same > 300
-    assert needless < 0.25 * same, (checks, same, needless)
-
-
-async def _answer(reader: Connection, asked: Plan) -> str:
-    bounds = asked.main.bounds
-    assert bounds is not None
-    return str(await reader.fetchval(_ANSWER, bounds.start, bounds.end))
-
-
-async def _write(
-    writer: Connection,
-    open_now: dict[Connection, object],
-    random: Random,
-    months: list[datetime],
-    number: int,
-) -> None:
-    """One step of a writer: begins, writes, commits or rolls back."""
-    transaction = open_now.pop(writer, None)
-    if transaction is not None and random.random() < 0.4:
-        await (transaction.commit() if random.random() < 0.7 else transaction.rollback())  # type: ignore[attr-defined] # a transaction
-        return
-    if transaction is None and random.random() < 0.4:
-        transaction = writer.transaction()
-        await transaction.start()
-    if transaction is not None:
-        open_now[writer] = transaction
-    at = random.choice(months).replace(day=2)
-    match random.randrange(20):
-        case 0:
-            await writer.execute("UPDATE sales SET note = 'x' WHERE id = $1", number - 5)
-        case 1 | 2:
-            await writer.execute("DELETE FROM sales WHERE id = $1", number - 3 if transaction is None else -1)
-        case 3 if not any(each is not writer for each in open_now):
-            await writer.execute("UPDATE shops SET city = $1 WHERE id = 2", f"c{number % 3}")
-        case _:
-            await writer.execute("INSERT INTO sales VALUES ($1, $2, 1, $3)", number, at, number % 7)
