@@ -50,12 +50,36 @@ class Asking:
     @cached_property
     def scope(self) -> str:
         """Whose rows of which definition."""
-        return _scope(self.plan)
+        main, dataset = self.plan.main, self.plan.main.dataset
+        return fingerprint(dataset.name, dataset.version, _visible(main) if main.policies else ())
 
     @cached_property
     def question(self) -> str:
-        """The question without its limit."""
-        return _question(self.plan)
+        """The query without its limit, over the range that is read."""
+        query = replace(self.plan.query, limit=0)
+        if query.time is not None:
+            query = replace(query, time=replace(query.time, range=self.plan.main.bounds))
+        return fingerprint(query, self.scope)
+
+    @cached_property
+    def content(self) -> Content:
+        """What the rows of the answer are."""
+        main, query, finish = self.plan.main, self.plan.query, self.plan.finish
+        bounds = main.bounds
+        if bounds is not None and finish.lead and main.grid is not None:
+            bounds = AbsoluteRange(main.grid.starts[finish.lead], bounds.end)  # the rows before were dropped
+        return Content(
+            scope=self.scope,
+            question=self.question,
+            time=main.time.name if main.time is not None and bounds is not None else "",
+            bounds=bounds,
+            grain=main.grid.grain if main.grid is not None else None,
+            zone=main.grid.zone if main.grid is not None else "UTC",
+            filter=self.parts,
+            limit=finish.limit,
+            whole=query.having is None and query.calculations.top_n is None,
+            filled=finish.gap_fill,
+        )
 
     @cached_property
     def parts(self) -> tuple[Filter, ...]:
@@ -65,22 +89,7 @@ class Asking:
 
 def content_of(plan: Plan) -> Content:
     """What the rows of a plan's answer are."""
-    main, query, finish = plan.main, plan.query, plan.finish
-    bounds = main.bounds
-    if bounds is not None and finish.lead and main.grid is not None:
-        bounds = AbsoluteRange(main.grid.starts[finish.lead], bounds.end)  # the rows before were dropped
-    return Content(
-        scope=_scope(plan),
-        question=_question(plan),
-        time=main.time.name if main.time is not None and bounds is not None else "",
-        bounds=bounds,
-        grain=main.grid.grain if main.grid is not None else None,
-        zone=main.grid.zone if main.grid is not None else "UTC",
-        filter=conjuncts(main.filter),
-        limit=finish.limit,
-        whole=query.having is None and query.calculations.top_n is None,
-        filled=finish.gap_fill,
-    )
+    return Asking(plan).content
 
 
 def way(asking: Asking, content: Content, table: Table, grids: GridBuilder) -> Way | None:
@@ -256,23 +265,7 @@ def _first_rows(plan: Plan, table: Table) -> Way:
     return Way(finish, (ScanResult((block,)),), rows)
 
 
-def _visible(plan: Plan) -> tuple[object, ...]:
+def _visible(scan: Scan) -> tuple[object, ...]:
     """What decides which rows the reader sees."""
-    main = plan.main
-    if not main.policies:
-        return ()
-    reader = main.principal
-    return reader.name, reader.tenant, dict(reader.attributes), [policy.name for policy in main.policies]
-
-
-def _scope(plan: Plan) -> str:
-    dataset = plan.main.dataset
-    return fingerprint(dataset.name, dataset.version, _visible(plan))
-
-
-def _question(plan: Plan) -> str:
-    """The query without its limit, over the range that is read."""
-    query = replace(plan.query, limit=0)
-    if query.time is not None:
-        query = replace(query, time=replace(query.time, range=plan.main.bounds))
-    return fingerprint(query, _scope(plan))
+    reader = scan.principal
+    return reader.name, reader.tenant, dict(reader.attributes), [policy.name for policy in scan.policies]

@@ -1,0 +1,228 @@
+"""Answers questions from the tables of other held answers, where :mod:`broker.policy.containment` proves that it can.
+
+Asked after the cache itself has nothing, before anything is classified: the proofs take a fraction of a millisecond, no
+seat is taken, and a worker process reads the held table instead of the database. What comes out is kept under its own
+key, as old as what it was made from. The same serves below the live rung, from answers that are too old for its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from broker.aggregation.executor import WorkerTaskError
+from broker.domain.answer import (
+    Answer,
+    AnswerKind,
+    AnswerPart,
+    AnswerStatus,
+    Interval,
+    LadderStep,
+    PartSource,
+    Rung,
+    Verdict,
+)
+from broker.domain.deadline import Deadline
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.fingerprint import fingerprint
+from broker.domain.held import Held
+from broker.domain.pool import PoolName
+from broker.domain.request import CallContext
+from broker.domain.terms import AnswerPolicy, CacheMode
+from broker.pipeline.bounds import error_bounds, exactness
+from broker.pipeline.cached import CACHED, INCOMPLETE, Asked, Cached, suits
+from broker.pipeline.execute import pool_of
+from broker.pipeline.stage import Group, Question
+from broker.policy.containment import Asking, Way, may_hold, way
+from broker.policy.freshness import Freshness, Standing
+from broker.policy.ranges import GridBuilder
+from broker.policy.reach import reach_of
+from broker.ports.aggregator import Aggregator
+
+MOST_LOOKED, MOST_PROVED = 256, 8
+"""Held answers of a dataset that are looked at for one question, and that a proof is tried for."""
+TIME_SHARE, MOST_TIME = 0.3, 2.0
+"""Part of the time that is left, and seconds, that an answer in place of a live one may take."""
+NAMED = "contained:"
+"""Before the key of the held answer in the name of a part."""
+Allowed = Callable[[Freshness], bool]
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A held answer that contains another one: how that is read, and what will be held of it but for the table."""
+
+    way: Way
+    held: Held
+    fresh: Freshness
+
+
+@dataclass(frozen=True, slots=True)
+class Contained:
+    """Held answers as sources of other ones; ``grids`` builds the buckets that are held."""
+
+    cached: Cached
+    aggregator: Aggregator
+    grids: GridBuilder
+
+    async def look(
+        self, asked: Sequence[Asked], found: Sequence[Answer | None], context: CallContext, pool: PoolName
+    ) -> list[Answer | None]:
+        """What was found, and in place of what was not what may stand for a live answer; in workers of the pool."""
+        missing = [i for i, answer in enumerate(found) if answer is None and asked[i].reads]
+        if not missing:
+            return list(found)
+        made = await asyncio.gather(*(self.answer(asked[i], context, pool) for i in missing))
+        both = list(found)
+        for i, answer in zip(missing, made, strict=True):
+            both[i] = answer
+        return both
+
+    async def answer(self, asked: Asked, context: CallContext, pool: PoolName) -> Answer | None:
+        """An answer that may stand for a live one; None where there is none, or making it fails."""
+        only = asked.policy.cache is CacheMode.ONLY
+
+        def allowed(fresh: Freshness) -> bool:
+            return fresh.usable or (only and fresh.standing is Standing.STALE)
+
+        source = next(self._sources(asked, allowed), None)
+        if source is None:
+            return None
+        clock = self.cached.clock
+        now = clock.monotonic()
+        deadline = context.deadline.capped(min(MOST_TIME, TIME_SHARE * context.deadline.remaining(now)), now)
+        try:
+            return await self.made(source, asked, context, pool, deadline)
+        except (BrokerError, WorkerTaskError) as error:
+            _LOG.warning("a held answer could not be read: %s", error)
+            return None
+
+    def stale(self, asked: Asked) -> Source | None:
+        """The newest held answer that contains what is asked, whatever its age allows; see :class:`StaleContained`."""
+        return next(self._sources(asked, lambda fresh: fresh.standing is not Standing.EXPIRED), None)
+
+    async def made(
+        self, source: Source, asked: Asked, context: CallContext, pool: PoolName, deadline: Deadline
+    ) -> Answer:
+        """The answer of a source, which is kept. Raises BrokerError and WorkerTaskError."""
+        clock = self.cached.clock
+        started = clock.monotonic()
+        found = source.way
+        table = await self.aggregator.table(pool, found.results, found.finish, asked.format, deadline)
+        held = replace(source.held, table=table)
+        self._keep(held, asked)
+        answer = self.cached.handed(held, source.fresh, asked, context)
+        name, seconds = held.status.parts[0].source_name, clock.monotonic() - started
+        step = LadderStep(source.fresh.rung, Verdict.ANSWERED, name, duration=seconds)
+        return replace(answer, status=replace(answer.status, ladder=(step,)))
+
+    def _keep(self, held: Held, asked: Asked) -> None:
+        age = max(0.0, (self.cached.clock.now() - held.as_of).total_seconds())
+        lifetime = self.cached.ages(asked.plan.main.dataset).hard - age
+        if lifetime > 0.0 and len(held.table.encoded) <= self.cached.max_entry:
+            self.cached.answers.keep(held, lifetime)
+
+    def _sources(self, asked: Asked, allowed: Allowed) -> Iterator[Source]:
+        """Held answers that contain what is asked and are fresh enough, smallest first, newest of one size first."""
+        plan = asked.plan
+        asking = Asking(plan)
+        every = self.cached.answers.held(plan.main.dataset.name)[:MOST_LOOKED]
+        fitting = [
+            held
+            for held in every
+            if held.content is not None
+            and may_hold(asking, held.content, held.table.columns)
+            and _complete(held.status)
+            and suits(held, asked)
+        ]
+        fitting.sort(key=lambda held: (held.table.row_count, -held.as_of.timestamp()))
+        proved = 0
+        for container in fitting:
+            held = _contained(container, asking, asked.key)
+            fresh = self.cached.judge(held, asked)
+            if not allowed(fresh) or fresh.kind not in asked.policy.accepted_kinds & CACHED:
+                continue
+            assert container.content is not None
+            proved += 1
+            found = way(asking, container.content, container.table, self.grids)
+            if found is not None:
+                yield Source(found, held, fresh)
+            if proved == MOST_PROVED:
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class StaleContained:
+    """The rung of older answers that contain what is asked. It takes a worker of the pool, and no seat."""
+
+    contained: Contained
+
+    @property
+    def rung(self) -> Rung:
+        """Older cache entries."""
+        return Rung.CACHE_STALE
+
+    def allowed(self, policy: AnswerPolicy) -> bool:
+        """Whether the caller reads from the cache."""
+        return policy.cache is CacheMode.DEFAULT and AnswerKind.CACHE_STALE in policy.accepted_kinds
+
+    async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
+        """What a held answer contains of it."""
+        asked = Asked(question.plan, question.policy, question.format, group.consistency, question.key)
+        if not asked.reads or not question.key:
+            return LadderStep(self.rung, Verdict.NOT_APPLICABLE, codes=("NOT_CACHED",))
+        source = self.contained.stale(asked)
+        if source is None:
+            return LadderStep(self.rung, Verdict.NOT_APPLICABLE, codes=("NOT_CONTAINED",))
+        name = source.held.status.parts[0].source_name
+        try:
+            return await self.contained.made(source, asked, group.context, pool_of(group), deadline)
+        except BrokerError as error:
+            late = error.reason is ErrorReason.DEADLINE_EXCEEDED
+            verdict = Verdict.TIMED_OUT if late else Verdict.FAILED
+            return LadderStep(self.rung, verdict, name, codes=(error.reason.value,))
+        except WorkerTaskError:
+            _LOG.exception("a held answer could not be read")
+            return LadderStep(self.rung, Verdict.FAILED, name, codes=(ErrorReason.INTERNAL.value,))
+
+
+def _complete(status: AnswerStatus) -> bool:
+    return status.exactness not in INCOMPLETE and not status.missing_intervals and not status.sealed_intervals
+
+
+def _contained(container: Held, asking: Asking, key: str) -> Held:
+    """What is held of a contained answer, with the container's table still in place of its own.
+
+    It depends on nothing beyond what its own plan reads: whatever has changed elsewhere since leaves it as it is.
+    """
+    plan, status = asking.plan, container.status
+    bounds = plan.main.bounds
+    part = AnswerPart(
+        PartSource.CACHE,
+        f"{NAMED}{container.key}",
+        status.as_of,
+        Interval(bounds.start, bounds.end) if bounds is not None else None,
+        status.answer_version,
+        container.table.row_count,
+        1.0,
+        max((each.replica_lag for each in status.parts if each.replica_lag is not None), default=None),
+    )
+    return Held(
+        key,
+        container.table,
+        replace(
+            status,
+            exactness=exactness(plan),
+            parts=(part,),
+            effective_range=None,
+            bounds=error_bounds(plan),
+            answer_version=fingerprint(plan.fingerprint, status.as_of),
+        ),
+        reach_of(plan, container.reach.rollups),
+        container.moment,
+        container.seconds,
+        asking.content,
+    )
