@@ -90,14 +90,13 @@ class Revalidation:
 
     def __init__(
         self,
-        ask: Ask,
         seats: Callable[[], int],
         clock: Clock,
         rng: Random,
         telemetry: Telemetry,
         terms: RefreshTerms | None = None,
     ) -> None:
-        self._ask, self._seats, self._clock, self._rng = ask, seats, clock, rng
+        self._seats, self._clock, self._rng = seats, clock, rng
         self._telemetry, self._terms = telemetry, terms or RefreshTerms()
         self._waiting: OrderedDict[str, _Wish] = OrderedDict()
         self._running: set[str] = set()
@@ -122,7 +121,7 @@ class Revalidation:
         self._stirred.set()
         return True
 
-    async def run(self) -> None:
+    async def run(self, ask: Ask) -> None:
         """Goes on until it is cancelled; no error ends it."""
         forget = self._telemetry.observe(catalog.REFRESHES_WAITING, lambda: [(self.waiting, {})])
         try:
@@ -134,7 +133,7 @@ class Revalidation:
                         self._telemetry.cache_refresh("dropped")
                         continue
                     self._running.add(key)
-                    tasks.create_task(self._one(wish))
+                    tasks.create_task(self._one(ask, wish))
                     await asyncio.sleep(self._rest())
         finally:
             forget()
@@ -156,7 +155,7 @@ class Revalidation:
             mean = min(terms.longest, terms.pause * 2.0 ** min(self._troubles - 1, 10))
         return self._rng.uniform(0.5, 1.5) * mean
 
-    async def _one(self, wish: _Wish) -> None:
+    async def _one(self, ask: Ask, wish: _Wish) -> None:
         """Reads one question again; nothing is raised but cancellation."""
         asked = wish.asked
         try:
@@ -166,7 +165,7 @@ class Revalidation:
                 links=self._telemetry.links(wish.context.trace),
                 parent=self._telemetry.extract({}),
             ) as span:
-                outcome = await self._read(wish)
+                outcome = await self._read(ask, wish)
                 span.set_attribute(n.OUTCOME, outcome)
         finally:
             self._running.discard(asked.key)
@@ -176,12 +175,12 @@ class Revalidation:
             self._waiting[asked.key] = wish
         self._troubles = 0 if outcome in ("read", "failed") else self._troubles + 1
 
-    async def _read(self, wish: _Wish) -> str:
+    async def _read(self, ask: Ask, wish: _Wish) -> str:
         terms = self._terms
         own = self._context(wish.context, max(terms.deadline, terms.patience * wish.seconds))
         try:
             async with asyncio.timeout(own.deadline.remaining(self._clock.monotonic())):
-                (outcome,) = await self._ask(wish.asked, own)
+                (outcome,) = await ask(wish.asked, own)
         except BrokerError as error:
             outcome = error
         except TimeoutError:

@@ -81,14 +81,13 @@ class Source:
 @asynccontextmanager
 async def running(source: Source, seats: int = 8, **terms: float) -> AsyncIterator[Revalidation]:
     made = Revalidation(
-        source,
         lambda: seats,
         VirtualClock(),
         Random(1),
         Telemetry.off(),
         RefreshTerms(**terms),  # type: ignore[arg-type] # numbers by name
     )
-    task = asyncio.create_task(made.run())
+    task = asyncio.create_task(made.run(source))
     try:
         yield made
     finally:
