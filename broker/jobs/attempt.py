@@ -59,10 +59,26 @@ class Attempt:
     ``on_ending`` is called when the work itself is over, and only its end remains to be written.
     """
 
+    __slots__ = (
+        "_context",
+        "_interrupted",
+        "_kind",
+        "_late",
+        "_on_ending",
+        "_stop",
+        "_tools",
+        "_working",
+        "ending",
+        "job",
+        "task",
+    )
+
     def __init__(
         self, job: Job, kind: JobKind, tools: Tools, on_ending: Callable[[], None] = lambda: None
     ) -> None:
         self.job = job
+        self.task: asyncio.Task[None] | None = None
+        """The task that calls ``run``, kept here because the event loop itself keeps only weak references."""
         self.ending = False
         self._kind = kind
         self._tools = tools

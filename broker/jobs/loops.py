@@ -4,12 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from random import Random
 
 from broker.domain.errors import BrokerError, ErrorReason
 
 logger = logging.getLogger(__name__)
+
+
+class Shared:
+    """A lock that any number may share, or one may have alone. Whoever wants it alone keeps others from entering."""
+
+    def __init__(self) -> None:
+        self._door = asyncio.Lock()
+        self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncIterator[None]:
+        """Inside, perhaps with others."""
+        async with self._door:
+            self._inside += 1
+            self._empty.clear()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Inside, and nobody else is."""
+        async with self._door:
+            await self._empty.wait()
+            yield
 
 
 async def pause(seconds: float, rng: Random, at_once: asyncio.Event | None = None) -> None:

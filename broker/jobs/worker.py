@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -19,7 +19,7 @@ from broker.domain.job import Job, JobFailure
 from broker.jobs.attempt import Attempt, Stop, Tools
 from broker.jobs.kind import JobKind
 from broker.jobs.lease import LeaseKeeper
-from broker.jobs.loops import end, repeat
+from broker.jobs.loops import Shared, end, repeat
 from broker.jobs.upkeep import Upkeep
 from broker.ports.jobs import JobSignal, JobSignals
 
@@ -81,8 +81,10 @@ class Worker:
         self._attempts: dict[tuple[str, int], Attempt] = {}
         self._working = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._claiming = asyncio.Lock()
+        self._asked = 0
+        self._claiming = Shared()
         self._wake = asyncio.Event()
+        self._more = asyncio.Event()
         self._look = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -99,6 +101,10 @@ class Worker:
         """Returns once it may claim jobs."""
         await self._leased.wait()
 
+    async def idle(self) -> None:
+        """Returns once it runs nothing."""
+        await self._idle.wait()
+
     @property
     def running(self) -> tuple[str, ...]:
         """Ids of the jobs that it runs."""
@@ -114,7 +120,10 @@ class Worker:
         unsubscribe = self._signals.subscribe(self._hear)
         self._lease.start(self)
         pace, upkeep, rng = self._pace, self._upkeep, self._tools.rng
-        claiming = asyncio.create_task(repeat("claiming", pace.poll, rng, self._claim, self._wake))
+        claiming = [
+            asyncio.create_task(repeat("claiming", pace.poll, rng, self._claim, self._wake)),
+            asyncio.create_task(repeat("claiming more", pace.poll, rng, self._claim_more, self._more)),
+        ]
         loops = [
             asyncio.create_task(repeat("looking", pace.look, rng, self._look_after, self._look)),
             asyncio.create_task(repeat("reporting", pace.flush, rng, self._flush)),
@@ -123,12 +132,12 @@ class Worker:
         ]
         stopping = asyncio.create_task(self._stop_asked())
         try:
-            done, _ = await asyncio.wait({claiming, *loops, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({*claiming, *loops, stopping}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            async with self._claiming:  # not in the middle of a claim, of which nobody would know
-                await end([claiming, stopping])
+            async with self._claiming.alone():  # not in the middle of a claim, of which nobody would know
+                await end([*claiming, stopping])
             for attempt in self._attempts.values():
                 attempt.stop(Stop.SHUTDOWN)
             await self._idle.wait()
@@ -188,33 +197,53 @@ class Worker:
         at the same time.
         """
         while True:
-            async with self._claiming:
-                limit, worker_id = min(self._free(), self._batch), self._worker_id
-                if limit <= 0 or worker_id is None:
-                    return False
+            full = await self._claim_some(min(self._free(), self._batch))
+            if not full or self._free() <= 0:
+                return full
+
+    async def _claim_more(self) -> bool:
+        """A claim beside one that is under way, while many jobs wait for many free slots."""
+        return self._free() >= self._batch and await self._claim_some(self._batch)
+
+    async def _claim_some(self, limit: int) -> bool:
+        worker_id = self._worker_id
+        if limit <= 0 or worker_id is None:
+            return False
+        async with self._claiming.shared():
+            self._asked += limit
+            try:
                 jobs = await self._tools.queue.claim(worker_id, list(self._kinds), limit)
-                if (
-                    self._worker_id == worker_id
-                ):  # else the jobs wait for the reaper, like all of that identity
-                    for job in jobs:
-                        self._begin(job)
-            if len(jobs) < limit or self._free() <= 0:
-                return len(jobs) == limit
+            finally:
+                self._asked -= limit
+            if self._worker_id == worker_id:  # else the jobs wait for the reaper, like all of that identity
+                for job in jobs:
+                    self._begin(job)
+        if len(jobs) == limit == self._batch:
+            self._more.set()
+        return len(jobs) == limit
+
+    async def adopt(self, store: Callable[[str], Awaitable[Job | None]], kind: JobKind) -> Job | None:
+        """Runs work that is under way already; ``store`` makes a job of it under the lease. None without a lease."""
+        async with self._claiming.shared():  # so that it is not looked for before it is known here
+            job = await store(self._worker_id) if self._worker_id is not None else None
+            if job is not None:
+                self._begin(job, kind)
+            return job
 
     def _free(self) -> int:
-        """Slots without work. Attempts whose end is being written have left theirs, as long as they are few."""
-        return min(self._slots - self._working, UNWRITTEN * self._slots - len(self._attempts))
+        """Slots without work or a claim; attempts whose end is being written have left theirs, if they are few."""
+        return min(self._slots - self._working, UNWRITTEN * self._slots - len(self._attempts)) - self._asked
 
     def _worked(self) -> None:
         self._working -= 1
         self._wake.set()
 
-    def _begin(self, job: Job) -> None:
-        attempt = Attempt(job, self._kinds[job.kind], self._tools, self._worked)
+    def _begin(self, job: Job, kind: JobKind | None = None) -> None:
+        attempt = Attempt(job, kind or self._kinds[job.kind], self._tools, self._worked)
         self._attempts[job.id, job.fence] = attempt
         self._working += 1
+        attempt.task = asyncio.create_task(self._run(attempt))
         self._idle.clear()
-        self._keep(self._run(attempt))
 
     async def _run(self, attempt: Attempt) -> None:
         job = attempt.job
@@ -232,7 +261,7 @@ class Worker:
 
     async def _look_after(self) -> None:
         """Compares what it runs with what the database says that it runs."""
-        async with self._claiming:  # a claim under way is in the database already, and not yet here
+        async with self._claiming.alone():  # a claim under way is in the database already, and not yet here
             if self._worker_id is None:
                 return
             running = {key: a for key, a in self._attempts.items() if not a.ending}
