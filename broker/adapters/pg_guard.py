@@ -98,6 +98,13 @@ class Guard:
         self._tell()
         return entry
 
+    def down(self) -> BrokerError | None:
+        """The error of a call that would get no leave now; nothing is counted."""
+        if self._breaker.leave is not None:
+            return None
+        rejected = self._breaker.shut(self._clock())
+        return None if rejected is None else self._refusal(rejected)
+
     def enter(self, *, again: bool = False) -> Ticket:
         """The same, or an error.
 
@@ -112,6 +119,9 @@ class Guard:
     def refusal(self, rejected: Rejected) -> BrokerError:
         """The error of a call that got no leave."""
         self._telemetry.breaker_rejection(self.backend, "refused")
+        return self._refusal(rejected)
+
+    def _refusal(self, rejected: Rejected) -> BrokerError:
         wait = rejected.retry_after
         when = (
             "It is being tried now"

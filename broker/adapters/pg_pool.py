@@ -19,6 +19,7 @@ from broker.adapters.pg_connection import Lease, Settings
 from broker.adapters.pg_errors import answered, away, conflict, lost, translated
 from broker.adapters.pg_guard import Guard, Listener, Strained
 from broker.adapters.pg_sources import Source, open_sources
+from broker.domain.errors import BrokerError
 from broker.domain.pool import PoolLimits, PoolName
 from broker.policy.breaker import Rejected, Ticket
 from broker.telemetry import names as n
@@ -81,6 +82,16 @@ class PgPools:
     def guard(self, name: PoolName) -> Guard:
         """What stands before the server that the pool reads from."""
         return self._sources[name][0].guard
+
+    def down(self, name: PoolName) -> BrokerError | None:
+        """Why none of the servers that a pool may read from can be asked now; None while one can."""
+        error: BrokerError | None = None
+        for source in self._sources[name]:
+            found = source.guard.down()
+            if found is None:
+                return None
+            error = error or found
+        return error
 
     def listen(self, listener: Listener, strained: Strained | None = None) -> None:
         """Calls the listeners from now on: with every change of a breaker, and when a server lacks something."""

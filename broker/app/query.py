@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
+from broker.app.answers import HeldAnswers
 from broker.app.rollups import Rollups
 from broker.config.settings import Settings
 from broker.domain.model import Model
 from broker.domain.pool import PoolName
+from broker.domain.principal import Principal
+from broker.domain.request import CallContext
 from broker.pipeline import recipes
 from broker.pipeline.admitted import Seats, admin_seats
-from broker.pipeline.cached import Cached
 from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
+from broker.pipeline.degraded import Degrading, Down, is_up
 from broker.pipeline.execute import Loads, Noted, Observer, SnapshotAnswers
 from broker.pipeline.explain import Explainer
 from broker.pipeline.grids import GridCache
+from broker.pipeline.ladder import Ladder, LowerRung
 from broker.pipeline.planner import Planner
 from broker.pipeline.service import QueryService
 from broker.pipeline.sized import fitting
 from broker.pipeline.sql import SqlGate, SqlStream
 from broker.pipeline.stage import Question
+from broker.pipeline.stale_cache import StaleCache
 from broker.pipeline.streamed import Limits, SnapshotStream
 from broker.policy.classify import Classifier, Load, Run
 from broker.ports.aggregator import Aggregator
@@ -43,19 +50,22 @@ def build_query_service(
     rollups: Rollups,
     noted: Noted,
     recorded: Observer,
-    cached: Cached | None = None,
+    held: HeldAnswers | None = None,
+    down: Down = is_up,
+    rungs: Sequence[LowerRung] = (),
 ) -> QueryService:
     """The application's side of QueryService.
 
     ``classifier`` predicts, and learns from what is answered; ``noted`` is told of every answer, ``recorded`` of every
-    question that was read. Without ``cached`` nothing is kept.
+    question that was read. ``held`` has the answers that are held, ``rungs`` what may answer below those. ``down`` says
+    why the database of a pool cannot answer, if that is known.
     """
     explore = settings.server.explore
     workers = settings.pools[PoolName.EXPLORATION].workers
     limits = Limits(explore.max_rows, explore.max_bytes, window=workers + 1)
     ids = itertools.count()
 
-    seats = admin_seats(admission, ids)
+    seats = while_up(admin_seats(admission, ids), down)
     classifying = Classifying(classifier, clock, store, seats, rollups.router)
     load = loads_of(admission)
 
@@ -63,6 +73,7 @@ def build_query_service(
         classifying.observe(question.classified, run)
         recorded(question, run)
 
+    cached = held.cached if held is not None else None
     fits = fitting(settings.server.dashboard.max_rows, settings.server.dashboard.max_bytes)
     stacks = recipes.build(
         admission,
@@ -70,7 +81,7 @@ def build_query_service(
         SnapshotAnswers(store, rollups.rolled, aggregator, clock, observe, noted, load),
         SnapshotStream(store, rollups.rolled, aggregator, clock, observe, noted, load, limits),
         fits,
-        cached,
+        beside(settings, admission, clock, telemetry, held, down, rungs),
     )
     gate = build_gate(settings, model, store, seats)
     sql = SqlStream(gate, store, aggregator, admission, classifying, clock, limits, ids, load)
@@ -78,6 +89,39 @@ def build_query_service(
     return QueryService(
         build_planner(model, telemetry), stacks, classifying, explainer, sql, telemetry, limits, cached, fits
     )
+
+
+def beside(
+    settings: Settings,
+    admission: Admission,
+    clock: Clock,
+    telemetry: Telemetry,
+    held: HeldAnswers | None,
+    down: Down,
+    rungs: Sequence[LowerRung],
+) -> recipes.Beside:
+    """What stands beside the live path."""
+
+    def strain(pool: PoolName, principal: Principal, left: float) -> float:
+        return admission.strain(pool, principal, settings.pools[pool].wait_fraction * left)
+
+    cached = held.cached if held is not None else None
+    every = [*([StaleCache(cached)] if cached is not None else []), *rungs]
+    degrading = Degrading(Ladder(every, clock, telemetry), strain, down) if every else None
+    return recipes.Beside(cached, held.flights if held is not None else None, degrading)
+
+
+def while_up(seats: Seats, down: Down) -> Seats:
+    """The same seats, but none while the database is known to be away: what is asked of it then comes to nothing."""
+
+    @asynccontextmanager
+    async def seat(context: CallContext) -> AsyncIterator[object]:
+        if (error := down(PoolName.ADMIN)) is not None:
+            raise error
+        async with seats(context) as permit:
+            yield permit
+
+    return seat
 
 
 def loads_of(admission: Admission) -> Loads:

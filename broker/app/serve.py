@@ -11,6 +11,8 @@ from functools import partial
 
 from broker.aggregation.executor import WorkerPools
 from broker.app.admission import recorded_admission
+from broker.app.adoption import adopted, adoption
+from broker.app.answers import held_answers
 from broker.app.backends import Backends, backends_of
 from broker.app.database import Database, database
 from broker.app.fleet import Alone, sharing
@@ -180,7 +182,8 @@ class Broker:
             self.rollups, self.settings, self.database.store, self.crew, admission, self.process
         )
         recording = questions(self.settings, own, self.member.index)
-        async with listening, shared as fleet, verified as noted, recording as recorded:
+        holding = held_answers(self.settings, self.model, own)
+        async with listening, shared as fleet, verified as noted, recording as recorded, holding as held:
             admin = Admin(self._reader(admission, backends, fleet), self.program, self.member)
             query = build_query_service(
                 self.settings,
@@ -194,9 +197,13 @@ class Broker:
                 rollups=self.rollups,
                 noted=noted,
                 recorded=recorded,
+                held=held,
+                down=self.database.pools.down,
             )
-            server = self._server(query, admission, admin, backends, options, protection)
-            await self._serve(stop, admission, admin, server)
+            async with adoption(self.settings, self.jobs, own) as adopter:
+                query = adopted(query, adopter, own.clock)
+                server = self._server(query, admission, admin, backends, options, protection)
+                await self._serve(stop, admission, admin, server)
 
     async def _serve(self, stop: Stop, admission: Admission, admin: Admin, server: Server) -> None:
         try:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from broker.pipeline.admitted import admitted, admitted_stream
 from broker.pipeline.cached import Cached
+from broker.pipeline.coalesced import Flights, coalesced
+from broker.pipeline.degraded import Degrading, degraded, degraded_stream
 from broker.pipeline.execute import SnapshotAnswers
 from broker.pipeline.keeping import keeping, keeping_stream
 from broker.pipeline.offered import offered_stream
@@ -25,18 +27,37 @@ class Recipes:
     explore: StreamHandler
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What stands beside the live path: the cache with its flights, if there is one, and when to go down the ladder."""
+
+    cached: Cached | None = None
+    flights: Flights | None = None
+    degrading: Degrading | None = None
+
+
 def build(
     admission: Admission,
     ids: Iterator[int],
     answers: SnapshotAnswers,
     stream: SnapshotStream,
     fits: Fits,
-    cached: Cached | None = None,
+    beside: Beside | None = None,
 ) -> Recipes:
-    """Puts the stacks together; without a cache nothing is kept."""
-    dashboard: list[Stage] = [sized(fits), routed, admitted(admission, ids)]
-    explore: list[StreamStage] = [routed_stream, offered_stream, admitted_stream(admission, ids)]
-    if cached is not None:
-        dashboard.append(keeping(cached))
-        explore.append(keeping_stream(cached))
+    """Puts the stacks together; without a cache nothing is kept, and nobody waits for another's question."""
+    beside = beside or Beside()
+    dashboard: list[Stage] = [sized(fits)]
+    explore: list[StreamStage] = []
+    if beside.degrading is not None:
+        dashboard.append(degraded(beside.degrading))
+        explore.append(degraded_stream(beside.degrading))
+    dashboard.append(routed)
+    explore += [routed_stream, offered_stream]
+    if beside.flights is not None:
+        dashboard.append(coalesced(beside.flights))
+    dashboard.append(admitted(admission, ids))
+    explore.append(admitted_stream(admission, ids))
+    if beside.cached is not None:
+        dashboard.append(keeping(beside.cached))
+        explore.append(keeping_stream(beside.cached))
     return Recipes(compose(dashboard, answers), compose_stream(explore, stream))

@@ -144,6 +144,14 @@ class CircuitBreaker:
             return None
         return self._rejected(max(self._settings.shortest_open, self._until - now), now)
 
+    def shut(self, now: float) -> Rejected | None:
+        """The rejection that :meth:`admit` would give now, without asking for leave; None where it would let in."""
+        if self._state is Breaker.OPEN and now < self._until:
+            return self._rejected(self._until - now, now)
+        if self._state is Breaker.HALF_OPEN and self._under_way:
+            return self._rejected(self._settings.trial_wait, now)
+        return None
+
     def succeeded(self, ticket: Ticket, now: float) -> None:
         """The backend did what was asked, or answered that it will not."""
         if ticket.period != self._period:

@@ -7,6 +7,7 @@ cancelled at any point is reported to the core, which knows by itself whether it
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -39,6 +40,8 @@ MIN_TIMER = 0.001
 """Shortest timer in seconds: loops count in milliseconds, and a timer may come a little early."""
 SAME_WORDS = 0.25
 """Seconds for which refusals at the door that are alike are told in the same words, with the same numbers."""
+WAIT_BUDGET = "wait_budget"
+"""The factor of a refusal for a wait that is too long."""
 MOST_WORDS = 1024
 """Errors that are remembered at once."""
 
@@ -159,6 +162,17 @@ class Admission:
     def refusal(self, pool: PoolName, tenant: str) -> Refused | None:
         """Why every request of the tenant would be refused now, whatever it asks; None if it may ask."""
         return self._core.refusal(pool, tenant, self._clock.monotonic())
+
+    def strain(self, pool: PoolName, principal: Principal, budget: float) -> float:
+        """Expected wait of a request of the caller over ``budget``, what it may wait; 0 while it is below a half.
+
+        Every request of the tenant is asked about, whatever it asks, as at the door; nothing is counted.
+        """
+        now = self._clock.monotonic()
+        refused = self._core.refusal(pool, principal.tenant, now, principal.criticality, budget / 2)
+        if refused is None or refused.limiting_factor != WAIT_BUDGET:
+            return 0.0
+        return refused.expected_wait / budget if budget > 0.0 else math.inf
 
     def turn_away(self, pool: PoolName, principal: Principal, budget: float) -> BrokerError | None:
         """The error for a caller whose request has not been read and would be refused, counted as a refusal.
