@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from random import Random
 
 from broker.adapters.cache_answers import Answers
+from broker.adapters.cache_link import Link
 from broker.adapters.cache_memory import MemoryTier
-from broker.adapters.cache_turns import OwnTurns
+from broker.adapters.cache_news import News, listen
+from broker.adapters.cache_shared import SharedTier
+from broker.adapters.cache_turns import OwnTurns, SharedTurns
 from broker.app.process import Process
 from broker.config.settings import CacheSettings, Settings
 from broker.domain.model import Dataset, Model
 from broker.policy.freshness import Ages
 from broker.policy.removals import Removals
 from broker.ports.cache import AnswerCache, Turns
+from broker.ports.clock import Clock
+from broker.telemetry import catalog_cache as catalog
+from broker.telemetry.instruments import Telemetry
+
+TOKEN_BITS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,60 @@ def ages(settings: CacheSettings, dataset: Dataset) -> Ages:
 async def cache(settings: Settings, model: Model, own: Process) -> AsyncIterator[Cache]:
     """The tiers of the settings. A shared tier that cannot be reached keeps nobody from starting."""
     given = settings.cache
-    memory = MemoryTier(given.memory, given.max_entry, own.clock)
     longest = max((ages(given, dataset).hard for dataset in model.datasets.values()), default=given.hard_age)
+    async with tiers(given, longest, own.clock, own.random, own.telemetry) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def tiers(
+    given: CacheSettings, longest: float, clock: Clock, chance: Random, telemetry: Telemetry
+) -> AsyncIterator[Cache]:
+    """The tiers of some settings; no answer is kept for more than ``longest`` seconds."""
     removals = Removals(longest)
-    yield Cache(Answers(memory, removals, own.clock), OwnTurns(), given.enabled)
+    answers = Answers(MemoryTier(given.memory, given.max_entry, clock), removals, clock, telemetry)
+    async with AsyncExitStack() as stack:
+        stack.callback(telemetry.observe(catalog.CACHE_SIZE, answers.sizes))
+        stack.callback(telemetry.observe(catalog.CACHE_ENTRIES, answers.entries))
+        turns: Turns = OwnTurns()
+        if given.shared:
+            shared = _shared(given, longest, answers, removals, clock, chance, telemetry)
+            turns = await stack.enter_async_context(shared)
+        yield Cache(answers, turns, given.enabled)
+
+
+@asynccontextmanager
+async def _shared(
+    given: CacheSettings,
+    longest: float,
+    answers: Answers,
+    removals: Removals,
+    clock: Clock,
+    chance: Random,
+    telemetry: Telemetry,
+) -> AsyncIterator[Turns]:
+    """Adds the shared tier to the answers, and keeps what works behind it going."""
+
+    def token() -> str:
+        return f"{chance.getrandbits(TOKEN_BITS):032x}"
+
+    link = Link(given.shared, given.prefix, given.timeout, clock, chance.random)
+    tier = SharedTier(link, given.max_entry, clock, telemetry)
+    news = News(link, removals, longest, clock, answers.learn, token, chance.random)
+    turns = SharedTurns(link, tier, clock, token, chance.random)
+    answers.share(tier, news)
+    hear: dict[str, Callable[[bytes], None]] = {news.channel: news.wake, turns.channel: turns.ended}
+    work = {
+        "cache writes": tier.write(),
+        "cache news": news.watch(),
+        "cache turns": turns.renew(),
+        "cache messages": listen(given.shared, hear, news.wake, chance.random),
+    }
+    tasks = [asyncio.create_task(each, name=name) for name, each in work.items()]
+    try:
+        yield turns
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await link.close()

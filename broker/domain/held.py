@@ -86,8 +86,11 @@ class Selection:
     span: Span | None = None
 
     def takes(self, held: Held) -> bool:
-        """Whether an answer is among them; a span meets what was read along any time dimension."""
-        reach = held.reach
+        """Whether an answer is among them."""
+        return self.reaches(held.reach)
+
+    def reaches(self, reach: Reach) -> bool:
+        """Whether answers of this reach are among them; a span meets what was read along any time dimension."""
         if (self.dataset and reach.dataset != self.dataset) or (
             self.rollup and self.rollup not in reach.rollups
         ):

@@ -202,8 +202,11 @@ ANSWERS = _counter(
 )  # fmt: skip
 ANSWER_AGE = _histogram("querybroker.answer.age", "Staleness of the data in an answer.", _AGE, n.SOURCE)
 CACHE_LOOKUPS = _counter(
-    "querybroker.cache.lookups", "{lookup}", "Lookups in the answer cache.", n.TIER, n.RESULT
-)
+    "querybroker.cache.lookups",
+    "{lookup}",
+    "Lookups in a tier of the answer cache: hit (whatever the age), miss, or error.",
+    n.TIER, n.RESULT,
+)  # fmt: skip
 FLIGHT_FOLLOWERS = _counter(
     "querybroker.flight.followers",
     "{request}",

@@ -1,10 +1,32 @@
-"""The metrics of freshness: what is read again behind answers, and how changes are seen."""
+"""The metrics of the cache: what it holds, what is read again behind answers, and how changes are seen."""
 
 from __future__ import annotations
 
 from broker.telemetry import names as n
 from broker.telemetry.names import Metric, MetricKind
 
+CACHE_SIZE = Metric(
+    "querybroker.cache.size",
+    MetricKind.GAUGE,
+    "By",
+    "Bytes that held answers take in the memory of the process.",
+    (n.TIER,),
+)
+CACHE_ENTRIES = Metric(
+    "querybroker.cache.entries",
+    MetricKind.GAUGE,
+    "{answer}",
+    "Answers held in the memory of the process.",
+    (n.TIER,),
+)
+EVICTIONS = Metric(
+    "querybroker.cache.evictions",
+    MetricKind.COUNTER,
+    "{answer}",
+    "Answers that a tier let go to make room, found corrupt, or did not take because too many waited to be written or "
+    "it failed.",
+    (n.TIER, n.REASON),
+)
 REFRESHES = Metric(
     "querybroker.cache.refreshes",
     MetricKind.COUNTER,
@@ -35,4 +57,6 @@ LOOK_AGE = Metric(
     (n.DATASET,),
 )
 
-METRICS: tuple[Metric, ...] = (REFRESHES, REFRESHES_WAITING, LOOK_DURATION, LOOK_AGE)
+METRICS: tuple[Metric, ...] = (
+    CACHE_SIZE, CACHE_ENTRIES, EVICTIONS, REFRESHES, REFRESHES_WAITING, LOOK_DURATION, LOOK_AGE
+)  # fmt: skip

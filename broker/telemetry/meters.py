@@ -155,9 +155,9 @@ class Meters(CacheMeters, RollupMeters):
         if age is not None:
             self._histograms[c.ANSWER_AGE.name].record(age, {n.SOURCE: source})
 
-    def cache_lookup(self, tier: str, result: str) -> None:
-        """A lookup: ``result`` is ``fresh``, ``stale``, ``miss`` or ``error``."""
-        self._counters[c.CACHE_LOOKUPS.name].add(1, {n.TIER: tier, n.RESULT: result})
+    def cache_lookup(self, tier: str, result: str, count: int = 1) -> None:
+        """Lookups: ``result`` is ``hit``, whatever the answer's age, ``miss`` or ``error``."""
+        self._counters[c.CACHE_LOOKUPS.name].add(count, {n.TIER: tier, n.RESULT: result})
 
     def flight_followers(self, method: str, count: int = 1) -> None:
         """Requests that joined an identical query."""

@@ -1,4 +1,4 @@
-"""Recording the metrics of freshness; part of :class:`broker.telemetry.meters.Meters`."""
+"""Recording the metrics of the cache; part of :class:`broker.telemetry.meters.Meters`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from broker.telemetry import names as n
 
 
 class CacheMeters:
-    """The metrics of freshness, by the names of the instruments."""
+    """The metrics of the cache, by the names of the instruments."""
 
     _counters: dict[str, Counter]
     _histograms: dict[str, Histogram]
+
+    def cache_eviction(self, tier: str, reason: str, count: int = 1) -> None:
+        """Answers that are gone or were not taken: ``room``, ``corrupt`` or ``unwritten``."""
+        self._counters[c.EVICTIONS.name].add(count, {n.TIER: tier, n.REASON: reason})
 
     def cache_refresh(self, outcome: str) -> None:
         """A held answer was ``read`` again, or was not: ``refused``, ``deferred``, ``failed`` or ``dropped``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Lock
 
 Key = tuple[str, ...]
@@ -25,6 +25,11 @@ class Tally:
     def add(self, key: Key, count: int = 1) -> None:
         """So many more."""
         self._totals[key] = self._totals.get(key, 0) + count
+
+    def reach(self, totals: Mapping[Key, int]) -> None:
+        """Takes totals that somebody else adds up, and passes on what is new."""
+        self._totals.update(totals)
+        self.flush()
 
     def flush(self) -> tuple[()]:
         """Passes on what is new. It returns nothing in a way that fits a source of gauges, which is asked in time."""
