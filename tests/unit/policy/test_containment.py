@@ -97,6 +97,7 @@ def test_no_bucket_is_ever_cut(grain: Grain, zone: str) -> None:
         for start in (
             first,
             first + timedelta(hours=19),
+            first + timedelta(hours=19, minutes=7),
             *build(AbsoluteRange(first, last), coarse, other).starts[1:3],
         ):
             end = last if start == first else build(AbsoluteRange(start, last), coarse, other).starts[-1]
