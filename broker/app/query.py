@@ -17,6 +17,7 @@ from broker.pipeline import recipes
 from broker.pipeline.admitted import Seats, admin_seats
 from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
+from broker.pipeline.contained import Contained, StaleContained
 from broker.pipeline.degraded import Degrading, Down, is_up
 from broker.pipeline.execute import Loads, Noted, Observer, SnapshotAnswers
 from broker.pipeline.explain import Explainer
@@ -74,6 +75,11 @@ def build_query_service(
         recorded(question, run)
 
     cached = held.cached if held is not None else None
+    grids = GridCache()
+    contained, every = None, [*rungs]
+    if cached is not None:
+        contained = Contained(cached, aggregator, grids)
+        every = [StaleCache(cached), StaleContained(contained), *rungs]
     fits = fitting(settings.server.dashboard.max_rows, settings.server.dashboard.max_bytes)
     stacks = recipes.build(
         admission,
@@ -81,13 +87,14 @@ def build_query_service(
         SnapshotAnswers(store, rollups.rolled, aggregator, clock, observe, noted, load),
         SnapshotStream(store, rollups.rolled, aggregator, clock, observe, noted, load, limits),
         fits,
-        beside(settings, admission, clock, telemetry, held, down, rungs),
+        beside(settings, admission, clock, telemetry, held, every, down),
     )
     gate = build_gate(settings, model, store, seats)
     sql = SqlStream(gate, store, aggregator, admission, classifying, clock, limits, ids, load)
     explainer = Explainer(store, classifying, seats)
+    planner = build_planner(model, telemetry, grids)
     return QueryService(
-        build_planner(model, telemetry), stacks, classifying, explainer, sql, telemetry, limits, cached, fits
+        planner, stacks, classifying, explainer, sql, telemetry, limits, cached, fits, contained
     )
 
 
@@ -97,18 +104,20 @@ def beside(
     clock: Clock,
     telemetry: Telemetry,
     held: HeldAnswers | None,
-    down: Down,
     rungs: Sequence[LowerRung],
+    down: Down,
 ) -> recipes.Beside:
     """What stands beside the live path."""
 
     def strain(pool: PoolName, principal: Principal, left: float) -> float:
         return admission.strain(pool, principal, settings.pools[pool].wait_fraction * left)
 
-    cached = held.cached if held is not None else None
-    every = [*([StaleCache(cached)] if cached is not None else []), *rungs]
-    degrading = Degrading(Ladder(every, clock, telemetry), strain, down) if every else None
-    return recipes.Beside(cached, held.flights if held is not None else None, degrading)
+    degrading = Degrading(Ladder(rungs, clock, telemetry), strain, down) if rungs else None
+    return (
+        recipes.Beside(degrading=degrading)
+        if held is None
+        else recipes.Beside(held.cached, held.flights, degrading)
+    )
 
 
 def while_up(seats: Seats, down: Down) -> Seats:
@@ -136,9 +145,9 @@ def loads_of(admission: Admission) -> Loads:
     return load
 
 
-def build_planner(model: Model, telemetry: Telemetry) -> Planner:
+def build_planner(model: Model, telemetry: Telemetry, grids: GridCache | None = None) -> Planner:
     """Makes plans over the model."""
-    return Planner(Catalog(model), GridCache(), telemetry)
+    return Planner(Catalog(model), grids or GridCache(), telemetry)
 
 
 def build_gate(settings: Settings, model: Model, store: QueryStore, seats: Seats) -> SqlGate:

@@ -12,7 +12,7 @@ from functools import partial
 from broker.aggregation.executor import WorkerPools
 from broker.app.admission import recorded_admission
 from broker.app.adoption import adopted, adoption
-from broker.app.answers import held_answers
+from broker.app.answers import held_answers, refreshing
 from broker.app.backends import Backends, backends_of
 from broker.app.database import Database, database
 from broker.app.fleet import Alone, sharing
@@ -27,6 +27,7 @@ from broker.app.query import build_query_service
 from broker.app.questions import questions
 from broker.app.rollup_admin import rollup_admin
 from broker.app.rollups import Rollups, rollups, verifying
+from broker.app.rungs import lower_rungs
 from broker.app.stopping import Order, until
 from broker.app.workers import workers
 from broker.config.settings import Settings
@@ -182,7 +183,7 @@ class Broker:
             self.rollups, self.settings, self.database.store, self.crew, admission, self.process
         )
         recording = questions(self.settings, own, self.member.index)
-        holding = held_answers(self.settings, self.model, own)
+        holding = held_answers(self.settings, self.model, admission, own)
         async with listening, shared as fleet, verified as noted, recording as recorded, holding as held:
             admin = Admin(self._reader(admission, backends, fleet), self.program, self.member)
             query = build_query_service(
@@ -199,11 +200,13 @@ class Broker:
                 recorded=recorded,
                 held=held,
                 down=self.database.pools.down,
+                rungs=lower_rungs(self.database, self.crew, admission, own),
             )
             async with adoption(self.settings, self.jobs, own) as adopter:
                 query = adopted(query, adopter, own.clock)
                 server = self._server(query, admission, admin, backends, options, protection)
-                await self._serve(stop, admission, admin, server)
+                async with refreshing(held, query):
+                    await self._serve(stop, admission, admin, server)
 
     async def _serve(self, stop: Stop, admission: Admission, admin: Admin, server: Server) -> None:
         try:

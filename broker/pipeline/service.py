@@ -28,6 +28,7 @@ from broker.domain.request import (
 from broker.domain.terms import CacheMode, Consistency
 from broker.pipeline.cached import READ, Asked, Cached, asked_of
 from broker.pipeline.classified import Classifying
+from broker.pipeline.contained import Contained
 from broker.pipeline.explain import Explainer
 from broker.pipeline.planner import Planner
 from broker.pipeline.recipes import Recipes
@@ -55,6 +56,7 @@ class QueryService:
     limits: Limits
     cached: Cached | None = None
     fits: Fits = anything
+    contained: Contained | None = None
 
     async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
         """One outcome for each panel. Raises the panels' error when none of them can be answered at all.
@@ -70,7 +72,7 @@ class QueryService:
         if not asked:
             raise _joint(planned)
         names = [p.panel_id for p, plan in zip(ask.panels, planned, strict=True) if isinstance(plan, Plan)]
-        found = await self._held(asked, context)
+        found = await self._held(asked, context, PoolName.DASHBOARD)
         missing = [i for i, outcome in enumerate(found) if outcome is None]
         if missing:
             questions = await self._questions(
@@ -110,11 +112,18 @@ class QueryService:
         except BrokerError as error:
             return error
 
-    async def _held(self, asked: Sequence[Asked], context: CallContext) -> list[Outcome | None]:
-        """What the cache answers; a caller who accepts nothing else has an error for what it does not hold."""
+    async def _held(
+        self, asked: Sequence[Asked], context: CallContext, pool: PoolName
+    ) -> list[Outcome | None]:
+        """What the cache answers; a caller who accepts nothing else has an error for what it does not hold.
+
+        Answers that are made out of others are made by workers of the pool.
+        """
         if self.cached is None:
             return [None] * len(asked)
         found = await self.cached.look(asked, context)
+        if self.contained is not None:
+            found = await self.contained.look(asked, found, context, pool)
         return [
             self.fits(answer) if answer is not None else _not_held(each)
             for answer, each in zip(found, asked, strict=True)
@@ -175,7 +184,7 @@ class QueryService:
     async def _streamed(
         self, asked: Asked, context: CallContext, ask: ExploreAsk
     ) -> AsyncGenerator[ExploreEvent, None]:
-        (found,) = await self._held([asked], context)
+        (found,) = await self._held([asked], context, PoolName.EXPLORATION)
         if isinstance(found, BrokerError) and found.reason is not ErrorReason.RESULT_TOO_LARGE:
             raise found
         if isinstance(found, Answer) and len(found.table.encoded) <= MOST_WHOLE:
@@ -191,6 +200,7 @@ class QueryService:
             questions,
             max_row_count=ask.max_row_count,
             max_byte_count=ask.max_byte_count,
+            job=ask.job,
         )
         async with aclosing(self.recipes.explore(group)) as events:
             async for event in events:

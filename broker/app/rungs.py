@@ -1,0 +1,25 @@
+"""The rungs of the ladder below the cache, over the open parts."""
+
+from __future__ import annotations
+
+import itertools
+
+from broker.app.database import Database
+from broker.app.estimates import estimated
+from broker.app.process import Process
+from broker.app.query import while_up
+from broker.pipeline.admitted import admin_seats
+from broker.pipeline.ladder import LowerRung
+from broker.ports.aggregator import Aggregator
+from broker.runtime.admission import Admission
+
+FIRST = 1 << 40
+"""Number of the first seat that a rung takes: those of the live path are counted from 0."""
+
+
+def lower_rungs(
+    database: Database, aggregator: Aggregator, admission: Admission, own: Process
+) -> list[LowerRung]:
+    """From the best down; which of them may answer decides each for itself."""
+    seats = while_up(admin_seats(admission, itertools.count(FIRST)), database.pools.down)
+    return [estimated(database.store, aggregator, seats, own)]
