@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
+from broker.adapters.pg_adoption import PgAdoption
 from broker.adapters.pg_checkpoints import PgCheckpoints
 from broker.adapters.pg_job_events import PgJobHints, PgJobSignals
 from broker.adapters.pg_jobs import PgJobStore
@@ -27,6 +28,7 @@ class PgJobs:
     keeper: PgJobKeeper
     signals: PgJobSignals
     checkpoints: PgCheckpoints
+    adoption: PgAdoption
     lease: Callable[[], PgWorkerLease]
 
 
@@ -55,5 +57,6 @@ async def open_jobs(
                 keeper=PgJobKeeper(database, hints),
                 signals=signals,
                 checkpoints=PgCheckpoints(database),
+                adoption=PgAdoption(database, hints),
                 lease=partial(PgWorkerLease, dsn),
             )

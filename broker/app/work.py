@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
@@ -18,6 +15,7 @@ from broker.app.database import Database, database
 from broker.app.fleet import sharing
 from broker.app.jobs import CONNECTIONS
 from broker.app.kinds import custom_kinds
+from broker.app.lease import lease_keeper
 from broker.app.process import Process, process
 from broker.app.query import build_gate, build_planner
 from broker.app.results import result_store
@@ -33,7 +31,6 @@ from broker.jobs.children import Children
 from broker.jobs.custom import RunningKind
 from broker.jobs.export import ExportKind
 from broker.jobs.kind import JobKind
-from broker.jobs.lease import LeaseKeeper
 from broker.jobs.progress import ProgressBoard
 from broker.jobs.report import ReportKind
 from broker.jobs.seats import Seat, job_seats, patient
@@ -41,7 +38,6 @@ from broker.jobs.sources import Sources
 from broker.jobs.tracing import traced
 from broker.jobs.upkeep import Upkeep
 from broker.jobs.worker import Pace, Worker
-from broker.ports.jobs import WorkerIdentity
 from broker.runtime.admission import Admission
 from broker.runtime.lifecycle import Program, Stop
 from broker.runtime.signals import handled
@@ -181,30 +177,13 @@ def build_worker(
         retention=settings.jobs.retention,
     )
 
-    def identity() -> WorkerIdentity:
-        return WorkerIdentity(
-            id=str(uuid.uuid4()),
-            host=socket.gethostname(),
-            process_id=os.getpid(),
-            build=own.identity.version,
-            slot_count=settings.jobs.slots,
-        )
-
-    lease = LeaseKeeper(
-        ports.lease, identity, settings.jobs.lease, clock=_sleepless, exit=os._exit, rng=own.random
-    )
     return Worker(
         {export.name: export, report.name: report, **custom, **kinds},
         tools,
         slots=settings.jobs.slots,
-        lease=lease,
+        lease=lease_keeper(settings.jobs, own, ports, settings.jobs.slots, os._exit),
         signals=ports.signals,
         upkeep=Upkeep(ports.keeper, results, own.random, settings.jobs.record_retention),
         pace=Pace(),
         scope=traced(own.telemetry, own.clock),
     )
-
-
-def _sleepless() -> float:
-    """Seconds of a clock that counts the time in which the machine sleeps, where there is one."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -27,6 +27,7 @@ from broker.domain.principal import Principal
 from broker.domain.query import Query, SqlQuery
 from broker.domain.terms import AnswerPolicy, Consistency
 from broker.domain.values import Column, ResultFormat
+from broker.domain.work import JobAsk
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +100,17 @@ class DashboardOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ExploreAsk:
-    """One query, or SQL, whose rows are streamed; limits of 0 mean the server's own."""
+    """One query, or SQL, whose rows are streamed; limits of 0 mean the server's own.
+
+    ``job`` is what becomes of it when the deadline comes first, None where it is cancelled then.
+    """
 
     source: Query | SqlQuery
     policy: AnswerPolicy
     format: ResultFormat = ResultFormat.COLUMNS
     max_row_count: int = 0
     max_byte_count: int = 0
+    job: JobAsk | None = None
 
 
 @dataclass(frozen=True, slots=True)

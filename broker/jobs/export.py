@@ -85,7 +85,7 @@ class ExportKind:
         status = status_of(source, ask.policy, reading, self.clock.now(), total, cost)
         progress.end()
         return JobResult(
-            parts=_named(parts.kept, source, ask.work.format),
+            parts=named(parts.kept, source, ask.work.format),
             columns=source.columns,
             row_count=progress.row_count,
             byte_count=progress.byte_count,
@@ -113,7 +113,7 @@ class ExportKind:
         return when
 
 
-def _named(
+def named(
     parts: list[tuple[str, PartDone]], source: Source, encoding: ExportFormat
 ) -> tuple[ResultPart, ...]:
     """The manifest's parts; a single file is named after its dataset, several are numbered."""

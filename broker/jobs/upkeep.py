@@ -5,11 +5,24 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 from broker.domain.job import part_prefix
 from broker.ports.jobs import JobKeeper, ResultStore
 
 logger = logging.getLogger(__name__)
+
+
+class Chores(Protocol):
+    """What a worker does for all, again and again."""
+
+    async def reap(self) -> None:
+        """Often."""
+        ...
+
+    async def sweep(self) -> None:
+        """Now and then."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

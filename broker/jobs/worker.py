@@ -20,7 +20,7 @@ from broker.jobs.attempt import Attempt, Stop, Tools
 from broker.jobs.kind import JobKind
 from broker.jobs.lease import LeaseKeeper
 from broker.jobs.loops import Shared, end, repeat
-from broker.jobs.upkeep import Upkeep
+from broker.jobs.upkeep import Chores
 from broker.ports.jobs import JobSignal, JobSignals
 
 BATCH = 100
@@ -64,7 +64,7 @@ class Worker:
         batch: int = BATCH,
         lease: LeaseKeeper,
         signals: JobSignals,
-        upkeep: Upkeep,
+        upkeep: Chores,
         pace: Pace,
         scope: Scope | None = None,
     ) -> None:

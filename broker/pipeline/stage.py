@@ -16,6 +16,8 @@ from broker.domain.plan import Plan
 from broker.domain.request import CallContext, ExploreEvent, RequestKind
 from broker.domain.terms import AnswerPolicy, Consistency, RollupMode
 from broker.domain.values import ResultFormat
+from broker.domain.work import JobAsk
+from broker.pipeline.flow import Flow
 from broker.pipeline.routes import Route
 from broker.policy.classify import Classified
 from broker.policy.rollups.seals import Seals
@@ -59,7 +61,8 @@ class Question:
 class Group:
     """Questions that are admitted together and, where they are read live, read from one snapshot.
 
-    The two limits are the caller's, for streams; 0 leaves the server's own.
+    The two limits are the caller's, for streams; 0 leaves the server's own. ``job`` is what a stream becomes when its
+    deadline comes first, None where it is cancelled; ``flow`` then keeps what it reads.
     """
 
     context: CallContext
@@ -69,6 +72,8 @@ class Group:
     load_group: str = ""
     max_row_count: int = 0
     max_byte_count: int = 0
+    job: JobAsk | None = None
+    flow: Flow | None = None
 
 
 Outcome = Answer | BrokerError

@@ -85,6 +85,8 @@ class SnapshotStream:
         limits = self.limits.narrowed(group.max_row_count, group.max_byte_count)
         rows = size = 0
         async with self.store.snapshot(pool, group.context.deadline) as snapshot:
+            if group.flow is not None:
+                group.flow.begin(snapshot.as_of, snapshot.replica_lag)
             dataset = question.plan.main.dataset
             if (stale := too_stale(question.policy, dataset, snapshot.replica_lag)) is not None:
                 raise stale
@@ -97,7 +99,7 @@ class SnapshotStream:
             )
             waiting = True
             with timer:
-                reading, made = await self._read(snapshot, question, pool, group.context.deadline)
+                reading, made = await self._read(snapshot, question, pool, group)
                 sources = reading.sources(snapshot.as_of, snapshot.replica_lag)
                 if (refused := unaccepted(question.policy, sources.kind)) is not None:
                     raise refused
@@ -121,25 +123,30 @@ class SnapshotStream:
         yield status_of(question, sources, self.clock.now(), Cost(seconds, seconds, rows, size))
 
     async def _read(
-        self, snapshot: Snapshot, question: Question, pool: PoolName, deadline: Deadline
+        self, snapshot: Snapshot, question: Question, pool: PoolName, group: Group
     ) -> tuple[Reading, tuple[Batch, ...]]:
         """The states and the batches that they become; neither where the tables alone are to be streamed.
 
         A local file of a rollup that turns out to be bad leaves the question to the tables, in the same snapshot.
         """
-        plan = question.plan
+        plan, deadline = question.plan, group.context.deadline
         streams = plan.finish.pushed_down and not 0 < plan.query.limit <= SMALL_LIMIT
         reading = await self.rolled.read(snapshot, question, Seen(snapshot), deadline, streamed=streams)
+        if group.flow is not None:
+            sources = reading.sources(snapshot.as_of, snapshot.replica_lag)
+            group.flow.told = partial(status_of, question, sources)
         if not reading.results:
             return reading, ()
         results, finish = reading.results, reading.finish
+        if group.flow is not None:
+            group.flow.hold(results, finish)
         try:
             return reading, await self.aggregator.batches(pool, results, finish, question.format, deadline)
         except BrokerError as error:
             again = question.without_rollups() if self.rolled.forgot(error) else None
             if again is None:
                 raise
-        return await self._read(snapshot, again, pool, deadline)
+        return await self._read(snapshot, again, pool, group)
 
     async def _batches(
         self,
@@ -155,7 +162,10 @@ class SnapshotStream:
             return
         plan, deadline = question.plan, group.context.deadline
         encoding = Encoding(self.aggregator, pool, plan.finish, plan.columns, question.format, deadline)
-        async with aclosing(encoded(snapshot.stream(plan), encoding, self.limits.window)) as batches:
+        blocks = snapshot.stream(plan)
+        if group.flow is not None:
+            blocks = group.flow.kept(blocks)
+        async with aclosing(encoded(blocks, encoding, self.limits.window)) as batches:
             async for batch in batches:
                 yield batch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.rpc.status_pb2 import Status
 
@@ -14,6 +14,7 @@ from broker.domain.pool import PoolName
 from broker.domain.request import ExploreHeader
 from broker.domain.terms import AnswerPolicy
 from broker.transport.call import Call, Service, streaming, unary
+from broker.transport.decode_adopted import adoptable
 from broker.transport.decode_request import MAX_PANELS, decode_dashboard, decode_explain, decode_explore
 from broker.transport.encode_answer import encode_batch, encode_dashboard, encode_header, encode_last
 from broker.transport.encode_explain import encode_explanation
@@ -75,6 +76,7 @@ class QueryServicer:
     ) -> AsyncGenerator[bytes, None]:
         """Streams the answer; the application is stopped when the caller goes away."""
         ask = decode_explore(request, self.defaults)
+        ask = replace(ask, job=adoptable(request, ask.policy, self.defaults))
         async with aclosing(self.app.explore(call.context, ask)) as events:
             async for event in events:
                 match event:
