@@ -46,6 +46,7 @@ from broker.runtime.signals import handled
 from broker.runtime.state import PoolResources, Sources, StateReader
 from broker.transport.interceptors import CallPath
 from broker.transport.options import ServerOptions
+from broker.transport.recollection import Recollection
 from broker.transport.server import Server
 from broker.transport.servicers.admin import AdminServicer
 from broker.transport.servicers.catalog import CatalogServicer
@@ -274,7 +275,13 @@ class Broker:
             self.jobs.service(query.plan, query.sql.gate, self.model.datasets), statuses, defaults, new_id
         )
         services = [
-            QueryServicer(query, statuses, defaults, self.settings.server.max_panels).service(),
+            QueryServicer(
+                query,
+                statuses,
+                defaults,
+                self.settings.server.max_panels,
+                Recollection(query.again, own.clock) if query.cached is not None else None,
+            ).service(),
             job_servicer.service(),
             CatalogServicer(query.plan.catalog).service(),
             AdminServicer(admin, job_servicer, operated).service(),
