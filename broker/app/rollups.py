@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from broker.adapters.pg_rollup_database import open_rollup_database
 from broker.adapters.pg_rollup_schema import PgRollupSchema
@@ -24,10 +25,13 @@ from broker.pipeline.execute import Noted
 from broker.pipeline.noted import RollupNotes
 from broker.pipeline.rolled import Rolled
 from broker.pipeline.routes import Router
+from broker.pipeline.stale_rollup import StaleRollup
 from broker.ports.aggregator import Aggregator
+from broker.ports.clock import Clock
 from broker.ports.store import QueryStore
 from broker.rollups.mirror import Mirror
 from broker.rollups.mirror_follow import Follower
+from broker.rollups.recall import Recall
 from broker.rollups.verify import SelfVerification, idle
 from broker.rollups.watch import Watch
 from broker.runtime.admission import Admission
@@ -58,19 +62,25 @@ async def rollups(
         yield Rollups(router, Rolled(None))
         return
 
-    async def read(dataset: Dataset) -> Sequence[Coverage]:
+    async def read(dataset: Dataset) -> tuple[Sequence[Coverage], datetime]:
         deadline = Deadline.after(READ_SECONDS, own.clock.monotonic())
         async with queries.snapshot(PoolName.ADMIN, deadline) as snapshot:
             found, _ = await snapshot.coverage(dataset, tuple(dataset.rollups.values()), ALWAYS)
-        return found
+        return found, snapshot.as_of - timedelta(seconds=snapshot.replica_lag or 0.0)
 
     async with open_rollups(settings, model, own) as store:
-        mirror = Mirror(mirror_options(settings), store, own.clock, own.telemetry)
+        options = mirror_options(settings)
+        mirror = Mirror(options, store, own.clock, own.telemetry)
         await mirror.open()
-        watch = Watch(datasets, read, router, own.random)
+        recall = Recall(options.directory, options.scope, datasets, own.clock)
+        watch = Watch(datasets, read, router, own.random, recall.write)
         follower = Follower(mirror, store, lambda: rollups_of(datasets), own.clock, own.random, own.telemetry)
         await watch.look()
-        tasks = [asyncio.create_task(watch.run()), asyncio.create_task(follower.run())]
+        tasks = [
+            asyncio.create_task(watch.run()),
+            asyncio.create_task(follower.run()),
+            asyncio.create_task(_recalled(recall, router, mirror, datasets)),
+        ]
         try:
             yield Rollups(router, Rolled(mirror), store, mirror)
         finally:
@@ -78,6 +88,24 @@ async def rollups(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await mirror.close()
+
+
+async def _recalled(recall: Recall, router: Router, mirror: Mirror, datasets: Iterable[Dataset]) -> None:
+    """Takes over what the last process saw of datasets that cannot be looked at yet, with the files that are here."""
+    unseen = {dataset.name: dataset for dataset in datasets if dataset.name not in router.looks}
+    for name, look in (await recall.read()).items() if unseen else ():
+        if name not in unseen:
+            continue
+        router.recall(name, look)
+        for rollup, segment in look.segments(unseen[name]):
+            await mirror.adopt(rollup, segment)
+
+
+def stale_rollup(parts: Rollups, aggregator: Aggregator, clock: Clock) -> StaleRollup | None:
+    """The rung that answers from local segments without the database; None where the model declares no rollups."""
+    if parts.mirror is None:
+        return None
+    return StaleRollup(parts.router, parts.mirror, parts.rolled, aggregator, clock)
 
 
 @asynccontextmanager

@@ -155,6 +155,24 @@ class Rolled:
         found = {**route.known, **{each.rollup: each for each in alone.coverage}}
         return alone.as_of, Reading(alone.results, finish, route.expected, found)
 
+    def local(
+        self, route: Route, covers: Sequence[Cover], coverage: Mapping[str, Coverage], finish: Finish
+    ) -> tuple[ScanResult, ...]:
+        """The states that rollups of segments hold of a question; nothing of what the tables would have to give.
+
+        Raises:
+            BrokerError: STORE_UNAVAILABLE when a segment is not here.
+        """
+        return tuple(
+            ScanResult(
+                tuple(
+                    self._block(scan, route.rollup(piece.rollup), piece, coverage[piece.rollup], finish)
+                    for piece in cover.rollups
+                )
+            )
+            for scan, cover in zip(route.scans, covers, strict=True)
+        )
+
     def forgot(self, error: BaseException | None) -> bool:
         """Whether a worker could not read a local file of a segment, which is fetched again behind this."""
         path = error.metadata.get("segment", "") if isinstance(error, BrokerError) else ""

@@ -7,7 +7,7 @@ costs without them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +18,7 @@ from broker.domain.plan import Plan, Scan
 from broker.domain.query import AbsoluteRange, Filter
 from broker.domain.rollup import Cover, Coverage, Piece, Rejection, Rollup, Rule, Span, instant
 from broker.domain.terms import AnswerPolicy, Consistency, EdgeMode, RollupMode
+from broker.pipeline.looks import Look
 from broker.policy.rollups.candidates import Candidates
 from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.cover import cover as cheapest
@@ -135,15 +136,30 @@ class Router:
         self._known: dict[str, dict[str, Coverage]] = {}
         self._extents: dict[str, Span] = {}
         self._seals: dict[str, Seals] = {}
+        self._looks: dict[str, Look] = {}
         self._memory = Memory()
 
-    def learn(self, dataset: Dataset, coverage: Sequence[Coverage]) -> None:
-        """Remembers what all of the dataset's rollups cover now."""
+    def learn(self, dataset: Dataset, coverage: Sequence[Coverage], as_of: datetime) -> None:
+        """Remembers what all of the dataset's rollups cover at this instant, which is about now."""
+        before = self._looks.get(dataset.name)
+        self._looks[dataset.name] = (before or Look(as_of, {})).then(as_of, coverage)
         self._known[dataset.name] = {each.rollup: each for each in coverage}
         segments = [segment.span for each in coverage for segment in each.segments]
         if segments:
             self._extents[dataset.name] = Span(min(s.lo for s in segments), max(s.hi for s in segments))
         self._seals[dataset.name] = seals_of(dataset, coverage)
+
+    def recall(self, dataset: str, look: Look) -> None:
+        """Takes over the last look of an earlier process, until there is a later one.
+
+        What is sealed, and what answers cost, may have changed since: only :meth:`look` tells of it.
+        """
+        self._looks.setdefault(dataset, look)
+
+    @property
+    def looks(self) -> Mapping[str, Look]:
+        """The last look at each dataset."""
+        return self._looks
 
     def seals(self, dataset: Dataset) -> Seals | None:
         """The spans, by time dimension, whose rows the tables may no longer have; None while that is not known."""
@@ -169,10 +185,17 @@ class Router:
             return route
         return replace(route, expected=route.cover(known, self._seals[dataset.name]), known=known)
 
-    def snapped(self, plan: Plan, policy: AnswerPolicy, consistency: Consistency) -> Plan:
+    def snapped(
+        self,
+        plan: Plan,
+        policy: AnswerPolicy,
+        consistency: Consistency,
+        among: Collection[str] | None = None,
+    ) -> Plan:
         """The plan with edges moved outwards to where buckets begin, as little as possible, if the caller allows that.
 
-        Edges that a rolling window or a comparison depends on stay where they are.
+        The buckets are those of rollups that can answer it, of the ones named in ``among`` where it is given. Edges
+        that a rolling window or a comparison depends on stay where they are.
         """
         main = plan.main
         if policy.edge is not EdgeMode.SNAP or main.bounds is None or plan.comparison or plan.finish.lead:
@@ -183,7 +206,7 @@ class Router:
             (
                 scan
                 for scan, rollup in sorted(moved, key=lambda pair: _length(pair[0]))
-                if candidates.accepts(scan, consistency, rollup)
+                if candidates.accepts(scan, consistency, rollup, among)
             ),
             main,
         )

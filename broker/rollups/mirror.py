@@ -94,6 +94,25 @@ class Mirror:
         """The files of a segment, if all are here; they stay for the next seconds at least."""
         return self._ready.files(segment) if segment.files else ()
 
+    def holds(self, segment: Segment) -> bool:
+        """Whether all files of a segment are here; that does not count as a use of them."""
+        return segment in self._ready or not segment.files
+
+    async def adopt(self, rollup: Rollup, segment: Segment) -> bool:
+        """Whether the segment is here, after a look at the disk; nothing is fetched."""
+        if self.holds(segment):
+            return True
+        files: list[LocalFile] = []
+        stamps: list[Stamp] = []
+        for file in segment.files:
+            path = self.path(rollup, segment, file)
+            if (stamp := await self._disk.found(path, file)) is None:
+                return False
+            stamps.append(stamp)
+            files.append(LocalFile(path, file.grain, rollup.zone, segment.span, file.sha256))
+        self._ready.add(rollup, segment, tuple(files), tuple(stamps))
+        return True
+
     async def ensure(self, rollup: Rollup, segments: Sequence[Segment], deadline: Deadline) -> None:
         """Fetches what is missing; each segment is fetched once however many wait for it.
 

@@ -127,6 +127,18 @@ class MirrorDisk:
         self._telemetry.mirror_fetch("fetched", made.size)
         return made
 
+    async def found(self, path: str, file: SegmentFile) -> Stamp | None:
+        """The stamp of a verified file; None where there is none, or another one. Nothing is fetched."""
+        try:
+            stamp: Stamp | None = await self._thread(verified, path, file)
+        except (ValueError, OSError) as error:
+            logger.warning("segment file %s cannot be used: %s", path, error)
+            return None
+        if stamp is not None:
+            self._telemetry.mirror_fetch("found")
+            self._add(path, stamp)
+        return stamp
+
     def discard(self, path: str) -> None:
         """Removes a file."""
         self._added.pop(path, None)

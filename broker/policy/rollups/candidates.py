@@ -8,7 +8,7 @@ alignment by base grain and zone, filters by filter. Reasons are only worked out
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import reduce
 from itertools import islice, pairwise
 from operator import or_
@@ -142,11 +142,14 @@ class Candidates:
         accepted = tuple(self.rollups[i] for i in _members(passed))
         return Checked(self, accepted, Reasons(reasons, nearest=nearest), asked, policy or ())
 
-    def accepts(self, scan: Scan, consistency: Consistency, like: Rollup) -> bool:
-        """Whether a rollup passes that has the base grain and zone of another one."""
+    def accepts(
+        self, scan: Scan, consistency: Consistency, like: Rollup, among: Collection[str] | None = None
+    ) -> bool:
+        """Whether a rollup passes, of the named ones or of all, that has the base grain and zone of another one."""
         key = like.base, zone_of(self.dataset, like, like.base)
         return any(
             (rollup.base, zone_of(self.dataset, rollup, rollup.base)) == key
+            and (among is None or rollup.name in among)
             for rollup in self.check(scan, consistency).accepted
         )
 
