@@ -41,14 +41,14 @@ async def locking(system: System) -> AsyncIterator[Connection]:
 
 
 async def explore(channel: grpc.aio.Channel, policy: policy_pb2.AnswerPolicy) -> answer_pb2.AnswerStatus:
-    """The status at the end of an exploration that has 1.5 seconds."""
+    """The status at the end of an exploration that has 1.2 seconds."""
     request = query_service_pb2.ExploreRequest(
         query=query("locked", dimensions=["note"]),
         policy=policy,
         format=query_service_pb2.RESULT_FORMAT_ARROW,
     )
     stub: Stub = QueryServiceStub(channel)
-    events = [event async for event in stub.Explore(request, timeout=1.5)]
+    events = [event async for event in stub.Explore(request, timeout=1.2)]
     assert events[0].HasField("header")
     assert events[-1].HasField("status")
     status: answer_pb2.AnswerStatus = events[-1].status
@@ -103,6 +103,9 @@ async def test_work_goes_on_as_the_first_attempt_of_a_job(own_system: System, tm
         with worker(own_system, tmp_path / "worker"):
 
             async def succeeded() -> bool:
+                await control.execute(
+                    "UPDATE broker.job SET run_at = now(), queue_rank = now() WHERE state = 'queued'"
+                )
                 row = await control.fetchrow(
                     "SELECT state, attempt FROM broker.job WHERE id = $1", name.rpartition("/")[2]
                 )
