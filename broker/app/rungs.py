@@ -8,6 +8,7 @@ from broker.app.database import Database
 from broker.app.estimates import estimated
 from broker.app.process import Process
 from broker.app.query import while_up
+from broker.app.rollups import Rollups, stale_rollup
 from broker.pipeline.admitted import admin_seats
 from broker.pipeline.ladder import LowerRung
 from broker.ports.aggregator import Aggregator
@@ -18,8 +19,10 @@ FIRST = 1 << 40
 
 
 def lower_rungs(
-    database: Database, aggregator: Aggregator, admission: Admission, own: Process
+    database: Database, rollups: Rollups, aggregator: Aggregator, admission: Admission, own: Process
 ) -> list[LowerRung]:
     """From the best down; which of them may answer decides each for itself."""
     seats = while_up(admin_seats(admission, itertools.count(FIRST)), database.pools.down)
-    return [estimated(database.store, aggregator, seats, own)]
+    stale = stale_rollup(rollups, aggregator, own.clock)
+    estimates = estimated(database.store, aggregator, seats, own)
+    return [estimates] if stale is None else [stale, estimates]

@@ -186,6 +186,7 @@ class Broker:
         recording = questions(self.settings, own, self.member.index)
         holding = held_answers(self.settings, self.model, admission, own)
         async with listening, shared as fleet, verified as noted, recording as recorded, holding as held:
+            protection.door.open_to(held.answers)
             admin = Admin(self._reader(admission, backends, fleet), self.program, self.member)
             query = build_query_service(
                 self.settings,
@@ -201,7 +202,7 @@ class Broker:
                 recorded=recorded,
                 held=held,
                 down=self.database.pools.down,
-                rungs=lower_rungs(self.database, self.crew, admission, own),
+                rungs=lower_rungs(self.database, self.rollups, self.crew, admission, own),
             )
             async with adoption(self.settings, self.jobs, own) as adopter:
                 query = adopted(query, adopter, own.clock)
