@@ -119,7 +119,7 @@ class _Pickler(pickle.Pickler):
             return CsvBlock, (value.columns, pickle.PickleBuffer(value.data))
         if type(value) is Encoded:
             return Encoded, (value.row_count, pickle.PickleBuffer(value.data))
-        if type(value) is HeldBlock:
+        if type(value) is HeldBlock and value.data:
             return _held, (pickle.PickleBuffer(value.data), replace(value, data=b""))
         if type(value) is SegmentBlock:
             return _block, (_packed(value.files), *(getattr(value, field) for field in _OTHERS))

@@ -13,12 +13,12 @@ import pytest
 from broker.aggregation import framing
 from broker.aggregation.framing import Encoded, Reply, Request, dump, load, receive, send
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.plan import CsvBlock, LocalFile, ScanResult
+from broker.domain.plan import CsvBlock, HeldBlock, LocalFile, ScanResult
 from broker.domain.query import AbsoluteRange, Grain, Query, TimeSelection
 from broker.domain.rollup import Span, micros
 from broker.domain.segment import BuiltFiles, SegmentBuild
 from broker.domain.timegrid import build
-from broker.domain.values import Column, DataType
+from broker.domain.values import Column, DataType, ResultFormat
 from tests.unit.aggregation.facts import START, plan
 from tests.unit.aggregation.rolled import LEAVES, STORED, block
 
@@ -32,7 +32,8 @@ def travelled(value: Request | Reply) -> object:
 
 def test_a_request_arrives_as_it_was() -> None:
     finish = plan(Query("facts", ("rows", "name_first"), ("name",))).finish
-    blocks = (CsvBlock(COLUMNS, b"1\n" * 1_000), CsvBlock(COLUMNS, b""))
+    held = HeldBlock(b"x" * 1_000, ResultFormat.ARROW, COLUMNS, (("a", "k0"),), (), span=Span(1, 2), limit=3)
+    blocks = (CsvBlock(COLUMNS, b"1\n" * 1_000), CsvBlock(COLUMNS, b""), held, replace(held, data=b""))
     request = Request("m:f", (ScanResult(blocks, {"m": blocks}), finish), "00-trace")
     assert travelled(request) == request
 
