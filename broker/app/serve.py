@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -293,5 +293,7 @@ class Broker:
 
 
 def new_id() -> str:
-    """A fresh request id."""
-    return str(uuid.uuid4())
+    """A fresh request id: a UUID of version 4, written without the objects that the library makes."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

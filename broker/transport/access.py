@@ -1,17 +1,19 @@
-"""One line in the log for every call; calls that are refused unread by the hundred share one."""
+"""One line in the log for every call; calls that end unread, refused or recalled by the hundred, share one."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from broker.domain.principal import Principal
 
 ACCESS_LOGGER = "querybroker.access"
 TOGETHER = 1.0
-"""Seconds of refusals that are alike and share a line."""
+"""Seconds of calls that are alike and share a line."""
+NOTHING: Mapping[str, str] = MappingProxyType({})
 _LOG = logging.getLogger(ACCESS_LOGGER)
 
 
@@ -44,6 +46,9 @@ def log_call(
     _LOG.info("%s %s", method, code, extra={key: value for key, value in extra.items() if value != ""})
 
 
+_Key = tuple[str, str, str, str]
+
+
 @dataclass(slots=True)
 class _Alike:
     """Calls since the last line, and the latest of them."""
@@ -52,17 +57,18 @@ class _Alike:
     seconds: float = 0.0
     request_id: str = ""
     principal: Principal | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
-class RefusalLog:
-    """Lines about calls that were refused unread, because writing one for each would cost more than refusing it.
+class UnreadLog:
+    """Lines about calls that ended unread, because writing one for each would cost more than what is told of.
 
     The first of its kind has a line at once; those that follow within :data:`TOGETHER` share one, which says how many
     they are (``calls``) and describes the latest.
     """
 
     def __init__(self) -> None:
-        self._alike: dict[tuple[str, str, str, str], _Alike] = {}
+        self._alike: dict[_Key, _Alike] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def add(
@@ -72,19 +78,21 @@ class RefusalLog:
         seconds: float,
         request_id: str,
         principal: Principal | None,
-        reason: str,
+        reason: str = "",
+        notes: Mapping[str, str] = NOTHING,
     ) -> None:
-        """A call was refused."""
-        key = method, code, reason, principal.name if principal is not None else ""
+        """A call was refused for a reason, or answered with these notes."""
+        kind = reason or notes.get("answer-kind", "")
+        key = method, code, kind, principal.name if principal is not None else ""
         alike = self._alike.get(key)
         if alike is None:
-            log_call(method, code, seconds, request_id, principal, {}, reason)
+            log_call(method, code, seconds, request_id, principal, notes, reason)
             self._alike[key] = _Alike()
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(TOGETHER, self._due)
             return
         alike.calls += 1
-        alike.seconds, alike.request_id, alike.principal = seconds, request_id, principal
+        alike.seconds, alike.request_id, alike.principal, alike.notes = seconds, request_id, principal, notes
 
     def flush(self) -> None:
         """Writes what has not been written; the next call of any kind is a first one again."""
@@ -92,15 +100,15 @@ class RefusalLog:
             self._timer.cancel()
             self._timer = None
         alikes, self._alike = self._alike, {}
-        for (method, code, reason, _), alike in alikes.items():
+        for key, alike in alikes.items():
             if alike.calls:
-                self._write(method, code, reason, alike)
+                self._write(key, alike)
 
     def _due(self) -> None:
         self._timer = None
         for key, alike in list(self._alike.items()):
             if alike.calls:
-                self._write(*key[:3], alike)
+                self._write(key, alike)
                 self._alike[key] = _Alike()
             else:
                 del self._alike[key]
@@ -108,7 +116,16 @@ class RefusalLog:
             self._timer = asyncio.get_running_loop().call_later(TOGETHER, self._due)
 
     @staticmethod
-    def _write(method: str, code: str, reason: str, alike: _Alike) -> None:
+    def _write(key: _Key, alike: _Alike) -> None:
+        method, code, kind, _ = key
+        reason = "" if alike.notes else kind
         log_call(
-            method, code, alike.seconds, alike.request_id, alike.principal, {}, reason, calls=alike.calls
+            method,
+            code,
+            alike.seconds,
+            alike.request_id,
+            alike.principal,
+            alike.notes,
+            reason,
+            calls=alike.calls,
         )

@@ -5,9 +5,9 @@ response. From the outside in: the door, request id, trace context and server sp
 boundary, deadline, servicer. Nothing is sent before the first response, because initial metadata that is sent early
 ends the client's chance of a retry (gRFC A6).
 
-At the door calls that take seats are authenticated and, where the answer is no whatever they ask, refused without being
-decoded, traced or timed: refusing has to be cheaper than serving, or refusals alone bring the server down. Such a call
-is counted like any other; in the log, such calls share a line.
+At the door calls that take seats are authenticated and, where the answer is at hand, given it, or, where it is no
+whatever they ask, refused without being decoded or timed: refusing has to be cheaper than serving, or refusals alone
+bring the server down. Such a call is counted like any other; in the log, such calls share a line.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from broker.domain.principal import Principal
 from broker.domain.request import CallContext
 from broker.ports.auth import Authenticator
 from broker.ports.clock import Clock
+from broker.telemetry import names as n
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.spans import ServerCall
-from broker.transport.access import RefusalLog, log_call
+from broker.transport.access import UnreadLog, log_call
 from broker.transport.arrival import PREFIX, Arrival, lowered, named, number, stalled
 from broker.transport.call import RESPONSE_LIMIT, Call, Endpoint, Streaming, Unary
 from broker.transport.decode_values import is_uuid
@@ -45,6 +46,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Respond = Callable[[Call, Any], Awaitable[bytes | None]]
 Door = Callable[[PoolName, Principal, float], BrokerError | None]
 """Why a call for seats of a pool, with so many seconds left, is refused whatever it asks; None lets it in."""
+
+
+_ATTRIBUTES = {"answer-kind": n.SOURCE, "degraded-reason": n.DEGRADED_REASON}
+"""Attributes of a call's span, by the note that they repeat."""
 
 
 def open_door(_pool: PoolName, _principal: Principal, _left: float) -> None:
@@ -63,7 +68,7 @@ class CallPath:
     gate: Gate
     options: ServerOptions
     door: Door = open_door
-    refusals: RefusalLog = field(default_factory=RefusalLog)
+    unread: UnreadLog = field(default_factory=UnreadLog)
 
     def handler(self, service: str, name: str, endpoint: Endpoint) -> grpc.RpcMethodHandler[Any, Any]:
         """The endpoint as gRPC wants it: bytes in, bytes out."""
@@ -124,7 +129,7 @@ class CallPath:
         self.telemetry.recalled(arrival.method, arrival.metadata, arrival.request_id, kind, count)
         seconds = self.clock.monotonic() - arrival.started
         self.telemetry.call(arrival.method, "OK", seconds)
-        log_call(arrival.method, "OK", seconds, arrival.request_id, arrival.principal, notes)
+        self.unread.add(arrival.method, "OK", seconds, arrival.request_id, arrival.principal, notes=notes)
         context.set_trailing_metadata(self._trailers(arrival))
         return recalled.response(arrival.request_id)
 
@@ -142,7 +147,7 @@ class CallPath:
     def _turned_away(self, arrival: Arrival, code: str, reason: str = "") -> None:
         seconds = self.clock.monotonic() - arrival.started
         self.telemetry.call(arrival.method, code, seconds, reason or code)
-        self.refusals.add(arrival.method, code, seconds, arrival.request_id, arrival.principal, reason)
+        self.unread.add(arrival.method, code, seconds, arrival.request_id, arrival.principal, reason)
 
     def _named(self, arrival: Arrival) -> str:
         return named(arrival.metadata) or self.ids()
@@ -287,6 +292,8 @@ class CallPath:
         span.status(code, reason)
         seconds = self.clock.monotonic() - arrival.started
         notes, principal = arrival.notes(), arrival.principal
+        if notes and span.span.is_recording():
+            span.span.set_attributes({_ATTRIBUTES[key]: notes[key] for key in _ATTRIBUTES if key in notes})
         log_call(arrival.method, code, seconds, arrival.request_id, principal, notes, reason)
 
 

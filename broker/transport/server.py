@@ -130,7 +130,7 @@ class Server:
         if not stopping.done():
             self._gate.end()
         await stopping
-        self._path.refusals.flush()
+        self._path.unread.flush()
         if self._watching is not None:
             self._watching.cancel()
             with suppress(asyncio.CancelledError):

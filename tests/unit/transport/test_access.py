@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from broker.domain.principal import Principal
-from broker.transport.access import ACCESS_LOGGER, TOGETHER, RefusalLog
+from broker.transport.access import ACCESS_LOGGER, TOGETHER, UnreadLog
 from tests.support.virtual_time import run
 
 ALICE, BOB = Principal("alice", "a"), Principal("bob", "b")
@@ -23,7 +23,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
 
 def test_refusals_that_are_alike_share_a_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, ACCESS_LOGGER)
-    log = RefusalLog()
+    log = UnreadLog()
 
     def refuse(request_id: str, principal: Principal = ALICE) -> None:
         log.add("s/M", "UNAVAILABLE", 0.001, request_id, principal, "OVERLOADED")
