@@ -13,12 +13,16 @@ from broker.config.settings import Settings
 from broker.domain.held import Content
 from broker.domain.model import Model
 from broker.domain.plan import Plan
+from broker.domain.pool import PoolName
 from broker.pipeline.cached import Cached
 from broker.pipeline.coalesced import Flights
 from broker.pipeline.revalidate import Revalidation
 from broker.pipeline.service import QueryService
 from broker.policy.containment import Asking
 from broker.runtime.admission import Admission
+
+ANSWERED = frozenset({PoolName.DASHBOARD, PoolName.EXPLORATION})
+"""Pools whose calls may be answered without a seat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,12 @@ class HeldAnswers:
     cached: Cached | None = None
     flights: Flights | None = None
     refreshes: Revalidation | None = None
+
+    def answers(self, pool: PoolName) -> bool:
+        """Whether calls for seats of a pool may be answered from here: there is something to answer from."""
+        if self.cached is None or pool not in ANSWERED:
+            return False
+        return any(tier.entry_count for tier in self.cache.answers.states())
 
 
 @asynccontextmanager

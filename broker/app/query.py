@@ -35,6 +35,7 @@ from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore
 from broker.runtime.admission import Admission
+from broker.runtime.meter import Meter
 from broker.telemetry.instruments import Telemetry
 
 
@@ -93,8 +94,9 @@ def build_query_service(
     sql = SqlStream(gate, store, aggregator, admission, classifying, clock, limits, ids, load)
     explainer = Explainer(store, classifying, seats)
     planner = build_planner(model, telemetry, grids)
+    meter = Meter(settings.tenants, settings.default_tenant, clock)
     return QueryService(
-        planner, stacks, classifying, explainer, sql, telemetry, limits, cached, fits, contained
+        planner, stacks, classifying, explainer, sql, telemetry, limits, cached, fits, contained, meter.take
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -12,6 +12,7 @@ from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
 from broker.domain.held import Held
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
+from broker.domain.principal import Principal
 from broker.domain.query import SqlQuery
 from broker.domain.request import (
     CallContext,
@@ -42,6 +43,13 @@ from broker.policy.freshness import Freshness
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import SpanName
 
+Metered = Callable[[PoolName, Principal], BrokerError | None]
+"""Counts a call that takes no seat, or says why the caller may not have it."""
+
+
+def uncounted(_pool: PoolName, _principal: Principal) -> None:
+    """Everybody may have as many as he likes."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueryService:
@@ -57,6 +65,7 @@ class QueryService:
     cached: Cached | None = None
     fits: Fits = anything
     contained: Contained | None = None
+    meter: Metered = uncounted
 
     async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
         """One outcome for each panel. Raises the panels' error when none of them can be answered at all.
@@ -104,7 +113,12 @@ class QueryService:
     def again(self, tokens: Sequence[object]) -> Sequence[tuple[Held, Freshness]] | None:
         """The held answers that panels were given before, if all are still held and fresh."""
         asked = [token for token in tokens if isinstance(token, Asked)]
-        return self.cached.again(asked) if self.cached is not None and len(asked) == len(tokens) else None
+        if self.cached is None or not asked or len(asked) != len(tokens):
+            return None
+        found = self.cached.again(asked)
+        if found is None or self.meter(PoolName.DASHBOARD, asked[0].plan.main.principal) is not None:
+            return None
+        return found
 
     def _plan(self, panel: PanelAsk, context: CallContext) -> Plan | BrokerError:
         try:
@@ -124,6 +138,8 @@ class QueryService:
         found = await self.cached.look(asked, context)
         if self.contained is not None:
             found = await self.contained.look(asked, found, context, pool)
+        if all(found) and (refused := self.meter(pool, context.principal)) is not None:
+            raise refused
         return [
             self.fits(answer) if answer is not None else _not_held(each)
             for answer, each in zip(found, asked, strict=True)

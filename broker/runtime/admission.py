@@ -42,6 +42,8 @@ SAME_WORDS = 0.25
 """Seconds for which refusals at the door that are alike are told in the same words, with the same numbers."""
 WAIT_BUDGET = "wait_budget"
 """The factor of a refusal for a wait that is too long."""
+SEATS = frozenset({WAIT_BUDGET, "tenant_in_flight"})
+"""Factors of refusals that do not concern requests without a seat."""
 MOST_WORDS = 1024
 """Errors that are remembered at once."""
 
@@ -174,15 +176,18 @@ class Admission:
             return 0.0
         return refused.expected_wait / budget if budget > 0.0 else math.inf
 
-    def turn_away(self, pool: PoolName, principal: Principal, budget: float) -> BrokerError | None:
+    def turn_away(
+        self, pool: PoolName, principal: Principal, budget: float, *, seatless: bool = False
+    ) -> BrokerError | None:
         """The error for a caller whose request has not been read and would be refused, counted as a refusal.
 
-        ``budget`` is what it may wait at the very most, in seconds. Refusals of a tenant within a moment are one error,
-        so that its words are found once: every decision is made anew, but the numbers in it may be a moment old.
+        ``budget`` is what it may wait at the very most, in seconds; ``seatless`` requests may be answered without a
+        seat, so that only draining and the tenant's rate keep them out. Refusals of a tenant within a moment are one
+        error, so that its words are found once: every decision is made anew, but the numbers may be a moment old.
         """
         now, tenant = self._clock.monotonic(), principal.tenant
         refused = self._core.refusal(pool, tenant, now, principal.criticality, budget)
-        if refused is None:
+        if refused is None or (seatless and refused.limiting_factor in SEATS):
             return None
         self.turned_away(pool, principal, refused.reason.value, refused.limiting_factor)
         key = pool, tenant, refused.limiting_factor, round(refused.allowed_wait, 1)

@@ -132,6 +132,11 @@ class Guard:
         return 0 if posture.admits is None else 1 if posture.admits is Criticality.CRITICAL else 2
 
 
+def nowhere_else(_pool: PoolName) -> bool:
+    """Nothing is answered without a seat."""
+    return False
+
+
 class Door:
     """Decides whether a call is worth reading at all, from who asks, for which pool and how long they wait."""
 
@@ -140,6 +145,15 @@ class Door:
     ) -> None:
         self._guard, self._admission = guard, admission
         self._fractions = {name: pool.wait_fraction for name, pool in limits.items()}
+        self._beside: Callable[[PoolName], bool] = nowhere_else
+
+    def open_to(self, beside: Callable[[PoolName], bool]) -> None:
+        """Lets calls in for which there is no seat while ``beside`` says that others than its pool may answer them.
+
+        Only reading such a call tells. Who is over its rate is refused all the same, and while the server itself is in
+        trouble nobody comes in.
+        """
+        self._beside = beside
 
     def refusal(self, pool: PoolName, principal: Principal, left: float) -> BrokerError | None:
         """The error for a call that would be refused whatever it asks, None when it is to be read.
@@ -152,4 +166,6 @@ class Door:
                 factor = error.metadata["limiting_factor"]
                 self._admission.turned_away(pool, principal, error.reason.value, factor)
                 return error
-        return self._admission.turn_away(pool, principal, self._fractions[pool] * left)
+        return self._admission.turn_away(
+            pool, principal, self._fractions[pool] * left, seatless=self._beside(pool)
+        )
