@@ -7,6 +7,7 @@ the samples that happened to look well, whose intervals are too narrow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ class Told:
 class Pace:
     """What a sample may take: ``seconds`` are left for it, ``live`` is what the exact answer took lately, if known.
 
-    The planner gives the pilot's ``cost``; it took ``pilot`` seconds.
+    The pilot took ``pilot`` seconds, and had the planner's ``cost``, which is compared where nothing better is known.
     """
 
     cost: float
@@ -77,10 +78,10 @@ class _Group:
     def width(self, drawn: float, fraction: float) -> float:
         """The widest relative half-width to be expected; infinite where the blocks would be too few."""
         if any(each.support * drawn < SUPPORT for each in self.spreads):
-            return float("inf")
+            return math.inf
         careful = self.careful(drawn, fraction)
         if any(each.below * 3 > drawn**0.5 for each in self.spreads):
-            return float("inf")  # a denominator that may be anything
+            return math.inf  # a denominator that may be anything
         pairs = zip(self.spreads, careful, strict=True)
         return max(each.relative(drawn, fraction, careful=wide) for each, wide in pairs)
 
@@ -119,7 +120,7 @@ def design(
     while drawn < most and _share(groups, drawn, extent, aim) < _AIMED * total:
         drawn = min(most, drawn * _STEP)
     if _share(groups, drawn, extent, within) < _TOLD * total:
-        thin = _share(groups, drawn, extent, float("inf")) < _TOLD * total
+        thin = _share(groups, drawn, extent, math.inf) < _TOLD * total
         return NoEstimate.TOO_THIN if thin else hindrance if _cut(most, extent) else NoEstimate.TOO_WIDE
     fraction = drawn / extent.blocks
     told = [each for each in groups if each.width(drawn, fraction) <= within]
@@ -149,11 +150,12 @@ def _most(pilot: BlockSums, extent: Extent, pace: Pace) -> tuple[float, NoEstima
     each = pace.pilot / pilot.drawn
     bounds = [
         (MOST * extent.blocks, NoEstimate.EXACT_CHEAPER),
-        (PILOT * WORTH * extent.cost / pace.cost if pace.cost else float("inf"), NoEstimate.EXACT_CHEAPER),
-        (pace.seconds / each if each else float("inf"), NoEstimate.TIME),
+        (pace.seconds / each if each else math.inf, NoEstimate.TIME),
     ]
     if pace.live is not None and each:
         bounds.append((WORTH * pace.live / each, NoEstimate.EXACT_CHEAPER))
+    elif pace.cost:
+        bounds.append((PILOT * WORTH * extent.cost / pace.cost, NoEstimate.EXACT_CHEAPER))
     return min(bounds, key=lambda bound: bound[0])
 
 
@@ -165,7 +167,7 @@ def _cut(most: float, extent: Extent) -> bool:
 def _share(groups: Iterable[_Group], drawn: float, extent: Extent, width: float) -> float:
     """How much of what was seen is in groups that become as narrow as this."""
     fraction = drawn / extent.blocks
-    wide = width if width != float("inf") else 1e300
+    wide = width if width != math.inf else 1e300
     return sum(each.weight for each in groups if each.width(drawn, fraction) <= wide)
 
 
