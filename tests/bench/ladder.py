@@ -1,7 +1,7 @@
 """Ten times the load that the database can carry, of dashboards seen before: who is answered, how, and how soon.
 
-Capacity is the best point of a sweep of asyncpg callers over queries of about 100 ms. Then dashboards (each of a hundred
-panels was answered once) and explorations, three to two, come at multiples of it, whatever becomes of them, with a
+Capacity is the best point of a sweep of asyncpg callers over queries of about 100 ms. Dashboards (each of a hundred
+panels was answered once) and explorations, three to two, then come at multiples of it, whatever becomes of them, with a
 deadline of two seconds. What is asked is written to all the time, and every answer holds the last number that was
 written: so what it says of its age is compared with what its age is. Traffic, broker and database share the processors.
 """
@@ -115,7 +115,7 @@ class Bench:
 async def capacity_of(dsn: str, seconds: float) -> list[tuple[int, float]]:
     """Queries per second by number of callers."""
     asked = aged.panels("bench_aged", PANELS, LENGTH)
-    async with asyncpg.create_pool(dsn, max_size=max(CALLERS)) as pool:
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=max(CALLERS)) as pool:
 
         async def direct(number: int) -> None:
             panel = asked[number % len(asked)]
