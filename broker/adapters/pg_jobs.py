@@ -13,7 +13,7 @@ from broker.adapters.pg_jobs_values import dump
 from broker.domain.attempts import cancelled
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.job import Job
-from broker.domain.state import JobQueueState, JobWorkerState
+from broker.domain.state import Backlog, JobQueueState, JobWorkerState
 from broker.ports.jobs import JobFilter, JobVersion, Submission
 
 
@@ -56,6 +56,22 @@ class PgJobStore:
             return job
         text = "This request_id was used for another request. Send a new one, or repeat the first request unchanged."
         raise BrokerError(ErrorReason.REQUEST_ID_REUSED, text, metadata={"request_id": s.request_id})
+
+    async def backlog(self, tenant: str, priority: int, most_of_tenant: int, most: int) -> Backlog:
+        """What a job of the tenant would find; counts stop at ``most_of_tenant`` and ``most``."""
+        row = await self._database.fetch_one(
+            sql.BACKLOG, tenant, priority, most_of_tenant, most, repeatable=True
+        )
+        assert row is not None
+        return Backlog(
+            tenant=row["tenant"],
+            age=max(0.0, row["age"] or 0.0),
+            queued=row["queued"],
+            before=row["before"],
+            running=row["running"],
+            slots=row["slots"],
+            seconds=row["seconds"] or 0.0,
+        )
 
     async def find_request(self, tenant: str, request_id: str) -> tuple[Job, str] | None:
         """The job that was submitted with the request id, and the hash of its request."""

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 import asyncpg
 
 from broker.adapters import pg_jobs_sql as sql
+from broker.adapters import pg_jobs_sql_work as work
 from broker.adapters.pg_job_events import PgJobHints
 from broker.adapters.pg_jobs_errors import job_database
 from broker.adapters.pg_jobs_pool import SETTINGS, JobDatabase
@@ -41,7 +42,7 @@ class PgJobKeeper:
                 job = job_of(row)
                 fault = lost_worker(job) if row["orphaned"] else overdue(job)
                 ends.append((job, ending(job, fault, jitter()), not row["orphaned"]))
-            done = await connection.fetch(sql.END, None, *end_arrays(ends))
+            done = await connection.fetch(work.END, None, *end_arrays(ends))
         self._hints.changed(row["id"] for row in done)
         for row in done:
             if row["state"] == JobState.QUEUED:

@@ -16,6 +16,7 @@ from broker.adapters.pg_jobs import PgJobStore
 from broker.adapters.pg_jobs_keeper import PgJobKeeper, PgWorkerLease
 from broker.adapters.pg_jobs_pool import open_job_database
 from broker.adapters.pg_jobs_queue import PgJobQueue
+from broker.ports.jobs import RunningLimits
 from broker.telemetry.instruments import Telemetry
 
 
@@ -40,15 +41,17 @@ async def open_jobs(
     clock: Callable[[], float],
     rng: Random,
     telemetry: Telemetry | None = None,
+    limits: RunningLimits | None = None,
 ) -> AsyncIterator[PgJobs]:
     """The ports over the database at ``dsn``; it may be unreachable, which every call then says.
 
-    ``clock`` is monotonic, in seconds. Hints are sent and heard while the context is open.
+    ``clock`` is monotonic, in seconds. Claims keep to ``limits``, which must be the same for all workers. Hints are
+    sent and heard while the context is open.
     """
     async with open_job_database(dsn, connections, rng.random, telemetry) as database:
         hints = PgJobHints(database)
         signals = PgJobSignals(dsn, f"broker_job_probe_{uuid.UUID(int=rng.getrandbits(128)).hex}", rng)
-        queue = PgJobQueue(database, hints, clock)
+        queue = PgJobQueue(database, hints, clock, limits)
         signals.subscribe(queue.hear)
         async with hints.running(), signals.running():
             yield PgJobs(

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
-from broker.adapters import pg_jobs_sql as sql
+import asyncpg
+
+from broker.adapters import pg_jobs_sql_work as sql
 from broker.adapters.pg_job_events import PgJobHints
 from broker.adapters.pg_jobs_pool import JobDatabase
 from broker.adapters.pg_jobs_rows import NO_PROGRESS, claimed_job, job_of, manifest
 from broker.adapters.pg_jobs_values import dump
 from broker.domain.attempts import Ending
 from broker.domain.job import Job, JobProgress, JobResult, JobState
-from broker.ports.jobs import JobSignal, Success
+from broker.ports.jobs import JobSignal, RunningLimits, Success
 
 FULL_SCAN_SECONDS = 5.0
 
@@ -26,7 +28,14 @@ class PgJobQueue:
     is dropped every few seconds and whenever it found too little. ``clock`` is monotonic, in seconds.
     """
 
-    def __init__(self, database: JobDatabase, hints: PgJobHints, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        database: JobDatabase,
+        hints: PgJobHints,
+        clock: Callable[[], float],
+        limits: RunningLimits | None = None,
+    ) -> None:
+        self._limits = limits
         self._database = database
         self._hints = hints
         self._clock = clock
@@ -50,13 +59,33 @@ class PgJobQueue:
         bound = self._bound
         if bound is None:
             self._full_scan = now
-        rows = await self._database.fetch(sql.CLAIM, worker_id, list(kinds), limit, bound)
+        rows = await self._claimed(worker_id, list(kinds), limit, bound)
         self._bound = max(row["queue_rank"] for row in rows) if len(rows) == limit else None
         self._hints.changed(row["id"] for row in rows)
         if bound is not None and not rows:
             return await self.claim(worker_id, kinds, limit)
         rows.sort(key=lambda row: (row["queue_rank"], row["id"]))
         return [claimed_job(row, worker_id) for row in rows]
+
+    async def _claimed(
+        self, worker_id: str, kinds: Sequence[str], limit: int, bound: datetime | None
+    ) -> list[asyncpg.Record]:
+        limits = self._limits
+        if limits is None or (limits.tenant is None and not limits.kinds):
+            return await self._database.fetch(sql.CLAIM, worker_id, kinds, limit, bound)
+        rows: list[asyncpg.Record] = []
+        async with self._database.transaction() as connection:
+            await connection.execute(sql.LIMIT_LOCK)
+            names, most = list(limits.kinds), list(limits.kinds.values())
+            while len(rows) < limit:
+                left = limit - len(rows)
+                more = await connection.fetch(
+                    sql.CLAIM_WITHIN, worker_id, kinds, left, bound, limits.tenant, names, most
+                )
+                rows += more
+                if not more:
+                    break
+        return rows
 
     async def report(self, updates: Sequence[tuple[Job, JobProgress]]) -> Collection[str]:
         """Writes the progress of attempts of one worker, in one statement; returns the ids of stale ones."""

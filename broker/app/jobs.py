@@ -20,6 +20,7 @@ from broker.jobs.gauges import QueueGauges
 from broker.jobs.hub import JobHub
 from broker.jobs.service import Check, JobService, JobTerms
 from broker.jobs.sources import Planner, Sources, SqlGate
+from broker.policy.backlog import BacklogLimits
 from broker.rollups.kinds import BUILD, REFRESH, RollupChecks, stored
 
 COMPONENT = "jobs"
@@ -55,7 +56,13 @@ class Jobs:
             checks=checks,
             clock=self.process.clock,
             new_id=lambda: str(uuid.uuid4()),
-            terms=JobTerms(self.settings.max_attempts, self.settings.attempt_timeout),
+            terms=JobTerms(
+                self.settings.max_attempts,
+                self.settings.attempt_timeout,
+                backlog=BacklogLimits(
+                    self.settings.tenant_queue, self.settings.queue, self.settings.queue_age
+                ),
+            ),
         )
 
     async def queue_state(self) -> JobQueueState:

@@ -38,6 +38,7 @@ from broker.jobs.sources import Sources
 from broker.jobs.tracing import traced
 from broker.jobs.upkeep import Upkeep
 from broker.jobs.worker import Pace, Worker
+from broker.ports.jobs import RunningLimits
 from broker.runtime.admission import Admission
 from broker.runtime.lifecycle import Program, Stop
 from broker.runtime.signals import handled
@@ -113,6 +114,7 @@ async def _queue(settings: Settings, own: Process) -> AsyncIterator[PgJobs]:
         clock=own.clock.monotonic,
         rng=own.random,
         telemetry=own.telemetry,
+        limits=RunningLimits(settings.jobs.tenant_running, settings.jobs.kind_running),
     )
     async with opened as ports:
         yield ports

@@ -50,6 +50,16 @@ class JobsConfig(Section):
     """Longest time of one attempt."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """Attempts before a job has failed."""
+    tenant_running: Count | None = None
+    """Most jobs of one tenant that run at once, on all workers, which must agree on it. Unset: any number."""
+    kind_running: dict[Text, Count] = Field(default_factory=dict)
+    """Most jobs of a kind that run at once, on all workers, by kind: `{export: 4}`. Unset: any number."""
+    tenant_queue: Count = 1_000
+    """Most jobs of one tenant that wait; more are refused."""
+    queue: Count = 10_000
+    """Most jobs that wait; more are refused."""
+    queue_age: Annotated[Duration, Field(ge=1)] = 3600
+    """A tenant whose oldest job has waited for this long may submit no more until it has begun."""
     kinds: dict[Name, Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]] = Field(
         default_factory=dict
     )

@@ -125,6 +125,11 @@ class JobSettings:
     record_retention: float
     attempt_timeout: float
     max_attempts: int
+    tenant_running: int | None
+    kind_running: Mapping[str, int]
+    tenant_queue: int
+    queue: int
+    queue_age: float
     results: str = ""
     kinds: Mapping[str, str] = field(default_factory=dict)
 

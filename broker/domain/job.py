@@ -120,7 +120,8 @@ class Job:
     ``fence`` grows with every claim and guards every later write of that claim; ``attempt`` only counts, and
     ``crash_count`` counts the attempts that took their process with them. ``principal`` is the submitter as they were
     at submission, so that row policies hold when the job runs. ``attempt_timeout`` is in seconds. ``trace`` holds the
-    W3C headers of the submission. ``next_attempt_time`` is set while a queued job waits for a time.
+    W3C headers of the submission. ``next_attempt_time`` is set while a queued job waits for a time. ``estimated_time`` is
+    when a job may begin that has just been submitted; it is not stored.
     """
 
     id: str
@@ -152,6 +153,7 @@ class Job:
     next_attempt_time: datetime | None = None
     start_by_time: datetime | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
+    estimated_time: datetime | None = None
 
     @property
     def name(self) -> str:

@@ -100,6 +100,23 @@ class JobQueueState:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in the job queue, as a job to be submitted finds it; counts stop at the bounds that matter.
+
+    ``tenant`` jobs of its tenant wait, the oldest for ``age`` seconds, ``queued`` in all, ``before`` of them go first.
+    Living workers have ``slots`` for jobs and run ``running``; of late a job took ``seconds``, 0 when none is known.
+    """
+
+    tenant: int = 0
+    age: float = 0.0
+    queued: int = 0
+    before: int = 0
+    running: int = 0
+    slots: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class FleetMemberState:
     """A process that shares the seats of a backend; ``seats`` are leased to it, ``demand`` is what it could use."""
 

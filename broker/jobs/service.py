@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
 from broker.domain.job import Job, JobEvent, JobState, ResultPart, part_prefix
@@ -12,6 +13,7 @@ from broker.domain.principal import Principal
 from broker.domain.request import CallContext
 from broker.domain.state import JobQueueState
 from broker.domain.work import JobAsk, JobListing, ResultPiece
+from broker.policy.backlog import BacklogLimits, refusal, start_estimate
 from broker.ports.clock import Clock
 from broker.ports.jobs import JobEvents, JobFilter, JobStore, ResultStore, Submission
 
@@ -29,13 +31,14 @@ Check = Callable[[CallContext, JobAsk], Awaitable[None]]
 class JobTerms:
     """What jobs are given: attempts, seconds for one attempt by kind (``timeout`` for the others).
 
-    ``keep_alive`` is the longest silence of a watch, in seconds.
+    ``keep_alive`` is the longest silence of a watch, in seconds; ``backlog`` bounds what may wait.
     """
 
     max_attempts: int = 3
     timeout: float = 6 * 3600.0
     timeouts: Mapping[str, float] = field(default_factory=dict)
     keep_alive: float = 15.0
+    backlog: BacklogLimits = field(default_factory=BacklogLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class JobService:
         """Stores the job; with ``ask.validate_only`` checks everything and returns it without an id."""
         try:
             await self._check(context, ask)
+            start = await self._admit(context, ask)
         except BrokerError:
             # A repeated submission gets its job, though the request may have become wrong since.
             known = await self.store.find_request(context.principal.tenant, ask.request_id)
@@ -77,9 +81,19 @@ class JobService:
             start_by_time=ask.start_by_time,
             trace=context.trace,
         )
-        if ask.validate_only:
-            return self._unsaved(submission)
-        return await self.store.submit(submission)
+        job = self._unsaved(submission) if ask.validate_only else await self.store.submit(submission)
+        if start is None or job.state is not JobState.QUEUED:
+            return job
+        stored_now = job.id in ("", submission.id)  # else it was submitted before
+        return replace(job, estimated_time=(job.create_time if stored_now else self.clock.now()) + start)
+
+    async def _admit(self, context: CallContext, ask: JobAsk) -> timedelta | None:
+        """In what time the job may begin, as far as that is known; raises TENANT_QUOTA or OVERLOADED."""
+        limits, tenant = self.terms.backlog, context.principal.tenant
+        backlog = await self.store.backlog(tenant, ask.priority, limits.tenant, limits.queue)
+        if (refused := refusal(backlog, limits)) is not None:
+            raise refused
+        return start_estimate(backlog)
 
     async def _check(self, context: CallContext, ask: JobAsk) -> None:
         check = self.checks.get(ask.kind)

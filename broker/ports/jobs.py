@@ -14,7 +14,7 @@ from typing import Protocol
 from broker.domain.attempts import Ending
 from broker.domain.job import Job, JobEvent, JobProgress, JobResult, JobState
 from broker.domain.principal import Principal
-from broker.domain.state import JobQueueState
+from broker.domain.state import Backlog, JobQueueState
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,14 @@ class Submission:
     labels: Mapping[str, str] = field(default_factory=dict)
     start_by_time: datetime | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningLimits:
+    """Most jobs that run at once: of one tenant, None for any number, and of the kinds that are named."""
+
+    tenant: int | None = None
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,10 @@ class JobStore(Protocol):
         Raises:
             BrokerError: REQUEST_ID_REUSED when the hash or the owner differs.
         """
+        ...
+
+    async def backlog(self, tenant: str, priority: int, most_of_tenant: int, most: int) -> Backlog:
+        """What a job of the tenant would find; counts stop at ``most_of_tenant`` and ``most``."""
         ...
 
     async def find_request(self, tenant: str, request_id: str) -> tuple[Job, str] | None:

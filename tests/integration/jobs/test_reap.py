@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from broker.adapters import pg_jobs_sql as sql
+from broker.adapters import pg_jobs_sql_work as sql
 from broker.adapters.pg_jobs_queue import end_arrays
 from broker.domain.attempts import ending, lost_worker
 from broker.domain.job import Job, JobProgress, JobResult, JobState, ResultPart, part_prefix

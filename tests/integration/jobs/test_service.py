@@ -20,6 +20,7 @@ from broker.domain.request import CallContext
 from broker.domain.terms import AnswerPolicy
 from broker.domain.work import CustomWork, ExportWork, JobAsk, JobListing, ResultPiece
 from broker.jobs.service import Check, JobService, JobTerms
+from broker.policy.backlog import BacklogLimits
 from broker.runtime.clock import SystemClock
 from tests.support.jobs import Jobs
 
@@ -51,7 +52,12 @@ async def reject(context: CallContext, asked: JobAsk) -> None:
     raise invalid([Violation("spec.export.query.measures[0]", "unknown", "UNKNOWN_MEMBER")])
 
 
-def service(jobs: Jobs, tmp_path: Path, checks: Mapping[str, Check] | None = None) -> JobService:
+def service(
+    jobs: Jobs,
+    tmp_path: Path,
+    checks: Mapping[str, Check] | None = None,
+    backlog: BacklogLimits | None = None,
+) -> JobService:
     ids = iter(f"job-{i}" for i in range(1000))
     return JobService(
         jobs.ports.store,
@@ -60,7 +66,7 @@ def service(jobs: Jobs, tmp_path: Path, checks: Mapping[str, Check] | None = Non
         checks or {"export": accept},
         SystemClock(),
         lambda: next(ids),
-        JobTerms(max_attempts=4, timeout=10.0, timeouts={"export": 77.0}),
+        JobTerms(4, 10.0, {"export": 77.0}, backlog=backlog or BacklogLimits()),
     )
 
 
@@ -258,3 +264,52 @@ async def test_only_dead_letters_are_requeued(jobs: Jobs, tmp_path: Path) -> Non
     await jobs.admin.execute("UPDATE broker.job SET state = 'failed', dead_lettered = true, attempt = 4")
     again = await app.requeue(call(ROOT), "acme", job.id, 0)
     assert (again.state, again.max_attempts) == (JobState.QUEUED, 5)
+
+
+async def refused(serving: JobService, principal: Principal, **changes: object) -> BrokerError:
+    with pytest.raises(BrokerError) as caught:
+        await serving.submit(call(principal), ask("refused", **changes))
+    assert caught.value.retry_after is not None
+    return caught.value
+
+
+async def test_a_full_queue_refuses_what_is_new_and_knows_what_it_has(jobs: Jobs, tmp_path: Path) -> None:
+    serving = service(jobs, tmp_path, backlog=BacklogLimits(tenant=3, queue=5))
+    mine = [await serving.submit(call(ADA), ask(f"mine-{i}")) for i in range(3)]
+    for changes in ({}, {"validate_only": True}):
+        error = await refused(serving, BOB, **changes)  # of the same tenant
+        assert (error.reason, error.metadata["queued"]) == (ErrorReason.TENANT_QUOTA, "3")
+    assert (await serving.submit(call(ADA), ask("mine-1"))).id == mine[1].id
+    for i in range(2):
+        await serving.submit(call(EVE), ask(f"theirs-{i}"))
+    assert (await refused(serving, EVE)).reason is ErrorReason.OVERLOADED
+    await serving.cancel(call(ADA), "acme", mine[0].id)
+    await serving.submit(call(BOB), ask("room"))
+
+
+async def test_a_tenant_whose_jobs_wait_too_long_may_not_add_to_them(jobs: Jobs, tmp_path: Path) -> None:
+    serving = service(jobs, tmp_path, backlog=BacklogLimits(age=600.0))
+    old = await serving.submit(call(ADA), ask("old"))
+    await jobs.admin.execute("UPDATE broker.job SET run_at = now() - interval '11 minutes'")
+    error = await refused(serving, ADA)
+    assert error.reason is ErrorReason.TENANT_QUOTA
+    assert 660 <= int(error.metadata["oldest_seconds"]) < 900
+    await serving.submit(call(EVE), ask())
+    await serving.cancel(call(ADA), "acme", old.id)
+    await serving.submit(call(ADA), ask("new"))
+
+
+async def test_a_submission_is_told_when_it_may_begin(jobs: Jobs, tmp_path: Path) -> None:
+    serving = service(jobs, tmp_path)
+    assert (await serving.submit(call(ADA), ask("nobody"))).estimated_time is None, "no worker is alive"
+    await jobs.worker()  # four slots
+    checked = await serving.submit(call(ADA), ask("checked", validate_only=True))
+    assert checked.estimated_time == checked.create_time
+    for i in range(3):
+        await serving.submit(call(ADA), ask(f"before-{i}"))
+    later = await serving.submit(call(ADA), ask("later"))
+    first = await serving.submit(call(ADA), ask("first", priority=0))
+    assert later.estimated_time is not None
+    assert first.estimated_time is not None
+    assert later.estimated_time - later.create_time >= timedelta(seconds=30 / 4)
+    assert first.estimated_time - first.create_time < timedelta(seconds=30 / 4)
