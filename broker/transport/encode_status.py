@@ -22,7 +22,6 @@ from broker.transport.enums import (
     RUNG,
     VERDICT,
 )
-from broker.transport.wire import integer, nested
 from querybroker.v1 import answer_pb2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,19 +42,6 @@ def duration(seconds: float | None) -> Duration | None:
         return None
     nanos = max(0, round(seconds * 1e9))
     return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
-
-
-def encode_instant(field: int, instant: datetime) -> bytes:
-    """An instant from 1970 on as a field of a message, by hand: for statuses that are encoded but for their times."""
-    since = instant - _EPOCH
-    seconds = since.days * 86_400 + since.seconds
-    return nested(field, integer(1, seconds) + integer(2, since.microseconds * 1000))
-
-
-def encode_duration(field: int, seconds: float) -> bytes:
-    """Non-negative seconds as a field of a message, likewise."""
-    whole, nanos = divmod(max(0, round(seconds * 1e9)), 1_000_000_000)
-    return nested(field, integer(1, whole) + integer(2, nanos))
 
 
 def encode_status(status: AnswerStatus, request_id: str) -> answer_pb2.AnswerStatus:

@@ -26,12 +26,12 @@ from broker.policy.freshness import Freshness, given
 from broker.ports.clock import Clock
 from broker.transport.call import Call, Recalled
 from broker.transport.decode_values import is_uuid
-from broker.transport.encode_status import encode_duration, encode_instant, encode_status
-from broker.transport.wire import head, nested, text
+from broker.transport.encode_status import duration, encode_status, timestamp
+from broker.transport.wire import head, text
+from querybroker.v1 import answer_pb2
 
 _PANELS, _REQUEST_ID = 1, 2
 _PANEL_ID, _PANEL_STATUS, _PANEL_TABLE = 1, 2, 3
-_AS_OF, _STALENESS, _BOUND, _STATUS_REQUEST_ID = 6, 8, 10, 27
 MOST, LARGEST = 4_096, 16 * 1024
 """Requests that are remembered, and the bytes of the largest."""
 _ID_TAG, _ID_SIZE = 0x0A, 36
@@ -113,15 +113,19 @@ def split(raw: bytes) -> tuple[str, bytes]:
 
 def _encoded(panels: Sequence[_Panel], found: Sequence[tuple[Held, Freshness]], request_id: str) -> bytes:
     pieces: list[bytes] = []
-    named = text(_STATUS_REQUEST_ID, request_id)
     for panel, (held, fresh) in zip(panels, found, strict=True):
         table = held.table.encoded
-        status = _fixed(panel, held, fresh) + encode_instant(_AS_OF, fresh.as_of)
-        status += encode_duration(_STALENESS, fresh.staleness) + named
-        if fresh.bound is not None:
-            status += encode_duration(_BOUND, fresh.bound)
-        opening = panel.opening + nested(_PANEL_STATUS, status) + head(_PANEL_TABLE, len(table))
-        pieces += head(_PANELS, len(opening) + len(table)), opening, table
+        times = answer_pb2.AnswerStatus(
+            as_of=timestamp(fresh.as_of),
+            staleness=duration(fresh.staleness),
+            guarantee_bound=duration(fresh.bound),
+            request_id=request_id,
+        ).SerializeToString()
+        fixed = _fixed(panel, held, fresh)
+        status = head(_PANEL_STATUS, len(fixed) + len(times))
+        closing = head(_PANEL_TABLE, len(table))
+        size = len(panel.opening) + len(status) + len(fixed) + len(times) + len(closing) + len(table)
+        pieces += head(_PANELS, size), panel.opening, status, fixed, times, closing, table
     pieces.append(text(_REQUEST_ID, request_id))
     return b"".join(pieces)
 
