@@ -23,6 +23,9 @@ from broker.demo.supervised import Supervised
 from broker.domain.model import Dataset, Measure, MeasureKind
 from broker.domain.pool import PoolName
 from broker.domain.query import Query
+from broker.policy.reach import reach_of
+from tests.integration.rollups.marks.conftest import sales
+from tests.integration.rollups.marks.watching import plan, prepared, watching
 from tests.integration.store.conftest import MakeStore, in_time, plan_of, rows_of
 from tests.support.eventually import eventually
 
@@ -149,3 +152,33 @@ async def test_a_replica_without_its_primary_does_not_pretend(
             return snapshot.replica_lag is not None and snapshot.replica_lag > 0.0
 
     await eventually(behind, "an unconnected replica is behind by the age of its last commit")
+
+
+async def test_a_promotion_begins_another_history_of_changes(
+    own_postgres: EmbeddedPostgres, standby_dsn: str
+) -> None:
+    dataset = sales()
+    asked = plan(dataset)
+    await prepared(own_postgres.dsn(), dataset)
+    first, second = watching(own_postgres.dsn(), dataset), watching(standby_dsn, dataset)
+    standby = await connected(standby_dsn)
+
+    primary = await connected(own_postgres.dsn())
+    end = await primary.fetchval("SELECT pg_current_wal_lsn()::text")
+    await primary.close()
+
+    async def replayed() -> bool:
+        return bool(await standby.fetchval("SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", end))
+
+    await eventually(replayed, "the standby has the tables")
+    await first.poller.turn()
+    await second.poller.turn()
+    moment = first.moment(asked)
+    assert await first.still(reach_of(asked), moment)
+    assert not second.moment(asked), "a standby does not tell who is writing"
+    await standby.execute("SELECT pg_promote()")
+    assert not await second.still(reach_of(asked), moment), "what the primary took last may be missing here"
+    assert await second.still(reach_of(asked), second.moment(asked))
+    await standby.close()
+    for watch in (first, second):
+        watch.poller.close()

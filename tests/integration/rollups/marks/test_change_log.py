@@ -8,17 +8,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from broker.adapters.migrate import migrate
 from broker.adapters.pg_rollup_database import open_rollup_database
-from broker.adapters.pg_rollup_schema import PgRollupSchema
 from broker.adapters.pg_rollup_sweep import sweep
 from broker.demo.embedded import EmbeddedPostgres
-from broker.domain.model import Dataset, RowPolicy
+from broker.domain.model import RowPolicy
 from broker.domain.rollup import Tracking
 from broker.policy.reach import reach_of
 from tests.conftest import FreshDatabase
-from tests.integration.rollups.marks.conftest import SCHEMA, YEAR_2023, YEAR_2024, World, sales
-from tests.integration.rollups.marks.watching import YEARS, Watch, plan, watching
+from tests.integration.rollups.marks.conftest import YEAR_2023, YEAR_2024, World, sales
+from tests.integration.rollups.marks.watching import YEARS, Watch, plan, prepared, watching
 
 SELL = "INSERT INTO sales VALUES ($1, $2::text::timestamptz, 1, 1)"
 IN_2023, IN_2024 = "2023-05-05 10:07Z", "2024-02-02 02:02Z"
@@ -186,7 +184,7 @@ async def test_a_crash_begins_a_history_and_a_restart_does_not(own_postgres: Emb
     dsn = own_postgres.dsn()
     dataset = sales()
     watch, asked = watching(dsn, dataset), plan(dataset)
-    await _prepared(dsn, dataset)
+    await prepared(dsn, dataset)
     await watch.poller.turn()
     moment = watch.moment(asked)
     assert moment
@@ -200,11 +198,3 @@ async def test_a_crash_begins_a_history_and_a_restart_does_not(own_postgres: Emb
     assert not await watch.still(reach_of(asked), moment)
     assert await watch.still(reach_of(asked), watch.moment(asked))
     watch.poller.close()
-
-
-async def _prepared(dsn: str, dataset: Dataset) -> None:
-    async with open_rollup_database(dsn) as database:
-        async with database.connection() as connection:
-            await connection.execute(SCHEMA)
-        await migrate(dsn, "rollups")
-        await PgRollupSchema(database).install(dataset)

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 
+from broker.adapters.migrate import migrate
 from broker.adapters.pg_changes import Changes
 from broker.adapters.pg_changes_poll import ChangePoller
 from broker.adapters.pg_connection import Settings
+from broker.adapters.pg_rollup_database import open_rollup_database
+from broker.adapters.pg_rollup_schema import PgRollupSchema
 from broker.domain.held import Reach
 from broker.domain.model import Dataset, RowPolicy
 from broker.domain.plan import Finish, Plan, Scan
 from broker.domain.query import AbsoluteRange, Query
+from tests.integration.rollups.marks.conftest import SCHEMA
 
 YEARS = tuple(datetime(year, 1, 1, tzinfo=UTC) for year in (2023, 2024, 2025))
 
@@ -70,3 +74,12 @@ def watching(dsn: str, *datasets: Dataset) -> Watch:
     clock = Clock()
     changes = Changes(datasets, clock, patience=1.0)
     return Watch(changes, ChangePoller(changes, dsn, Settings(), 0.01, clock, Random(1)), clock)
+
+
+async def prepared(dsn: str, dataset: Dataset) -> None:
+    """Makes the tables of the sales, and installs the dataset."""
+    async with open_rollup_database(dsn) as database:
+        async with database.connection() as connection:
+            await connection.execute(SCHEMA)
+        await migrate(dsn, "rollups")
+        await PgRollupSchema(database).install(dataset)
