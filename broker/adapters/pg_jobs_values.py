@@ -10,7 +10,7 @@ import base64
 import dataclasses
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from enum import Enum
@@ -74,32 +74,49 @@ def _is_default(field: dataclasses.Field[Any], value: object) -> bool:
 
 
 def _typed(of: Any, value: Any) -> Any:
-    if value is None:
-        return None
-    origin, arguments = get_origin(of), get_args(of)
-    if origin in (Union, types.UnionType):  # every union of the domain's stored values is "or None"
-        (inner,) = (a for a in arguments if a is not type(None))
-        return _typed(inner, value)
-    if origin is tuple:
-        return tuple(_typed(arguments[0], item) for item in value)
-    if origin is frozenset:
-        return frozenset(_typed(arguments[0], item) for item in value)
-    if origin is Mapping:
-        return {key: _typed(arguments[1], item) for key, item in value.items()}
-    if of is datetime:
-        return datetime.fromisoformat(value)
-    if of is bytes:
-        return base64.b64decode(value)
-    if of is float:
-        return float(value)
-    if isinstance(of, type) and dataclasses.is_dataclass(of):
-        hints = _hints(of)
-        return of(**{name: _typed(hints[name], item) for name, item in value.items() if name in hints})
-    if isinstance(of, type) and issubclass(of, Enum):
-        return of(value)
-    return value
+    return None if value is None else _reader(of)(value)
 
 
 @cache
-def _hints(of: type) -> Mapping[str, Any]:
-    return get_type_hints(of)
+def _reader(of: Any) -> Callable[[Any], Any]:
+    """What makes values of a type from JSON values other than null; found out once for each type."""
+    origin, arguments = get_origin(of), get_args(of)
+    if origin in (Union, types.UnionType):  # every union of the domain's stored values is "or None"
+        (inner,) = (a for a in arguments if a is not type(None))
+        return _reader(inner)
+    if origin in (tuple, frozenset):
+        return lambda value: origin([_typed(arguments[0], item) for item in value])
+    if origin is Mapping:
+        return lambda value: {key: _typed(arguments[1], item) for key, item in value.items()}
+    if of is datetime:
+        return datetime.fromisoformat
+    if of is bytes:
+        return base64.b64decode
+    if of is float:
+        return float
+    if isinstance(of, type) and dataclasses.is_dataclass(of):
+        return _record(of)
+    if isinstance(of, type) and issubclass(of, Enum):
+        return of
+    return _same
+
+
+def _record(of: type) -> Callable[[Any], Any]:
+    hints = get_type_hints(of)
+    known: dict[str, Callable[[Any], Any]] = {}  # by field, as fields are met
+
+    def read(value: Any) -> Any:
+        fields = {}
+        for name, item in value.items():
+            if (reader := known.get(name)) is None:
+                if name not in hints:
+                    continue
+                reader = known[name] = _reader(hints[name])
+            fields[name] = item if item is None else reader(item)
+        return of(**fields)
+
+    return read
+
+
+def _same(value: Any) -> Any:
+    return value
