@@ -31,7 +31,7 @@ from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.fingerprint import fingerprint
 from broker.domain.rollup import Cover, Coverage, Rejection, Rollup, Rule, Segment, Span, Storage, instant
-from broker.domain.terms import AnswerPolicy, CacheMode, PartialMode, RollupMode
+from broker.domain.terms import AnswerPolicy, CacheMode, EdgeMode, PartialMode, RollupMode
 from broker.pipeline.execute import pool_of
 from broker.pipeline.fetched import overlapping
 from broker.pipeline.looks import Look
@@ -137,14 +137,15 @@ class StaleRollup:
         look = self._router.looks.get(dataset.name)
         if look is None:
             return (Rule.COVER,) if dataset.rollups else ()
-        coverage = {rollup.name: self._local(rollup, look) for rollup in dataset.rollups.values()}
-        here = {name for name, each in coverage.items() if each.segments}
-        plan = self._router.snapped(question.plan, policy, group.consistency, here)
-        route = question.route
+        plan, route = question.plan, question.route
+        if policy.edge is EdgeMode.SNAP:
+            here = {name for name, each in dataset.rollups.items() if self._local(each, look).segments}
+            plan = self._router.snapped(plan, policy, group.consistency, here)
         if route is None or plan is not question.plan:
             route = self._router.route(plan, policy, group.consistency, 0.0)
         if not all(scan.rollups for scan in route.scans):
             return _rules([scan.rejected for scan in route.scans if not scan.rollups])
+        coverage = {rollup.name: self._local(rollup, look) for rollup in route.rollups}
         route = replace(route, require=False, memory=self._memory)
         seals = seals_of(dataset, look.coverage.values())
         covers = route.cover(coverage, seals, live=False)

@@ -67,13 +67,13 @@ async def rollup_service(
     """A worker that builds the rollups and keeps them up, and a broker that serves from them once they are built."""
     settings = {"rollups.mirror_dir": str(home / "mirror"), **(overrides or {})}
     async with AsyncExitStack() as stack:
-        await _entered(stack, running_broker(dsn, home, config=config, overrides=settings, role="worker"))
+        await entered(stack, running_broker(dsn, home, config=config, overrides=settings, role="worker"))
         await built(dsn, config)
-        yield await _entered(stack, running_broker(dsn, home, config=config, overrides=settings))
+        yield await entered(stack, running_broker(dsn, home, config=config, overrides=settings))
 
 
-async def _entered(stack: AsyncExitStack, manager: object) -> RunningBroker:
-    """Enters a manager that blocks, in a thread; it is left in one as well."""
+async def entered(stack: AsyncExitStack, manager: object) -> RunningBroker:
+    """Enters what runs a broker, in a thread since that blocks; it is left in one as well."""
     running: RunningBroker = await asyncio.to_thread(manager.__enter__)  # type: ignore[attr-defined] # a context manager
 
     async def leave() -> None:
