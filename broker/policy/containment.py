@@ -9,7 +9,7 @@ held. Sound, not complete.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from broker.domain.answer import Table
 from broker.domain.fingerprint import fingerprint
 from broker.domain.held import Content
 from broker.domain.plan import Finish, HeldBlock, Plan, Scan, ScanResult, key_name
-from broker.domain.query import AbsoluteRange, Filter
+from broker.domain.query import AbsoluteRange, Condition, Filter, Operator
 from broker.domain.rollup import Span, micros
 from broker.domain.timegrid import TimeGrid
 from broker.domain.values import Column, ColumnRole
@@ -141,7 +141,8 @@ def may_hold(asking: Asking, content: Content, columns: Sequence[Column]) -> boo
 class _Taken:
     """What a scan takes of the held rows.
 
-    ``span`` of their time, those that pass ``filter``; ``alone`` when every group of the scan has one row at most.
+    ``span`` of their time, those that pass ``filter``; ``alone`` when every group of the scan has one row at most:
+    the keys are the same, or only one value of every other one passes.
     """
 
     span: Span | None
@@ -168,7 +169,7 @@ class _Held:
         if bounded(scan) and (scan.time is None or scan.time.name != content.time):
             return None
         left = tuple(part for part in parts if not implies(own, (part,))) if own else parts
-        given, span, alone = parts, None, wanted == self._dimensions
+        given, span, alone = parts, None, self._dimensions <= wanted | _pinned((*own, *left))
         if self.span is not None:
             time = scan.dataset.dimensions[content.time]
             asked = asked_of(scan, time, left, ())
@@ -225,6 +226,12 @@ class _Held:
             return set(inner) <= set(cuts)
         found = (bisect_left(cuts, at) for at in inner)
         return all(i < len(cuts) and cuts[i] == at for i, at in zip(found, inner, strict=True))
+
+
+def _pinned(parts: Iterable[Filter]) -> frozenset[str]:
+    """Dimensions of which only one value is left."""
+    single = (Operator.EQ, Operator.IS_NULL)
+    return frozenset(part.member for part in parts if isinstance(part, Condition) and part.operator in single)
 
 
 def _keyed(table: Table) -> bool:

@@ -71,6 +71,11 @@ CONTAINED = {
     ),
     "an average of count and sum": (plan("paid", "fare"), plan("mean_fare", by=())),
     "an average that is not merged": (plan("mean_fare"), plan("mean_fare", where=BERLIN)),
+    "averages of one value of what is left out": (plan("mean_fare"), plan("mean_fare", by=(), where=BERLIN)),
+    "averages where one value is held": (
+        plan("mean_fare", by=("city", "kind"), where=BERLIN),
+        plan("mean_fare", by=("kind",), where=BERLIN),
+    ),
     "a ratio of its parts": (HELD, plan("fare_per_ride", by=())),
     "a ratio that is not merged": (
         plan("fare_per_ride"),
@@ -171,6 +176,10 @@ REFUSED = {
     "an average without its count": (plan("rides", "fare"), plan("mean_fare", by=())),
     "an average with a count of other rows": (plan("rides", "short", "fare"), plan("mean_fare", by=())),
     "averages to be merged": (plan("mean_fare"), plan("mean_fare", by=())),
+    "averages of two values of what is left out": (
+        plan("mean_fare"),
+        plan("mean_fare", by=(), where=is_("city", Operator.IN, "Berlin", "Rome")),
+    ),
     "averages to be merged by a coarser grain": (
         plan("mean_fare"),
         plan("mean_fare", time=during(*MARCH, Grain.MONTH)),
