@@ -28,11 +28,11 @@ class Seen:
     Snapshots of one server follow each other, so an answer that is not older than a look needs nothing from before it.
     """
 
-    __slots__ = ("_base", "_ends", "_floor", "_forgotten", "_marks", "_views")
+    __slots__ = ("_base", "_ends", "_floor", "_forgotten", "_marks", "_most", "_views")
 
-    def __init__(self, floor: int, base: TransactionView | None = None) -> None:
+    def __init__(self, floor: int, base: TransactionView | None = None, most: int = MOST_SEEN) -> None:
         """Knows the marks of transactions from ``floor`` on; with a base nothing from before that look."""
-        self._floor, self._base = floor, base
+        self._floor, self._base, self._most = floor, base, most
         self._marks: list[Mark] = []
         self._views: list[TransactionView] = []
         self._ends: list[int] = []
@@ -51,7 +51,7 @@ class Seen:
             return False
         self._views.append(view)
         self._ends.append(len(self._marks))
-        if len(self._marks) > MOST_SEEN:
+        if len(self._marks) > self._most:
             self._forget(len(self._marks) // 2)
         return True
 

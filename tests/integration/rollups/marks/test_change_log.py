@@ -141,6 +141,21 @@ async def test_marks_that_were_swept_unseen_lose_sight_of_older_answers(world: W
     other.poller.close()
 
 
+async def test_more_marks_than_are_remembered_lose_sight_as_well(world: World, watch: Watch) -> None:
+    asked = plan(world.dataset)
+    moment = watch.moment(asked)
+    await world.writer.execute(
+        "INSERT INTO broker.rollup_mark (source, lo, hi) SELECT id, $1::bigint + g, $1 + g + 1"
+        " FROM broker.rollup_source, generate_series(1, 20001) AS g",
+        YEAR_2024.lo,
+    )
+    assert not await watch.still(reach_of(asked), moment)
+    moment = watch.moment(asked)
+    assert await watch.still(reach_of(asked), moment)
+    await world.writer.execute(SELL, 9, IN_2023)
+    assert not await watch.still(reach_of(asked), moment)
+
+
 async def _rebuilt(world: World) -> None:
     await world.build(YEAR_2023)
     await world.build(YEAR_2024)
