@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 EVERY = 10.0
 """Seconds between two writings when nothing but the age of the look, and what has changed, is new."""
+RESTS = 20.0
+"""A writing is followed by a rest of so many times its own length."""
 _FORMAT = 1
 
 
@@ -40,7 +42,7 @@ class Recall:
         self._datasets = {dataset.name: dataset for dataset in datasets}
         self._clock = clock
         self._written: dict[str, dict[str, _State]] = {}
-        self._due = 0.0
+        self._due = self._rest = 0.0
         self._failed = False
 
     async def read(self) -> dict[str, Look]:
@@ -50,7 +52,7 @@ class Recall:
         except OSError:
             return {}
         try:
-            looks = self._looks(data)
+            looks = await asyncio.to_thread(self._looks, data)
         except (ValueError, KeyError, TypeError) as error:  # broken, or of another version of the broker
             logger.warning("%s tells nothing until the database does: %s", self._path, error)
             return {}
@@ -60,21 +62,28 @@ class Recall:
         """Keeps them, soon when there are other segments or states, else now and then. A failure is logged once."""
         now = self._clock.monotonic()
         state = {name: _state(look) for name, look in looks.items()}
-        if not looks or (state == self._written and now < self._due):
+        if not looks or now < (self._due if state == self._written else self._rest):
             return
-        body = json.dumps(
-            {"format": _FORMAT, "looks": {name: self._kept(name, look) for name, look in looks.items()}},
-            separators=(",", ":"),
-        ).encode()
-        data = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
         try:
-            await asyncio.to_thread(_replace, self._path, data)
+            await asyncio.to_thread(self._replace, dict(looks))
         except OSError as error:
             if not self._failed:
                 logger.warning("what rollups cover cannot be kept in %s: %s", self._path, error)
             self._failed = True
             return
-        self._failed, self._written, self._due = False, state, now + EVERY
+        after = self._clock.monotonic()
+        self._failed, self._written = False, state
+        self._due, self._rest = after + EVERY, after + RESTS * (after - now)
+
+    def _replace(self, looks: Mapping[str, Look]) -> None:
+        """One text for each rollup: the loop would stand still for the time that all of them take as one."""
+        texts = (f"{json.dumps(name)}:{self._text(name, look)}" for name, look in looks.items())
+        body = f'{{"format":{_FORMAT},"looks":{{{",".join(texts)}}}}}'.encode()
+        _replace(self._path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+
+    def _text(self, dataset: str, look: Look) -> str:
+        kept = (f"{json.dumps(n)}:{json.dumps(self._kept(dataset, look, n))}" for n in look.coverage)
+        return f'{{"as_of":{json.dumps(look.as_of.isoformat())},"rollups":{{{",".join(kept)}}}}}'
 
     def _looks(self, data: bytes) -> dict[str, Look]:
         digest, _, body = data.partition(b"\n")
@@ -86,25 +95,17 @@ class Recall:
         found = {name: each for name, each in kept["looks"].items() if name in self._datasets}
         return {name: self._look(name, each) for name, each in found.items()}
 
-    def _kept(self, dataset: str, look: Look) -> dict[str, Any]:
-        own = self._datasets[dataset]
+    def _kept(self, dataset: str, look: Look, rollup: str) -> dict[str, Any]:
+        own, each = self._datasets[dataset], look.coverage[rollup]
+        before = look.before.get(rollup, {}).values()
         return {
-            "as_of": look.as_of.isoformat(),
-            "rollups": {
-                name: {
-                    "definition": definition(own, own.rollups[name]),
-                    "unusable": each.unusable,
-                    "lateness": each.lateness,
-                    "dirty": each.dirty,
-                    "sealed": each.sealed,
-                    "segments": [_segment(segment) for segment in each.segments],
-                    "before": [
-                        [_segment(segment) for segment in versions]
-                        for versions in look.before.get(name, {}).values()
-                    ],
-                }
-                for name, each in look.coverage.items()
-            },
+            "definition": definition(own, own.rollups[rollup]),
+            "unusable": each.unusable,
+            "lateness": each.lateness,
+            "dirty": each.dirty,
+            "sealed": each.sealed,
+            "segments": [_segment(segment) for segment in each.segments],
+            "before": [[_segment(segment) for segment in versions] for versions in before],
         }
 
     def _look(self, dataset: str, kept: Mapping[str, Any]) -> Look:
