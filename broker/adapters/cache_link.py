@@ -62,7 +62,7 @@ class Link:
         """In place of the pool of host and port that aiocache makes: an address says more, as passwords and TLS."""
         return ConnectionPool.from_url(
             self.url, max_connections=CONNECTIONS + 1, retry=Retry(NoBackoff(), 1), socket_timeout=TRIAL_SECONDS,
-            socket_connect_timeout=TRIAL_SECONDS,
+            socket_connect_timeout=TRIAL_SECONDS, protocol=2,  # the third one has nothing that is needed here
         )  # fmt: skip
 
     @property
@@ -82,7 +82,7 @@ class Link:
         except TimeoutError:
             raise FaultError("busy") from None  # of this process, and no fault of the tier
         try:
-            return await self._measured(ticket, work, least, short=least < self.timeout)
+            return await self._measured(ticket, work, least, short=2 * least < self.timeout)
         finally:
             self._places.release()
 
@@ -116,7 +116,7 @@ class Link:
     async def _measured(
         self, ticket: Ticket, work: Callable[[RedisCache], Awaitable[T]], seconds: float, *, short: bool
     ) -> T:
-        began = self._clock.monotonic()
+        began, cancelled = self._clock.monotonic(), cancellations()
         try:
             async with asyncio.timeout(seconds):
                 done = await work(self.cache)
@@ -124,6 +124,9 @@ class Link:
             self._breaker.succeeded(ticket, self._clock.monotonic())
             raise FaultError(type(error).__name__, said=True) from error
         except _FAULTS as error:
+            if cancellations() > cancelled:
+                self._breaker.released(ticket, self._clock.monotonic())
+                raise asyncio.CancelledError from error
             now, cause = self._clock.monotonic(), type(error).__name__
             if short and isinstance(error, TimeoutError):
                 self._breaker.released(
@@ -137,6 +140,8 @@ class Link:
             self._breaker.released(ticket, self._clock.monotonic())
             raise
         self._breaker.succeeded(ticket, self._clock.monotonic())
+        if cancellations() > cancelled:
+            raise asyncio.CancelledError
         return done
 
     def _tell(self) -> None:
@@ -156,6 +161,12 @@ class Link:
             await self.cache.client.aclose()
         except _FAULTS as error:
             _LOG.debug("a connection of the shared tier did not close: %s", error)
+
+
+def cancellations() -> int:
+    """How often the running task was cancelled. Some paths of redis-py catch that and go on, so it is looked at."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 async def script(cache: RedisCache, text: str, keys: list[str], *arguments: bytes | str | int) -> Any:

@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from broker.adapters.cache_link import FaultError, Link, script
+from broker.adapters.cache_link import FaultError, Link, cancellations, script
 from broker.domain.held import Selection
 from broker.domain.rollup import EPOCH, Span, micros
 from broker.policy.breaker import Rejected
@@ -37,10 +37,10 @@ Told = tuple[Selection, datetime]
 
 _SYNC = """
 local epoch = redis.call('GET', KEYS[1])
-if #ARGV > 5 or (not epoch and ARGV[3] == 'all') then
-  for i = 6, #ARGV, 2 do redis.call('ZADD', KEYS[2], 'GT', ARGV[i], ARGV[i + 1]) end
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[4])
-  if redis.call('ZCARD', KEYS[2]) > tonumber(ARGV[5]) then
+if #ARGV > 4 or not epoch then
+  for i = 5, #ARGV, 2 do redis.call('ZADD', KEYS[2], 'GT', ARGV[i], ARGV[i + 1]) end
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[3])
+  if redis.call('ZCARD', KEYS[2]) > tonumber(ARGV[4]) then
     local last = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')
     redis.call('DEL', KEYS[2])
     redis.call('ZADD', KEYS[2], last[2], '[]')
@@ -49,7 +49,6 @@ if #ARGV > 5 or (not epoch and ARGV[3] == 'all') then
   redis.call('SET', KEYS[1], epoch)
   redis.call('PUBLISH', KEYS[3], epoch)
 end
-if not epoch then return {} end
 if epoch == ARGV[1] then return {epoch} end
 local found = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
 table.insert(found, 1, epoch)
@@ -117,22 +116,26 @@ class News:
 
     async def _sync(self, cache: RedisCache) -> None:
         telling = dict(self._untold)
-        found = await self._exchange(cache, telling, everything=False)
-        if not found:  # a tier that is new, or has lost everything
-            found = await self._exchange(cache, {**self._removals.known, **telling}, everything=True)
-        epoch, *pairs = found
-        await self._learn([told(m, s) for m, s in zip(pairs[::2], pairs[1::2], strict=True)])
-        self._epoch = epoch
+        found = await self._exchange(cache, telling)
+        if found[0] != self._epoch:
+            lost = self._lost(removals_of(found))
+            if lost:  # the tier has lost them, and maybe not this process but another has noticed it first
+                found = await self._exchange(cache, lost)
+            await self._learn(list(removals_of(found).items()))
+            self._epoch = found[0]
         for selection, at in telling.items():
             if self._untold.get(selection) == at:
                 del self._untold[selection]
 
-    async def _exchange(
-        self, cache: RedisCache, telling: Mapping[Selection, datetime], *, everything: bool
-    ) -> list[Any]:
+    def _lost(self, there: Mapping[Selection, datetime]) -> Mapping[Selection, datetime]:
+        """What this process knows and the tier does not."""
+        least = there.get(EVERYTHING, EPOCH)
+        return {s: at for s, at in self._removals.known.items() if max(least, there.get(s, EPOCH)) < at}
+
+    async def _exchange(self, cache: RedisCache, telling: Mapping[Selection, datetime]) -> list[Any]:
         oldest = self._clock.now() - timedelta(seconds=self._memory)
         arguments: list[bytes | str | int] = [
-            self._epoch, self._token(), "all" if everything else "news", micros(oldest), MOST
+            self._epoch, self._token(), micros(oldest), MOST
         ]  # fmt: skip
         for selection, at in telling.items():
             arguments += [micros(at), text_of(selection)]
@@ -147,6 +150,11 @@ def text_of(selection: Selection) -> str:
     while parts and not parts[-1]:
         parts.pop()
     return json.dumps(parts)
+
+
+def removals_of(found: list[Any]) -> dict[Selection, datetime]:
+    """What the tier has told: an epoch, and the removals of its set with their instants."""
+    return dict(told(m, s) for m, s in zip(found[1::2], found[2::2], strict=True))
 
 
 def told(member: bytes, score: bytes) -> Told:
@@ -169,15 +177,19 @@ async def listen(
 ) -> None:
     """Hears the messages of some channels until it is cancelled; ``again`` is called when some may have been missed."""
     while True:
-        client = Redis.from_url(url, socket_keepalive=True, socket_timeout=None, retry=Retry(NoBackoff(), 0))
+        client = Redis.from_url(
+            url, socket_keepalive=True, socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=2
+        )
         try:
             async with client, client.pubsub(ignore_subscribe_messages=True) as channels:
                 await channels.subscribe(*hear)
                 again()
-                while True:
+                while not cancellations():
                     message = await channels.get_message(ignore_subscribe_messages=True, timeout=None)
                     if message is not None and message["type"] == "message":
                         hear[message["channel"].decode()](message["data"])
         except (RedisError, OSError, TimeoutError) as error:
             _LOG.debug("messages of the shared tier are not heard: %s", error)
+        if cancellations():
+            raise asyncio.CancelledError
         await asyncio.sleep(0.05 + AGAIN * random())
