@@ -27,10 +27,12 @@ from broker.domain.request import (
     RequestKind,
 )
 from broker.domain.terms import CacheMode, Consistency
+from broker.domain.values import ResultFormat
 from broker.pipeline.cached import READ, Asked, Cached, asked_of
 from broker.pipeline.classified import Classifying
 from broker.pipeline.contained import Contained
 from broker.pipeline.explain import Explainer
+from broker.pipeline.foreseen import foreseen
 from broker.pipeline.planner import Planner
 from broker.pipeline.recipes import Recipes
 from broker.pipeline.routed import refusal
@@ -226,7 +228,12 @@ class QueryService:
         """How the query would be answered."""
         if isinstance(ask.source, SqlQuery):
             return await self.sql.explain(context, ask, ask.source)
-        return await self.explainer.explain(self.plan(ask.source, context), ask, context)
+        plan = self.plan(ask.source, context)
+        explanation = await self.explainer.explain(plan, ask, context)
+        if self.cached is None:
+            return explanation
+        asked = asked_of(plan, ask.policy, ResultFormat.COLUMNS, ask.policy.consistency)
+        return foreseen(explanation, self.cached, asked)
 
     def _count(self, context: CallContext, status: AnswerStatus) -> None:
         reason = status.reasons[0].value if status.degraded and status.reasons else ""

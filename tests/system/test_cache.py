@@ -126,6 +126,13 @@ async def test_the_terms_of_a_caller_are_kept(place: Place, channel: grpc.aio.Ch
         assert await reason_of(place.ask(channel, question=stored, policy=terms)) == expected, terms
     only = policy(cache_mode=P.CACHE_MODE_ONLY)
     assert await reason_of(place.ask(channel, question=kept(61), policy=only)) == "POLICY_UNSATISFIABLE"
+    explain, boss = QueryServiceStub(channel).Explain, as_caller("boss")
+    told = await explain(query_service_pb2.ExplainRequest(query=stored), metadata=boss)
+    assert told.expected_kind == answer_pb2.ANSWER_KIND_CACHE_FRESH
+    assert told.candidates[0].verdict == answer_pb2.LADDER_VERDICT_ANSWERED
+    told = await explain(query_service_pb2.ExplainRequest(query=COUNT), metadata=boss)
+    assert told.expected_kind == answer_pb2.ANSWER_KIND_LIVE
+    assert told.candidates[-1].rung == answer_pb2.LADDER_RUNG_CACHE_STALE
     request = query_service_pb2.ExploreRequest(query=stored)
     events = [e async for e in QueryServiceStub(channel).Explore(request, metadata=as_caller("boss"))]
     assert [event.WhichOneof("event") for event in events] == ["header", "batch", "status"]
