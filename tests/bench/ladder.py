@@ -20,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import asyncpg
+import psutil
 
 from broker.demo.flights import load_flights
 from querybroker.v1 import answer_pb2, query_service_pb2
@@ -103,13 +104,17 @@ class Bench:
         for number in range(len(sender.panels)):
             await sender(Arrival(0.0, number, "dashboard", TENANTS[number % len(TENANTS)]), 30.0)
 
-    async def at(self, callers: Callers, load: float) -> tuple[Sender, list[Result]]:
-        """Steady traffic at a multiple of capacity."""
+    async def at(self, callers: Callers, load: float) -> tuple[Sender, list[Result], float]:
+        """Steady traffic at a multiple of capacity; and the CPU seconds of the broker, its workers aside."""
         rate = load * self.capacity
         mix = [Source(0.6 * rate, "dashboard", TENANTS), Source(0.4 * rate, "explore", TENANTS)]
         sender = self.sender(callers)
         arrivals = traffic.poisson(mix, 0.0, self.seconds, random.Random(2))
-        return sender, await traffic.play(arrivals, sender, DEADLINE)
+        process = psutil.Process(self.place.broker.process.pid)
+        before = process.cpu_times()
+        results = await traffic.play(arrivals, sender, DEADLINE)
+        after = process.cpu_times()
+        return sender, results, after.user + after.system - before.user - before.system
 
 
 async def capacity_of(dsn: str, seconds: float) -> list[tuple[int, float]]:
@@ -186,8 +191,9 @@ async def measure(options: harness.Options) -> harness.Report:
         try:
             await own.warmed(callers)
             for load in loads:
-                sender, results = await own.at(callers, load)
+                sender, results, spent = await own.at(callers, load)
                 metrics |= figures(load, sender, results, own)
+                metrics[f"broker_cpu_ms_per_call_{load:g}x"] = 1000 * spent / len(results)
                 rows += _rows(load, sender, results)
         finally:
             callers.close()
@@ -198,7 +204,9 @@ async def measure(options: harness.Options) -> harness.Report:
         GOALS,
         [
             harness.Section("asyncpg callers", ("callers", "per second"), sweep),
-            harness.Section("answers", ("load", "calls", "number", "kinds or fates", "reasons"), rows),
+            harness.Section(
+                "answers", ("load", "kind", "reasons or fates", "calls", "median ms", "p99 ms"), rows
+            ),
         ],
     )
 
@@ -212,17 +220,23 @@ GOALS = {
 
 
 def _rows(load: float, sender: Sender, results: Sequence[Result]) -> list[tuple[object, ...]]:
-    kinds = Counter(answer.kind for _, _, _, answer in sender.seen)
-    reasons = Counter(
-        answer_pb2.DegradationReason.Name(reason).removeprefix("DEGRADATION_REASON_").lower()
-        for _, _, _, answer in sender.seen
-        for reason in answer.status.reasons
-    )
-    rows: list[tuple[object, ...]] = [(load, "dashboards", len(sender.seen), _told(kinds), _told(reasons))]
+    """What the dashboards got, then what became of all calls."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for _, _, seconds, answer in sender.seen:
+        reasons = ", ".join(map(_reason, answer.status.reasons))
+        found.setdefault((answer.kind, reasons), []).append(1000 * seconds)
+    rows: list[tuple[object, ...]] = [
+        (load, *key, len(times), harness.median(times), traffic.p99(times))
+        for key, times in sorted(found.items(), key=lambda pair: -len(pair[1]))
+    ]
     for kind in ("dashboard", "explore"):
         fates = Counter(r.fate.value for r in results if r.arrival.kind == kind)
-        rows.append((load, kind, sum(fates.values()), _told(fates), ""))
+        rows.append((load, f"all of {kind}", _told(fates), sum(fates.values()), "", ""))
     return rows
+
+
+def _reason(reason: answer_pb2.DegradationReason.ValueType) -> str:
+    return answer_pb2.DegradationReason.Name(reason).removeprefix("DEGRADATION_REASON_").lower()
 
 
 def _told(counts: Counter[str]) -> str:
