@@ -76,10 +76,9 @@ async def test_an_exploration_is_mostly_answered_without_the_store(flights_dsn: 
             assert different(from_table(mine.table), from_table(live.table)) is None, query
     seen = Counter(source(mine) for _, mine in replayed)
     moves = Counter((name, source(mine)) for (name, _), (_, mine) in zip(steps, replayed, strict=True))
-    record_property(
-        "steps", f"{1 - seen['store'] / STEPS:.3f} without the store: {dict(seen)}; {dict(moves)}"
-    )
-    assert seen["store"] <= (1 - GOAL) * STEPS
+    share = 1 - seen["store"] / STEPS
+    logging.getLogger(__name__).info("%.3f without the store: %s; %s", share, dict(seen), dict(moves))
+    assert share >= GOAL, moves
     assert seen["contained"] >= STEPS / 4
 
 
