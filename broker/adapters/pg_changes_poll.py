@@ -140,7 +140,7 @@ class ChangePoller:
             try:
                 async with asyncio.timeout(TIMEOUT):
                     token = str(await connection.fetchval(sql))
-            except asyncpg.PostgresError as error:
+            except (asyncpg.PostgresError, TimeoutError) as error:
                 if connection.is_closed():
                     raise
                 self._tell(f"the change token of {dataset!r} cannot be read: {in_words(cause_of(error))}")
