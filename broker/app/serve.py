@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from broker.aggregation.executor import WorkerPools
+from broker.app.admin import Admin, CacheService
 from broker.app.admission import recorded_admission
 from broker.app.adoption import adopted, adoption
-from broker.app.answers import held_answers, refreshing
+from broker.app.answers import HeldAnswers, held_answers, refreshing
 from broker.app.backends import Backends, backends_of
 from broker.app.database import Database, database
 from broker.app.fleet import Alone, sharing
@@ -34,7 +35,6 @@ from broker.config.settings import Settings
 from broker.domain.fleet import MemberKind
 from broker.domain.model import Model
 from broker.domain.pool import PoolLimits, PoolName
-from broker.domain.state import BrokerState
 from broker.domain.terms import AnswerPolicy
 from broker.pipeline.service import QueryService
 from broker.policy.classify import Classifier
@@ -69,26 +69,6 @@ class ServerInfo:
 
     address: str
     metrics_address: str
-
-
-@dataclass(slots=True)
-class Admin:
-    """The application's side of AdminService."""
-
-    reader: StateReader
-    program: Program
-    member: Member
-    grace: float | None = None
-
-    async def state(self) -> BrokerState:
-        """What the process is doing now."""
-        return await self.reader.read()
-
-    async def drain(self, grace: float | None) -> None:
-        """Begins to drain."""
-        self.grace = grace
-        self.program.stop()
-        self.member.drained(grace)
 
 
 async def run_server(
@@ -187,7 +167,7 @@ class Broker:
         holding = held_answers(self.settings, self.model, admission, own)
         async with listening, shared as fleet, verified as noted, recording as recorded, holding as held:
             protection.door.open_to(held.answers)
-            admin = Admin(self._reader(admission, backends, fleet), self.program, self.member)
+            admin = Admin(self._reader(admission, backends, fleet, held), self.program, self.member)
             query = build_query_service(
                 self.settings,
                 self.model,
@@ -206,7 +186,7 @@ class Broker:
             )
             async with adoption(self.settings, self.jobs, own) as adopter:
                 query = adopted(query, adopter, own.clock)
-                server = self._server(query, admission, admin, backends, options, protection)
+                server = self._server(query, admission, admin, backends, options, protection, held)
                 async with refreshing(held, query):
                     await self._serve(stop, admission, admin, server)
 
@@ -225,7 +205,9 @@ class Broker:
             await server.drain(ordered if admin.grace is None else admin.grace)
             admission.drain()
 
-    def _reader(self, admission: Admission, backends: Backends, fleet: Fleet | Alone) -> StateReader:
+    def _reader(
+        self, admission: Admission, backends: Backends, fleet: Fleet | Alone, held: HeldAnswers
+    ) -> StateReader:
         own = self.process
 
         def resources(pool: PoolName) -> PoolResources:
@@ -243,6 +225,7 @@ class Broker:
         sources = Sources(
             resources,
             backends=lambda: backends.states(admission.backends()),
+            caches=held.cache.answers.states,
             jobs=self.jobs.queue_state,
             draining=lambda: self.program.stopping,
             fleet=fleet.state,
@@ -257,6 +240,7 @@ class Broker:
         backends: Backends,
         options: ServerOptions,
         protection: Protection,
+        held: HeldAnswers,
     ) -> Server:
         own = self.process
         statuses = Statuses(own.random.random)
@@ -272,6 +256,7 @@ class Broker:
         )
         defaults = AnswerPolicy()
         operated = rollup_admin(self.model, self.rollups, self.database.store, self.crew, admission)
+        cached = CacheService(held.cache.answers, self.model.datasets) if held.cache.enabled else None
         job_servicer = JobServicer(
             self.jobs.service(query.plan, query.sql.gate, self.model.datasets), statuses, defaults, new_id
         )
@@ -285,7 +270,7 @@ class Broker:
             ).service(),
             job_servicer.service(),
             CatalogServicer(query.plan.catalog).service(),
-            AdminServicer(admin, job_servicer, operated).service(),
+            AdminServicer(admin, job_servicer, operated, cached).service(),
             OperationsServicer(job_servicer.app, statuses, own.clock).service(),
         ]
         checks = {QUERY_SERVICE: protection.before(backends.check), JOB_SERVICE: self.jobs.ready}

@@ -31,6 +31,9 @@ COMMANDS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "Rollups": {
         "rollup": ("rollup", "Plan, install, build, refresh, check and drop rollups."),
     },
+    "Cache": {
+        "cache": ("cache", "Show the tiers of the cache, and remove answers."),
+    },
     "Jobs": {
         "submit": ("submit", "Export an answer as a job."),
         "watch": ("watch", "Follow a job to its end."),

@@ -114,6 +114,14 @@ class AdminApp(Protocol):
         ...
 
 
+class CacheApp(Protocol):
+    """Operates the cache."""
+
+    async def invalidate(self, dataset: str, rollup: str, interval: Interval | None) -> int:
+        """Removes held answers, and gives their number; raises BrokerError: DATASET_NOT_FOUND."""
+        ...
+
+
 class RollupApp(Protocol):
     """Operates the rollups of a model. Every method raises BrokerError: ROLLUP_NOT_FOUND, ROLLUP_STATE, ..."""
 

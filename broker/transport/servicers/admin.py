@@ -12,9 +12,10 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.transport.call import Call, Endpoint, Service, streaming, unary
 from broker.transport.decode_admin import grace, one_job, state_interval
 from broker.transport.encode_state import encode_state
+from broker.transport.servicers.cache import CacheMethods
 from broker.transport.servicers.jobs import JobServicer
 from broker.transport.servicers.rollups import RollupMethods
-from broker.transport.services import AdminApp, RollupApp
+from broker.transport.services import AdminApp, CacheApp, RollupApp
 from querybroker.v1 import admin_service_pb2 as pb
 
 GRANT = "admin"
@@ -22,11 +23,15 @@ GRANT = "admin"
 
 @dataclass(frozen=True, slots=True)
 class AdminServicer:
-    """Operates the broker; every method needs the grant ``admin``. Without ``rollups`` theirs are not offered."""
+    """Operates the broker; every method needs the grant ``admin``.
+
+    Without ``rollups``, or ``cache``, their methods are not offered.
+    """
 
     app: AdminApp
     jobs: JobServicer
     rollups: RollupApp | None = None
+    cache: CacheApp | None = None
 
     def service(self) -> Service:
         """The service with its handlers."""
@@ -40,10 +45,15 @@ class AdminServicer:
                 **self._rollups(),
                 "RequeueJob": unary(pb.RequeueJobRequest, self.requeue),
                 "DeleteJob": unary(pb.DeleteJobRequest, self.delete),
-                "InvalidateCache": not_offered(pb.InvalidateCacheRequest, "This server has no cache."),
+                "InvalidateCache": self._cache(),
                 "Drain": unary(pb.DrainRequest, self.drain, while_draining=True),
             },
         )
+
+    def _cache(self) -> Endpoint:
+        if self.cache is None:
+            return not_offered(pb.InvalidateCacheRequest, "The cache of this server is off.")
+        return CacheMethods(self.cache).endpoint()
 
     def _rollups(self) -> Mapping[str, Endpoint]:
         if self.rollups is not None:

@@ -10,6 +10,7 @@ from typing import Self
 import grpc
 
 from querybroker import requests as r
+from querybroker.cache import Cache
 from querybroker.calls import answer
 from querybroker.channel import Connection
 from querybroker.errors import QueryBrokerError
@@ -76,7 +77,7 @@ class ExploreStream(Exploration):
 class Client:
     """Calls a broker; ``async with Client("localhost:50051") as broker: ...``.
 
-    Every method raises :class:`QueryBrokerError`. ``jobs`` keeps jobs, ``rollups`` operates rollups.
+    Every method raises :class:`QueryBrokerError`. ``jobs`` keeps jobs, ``rollups`` and ``cache`` operate those.
 
     Args:
         target: A gRPC target: ``localhost:50051``, ``dns:///broker.example.com:443``, ``unix:/run/broker.sock``.
@@ -110,6 +111,7 @@ class Client:
         self._catalog = CatalogServiceStub(self.channel)
         self.jobs = Jobs(self.channel, self._connection)
         self.rollups = Rollups(self.channel, self._connection)
+        self.cache = Cache(self.channel, self._connection)
 
     async def __aenter__(self) -> Self:
         return self
