@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+import asyncpg
 import pytest
 
 from broker.adapters.pg_rollup_database import open_rollup_database
@@ -17,6 +20,7 @@ from broker.policy.reach import reach_of
 from tests.conftest import FreshDatabase
 from tests.integration.rollups.marks.conftest import YEAR_2023, YEAR_2024, World, sales
 from tests.integration.rollups.marks.watching import YEARS, Watch, plan, prepared, watching
+from tests.support.eventually import eventually
 
 SELL = "INSERT INTO sales VALUES ($1, $2::text::timestamptz, 1, 1)"
 IN_2023, IN_2024 = "2023-05-05 10:07Z", "2024-02-02 02:02Z"
@@ -211,5 +215,16 @@ async def test_a_crash_begins_a_history_and_a_restart_does_not(own_postgres: Emb
     await asyncio.to_thread(own_postgres.start)
     await watch.poller.turn()
     assert not await watch.still(reach_of(asked), moment)
-    assert await watch.still(reach_of(asked), watch.moment(asked))
+    moment = watch.moment(asked)
+    assert await watch.still(reach_of(asked), moment)
+    victim = await asyncpg.connect(dsn)
+    os.kill(await victim.fetchval("SELECT pg_backend_pid()"), signal.SIGKILL)
+    victim.terminate()
+
+    async def recovered() -> bool:
+        await watch.poller.turn()
+        return watch.moment(asked).partition("|")[0] not in ("", moment.partition("|")[0])
+
+    await eventually(recovered, "the server is back with another history")
+    assert not await watch.still(reach_of(asked), moment), "all sessions were ended, as by a crash"
     watch.poller.close()
