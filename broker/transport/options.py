@@ -82,6 +82,10 @@ class ServerOptions:
             ("grpc.max_receive_message_length", self.max_receive_bytes),
             ("grpc.max_send_message_length", -1),  # checked before sending, with an error that says so
             ("grpc.max_concurrent_streams", self.max_streams),
+            # Of calls that wait to be looked at, the library cancels at random from 1,000 on and all from 3,000 on,
+            # without a word of why. A broker refuses by itself, and says so.
+            ("grpc.server.max_pending_requests", self.max_calls),
+            ("grpc.server.max_pending_requests_hard_limit", self.max_calls + 1),
             ("grpc.keepalive_time_ms", _millis(self.keepalive)),
             ("grpc.keepalive_timeout_ms", _millis(self.keepalive_timeout)),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", _millis(self.min_ping_interval)),

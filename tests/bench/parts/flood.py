@@ -31,16 +31,18 @@ from tests.bench.parts.wire import (
     frame,
 )
 
+DEADLINE = 60
+"""Seconds that each call may take."""
 OK = b"\x0bgrpc-status\x010"
 
 
 class Flood(asyncio.Protocol):
-    """A connection that keeps ``width`` calls under way until it is told to stop."""
+    """A connection that keeps ``width`` calls under way until it is told to stop, or begins them ``once``."""
 
-    def __init__(self, path: str, message: bytes, authority: str, width: int) -> None:
+    def __init__(self, path: str, message: bytes, authority: str, width: int, *, once: bool = False) -> None:
         fields = (
             (":method", "POST"), (":scheme", "http"), (":path", path), (":authority", authority), ("te", "trailers"),
-            ("content-type", "application/grpc"), ("user-agent", "bench"), ("grpc-timeout", "10S"),
+            ("content-type", "application/grpc"), ("user-agent", "bench"), ("grpc-timeout", f"{DEADLINE}S"),
         )  # fmt: skip
         head = b"".join(b"\x00" + _text(name) + _text(value) for name, value in fields)
         body = b"\x00" + len(message).to_bytes(4, "big") + message
@@ -52,7 +54,7 @@ class Flood(asyncio.Protocol):
         self._window, self._received, self._buffer = INITIAL, 0, b""
         self._running: dict[int, float] = {}
         self._transport: asyncio.Transport | None = None
-        self._stopped = False
+        self._stopped = once
         self._done = asyncio.get_running_loop().create_future()
         self.seconds: list[float] = []
         """What each call took."""
@@ -72,12 +74,17 @@ class Flood(asyncio.Protocol):
         self._finish()
 
     async def stop(self) -> None:
-        """Begins no more calls and waits for those that run."""
+        """Begins no more calls and waits for those that run, unless the connection is lost."""
         self._stopped = True
         if self._running:
             await self._done
         if self._transport is not None:
             self._transport.close()
+
+    @property
+    def lost(self) -> int:
+        """Calls that the connection took with it."""
+        return len(self._running)
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer + data if self._buffer else data
@@ -91,6 +98,7 @@ class Flood(asyncio.Protocol):
                 self._received += end - at - 9
             elif kind == HEADERS:
                 if flags & END_STREAM:
+                        print(bytes(buffer[at:end])[:900])
                     self._ended(int.from_bytes(buffer[at + 5 : at + 9], "big"), OK in buffer[at:end])
             elif kind == WINDOW_UPDATE and not any(buffer[at + 5 : at + 9]):
                 self._window += int.from_bytes(buffer[at + 9 : end], "big")
@@ -120,7 +128,10 @@ class Flood(asyncio.Protocol):
         self._write(self._head[:5] + name + self._head[9:] + self._body[:5] + name + self._body[9:])
 
     def _ended(self, number: int, good: bool) -> None:
-        self.seconds.append(time.perf_counter() - self._running.pop(number))
+        began = self._running.pop(number, None)
+        if began is None:
+            return  # a server may reset a stream that has ended
+        self.seconds.append(time.perf_counter() - began)
         self.failures += not good
         if not self._stopped:
             self._call()
@@ -140,6 +151,16 @@ def _text(text: str) -> bytes:
     return bytes((len(text),)) + text.encode()
 
 
+async def connected(address: str, path: str, message: bytes, width: int, *, once: bool = False) -> Flood:
+    """A connection that floods ``host:port``."""
+    host, _, port = address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    _, flooding = await loop.create_connection(
+        lambda: Flood(path, message, address, width, once=once), host, int(port)
+    )
+    return flooding
+
+
 async def flood(
     address: str, path: str, message: bytes, seconds: float, connections: int, width: int
 ) -> Sequence[float]:
@@ -148,14 +169,7 @@ async def flood(
     Raises:
         RuntimeError: A call ended otherwise than OK.
     """
-    host, _, port = address.rpartition(":")
-    loop = asyncio.get_running_loop()
-    floods: list[Flood] = []
-    for _ in range(connections):
-        _, flooding = await loop.create_connection(
-            lambda: Flood(path, message, address, width), host, int(port)
-        )
-        floods.append(flooding)
+    floods = [await connected(address, path, message, width) for _ in range(connections)]
     await asyncio.sleep(seconds)
     await asyncio.gather(*(each.stop() for each in floods))
     if failures := sum(each.failures for each in floods):
