@@ -216,6 +216,7 @@ class QueryService:
             context,
             RequestKind.EXPLORE,
             questions,
+            ask.policy.consistency,
             max_row_count=ask.max_row_count,
             max_byte_count=ask.max_byte_count,
             job=ask.job,
