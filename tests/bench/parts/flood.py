@@ -98,7 +98,6 @@ class Flood(asyncio.Protocol):
                 self._received += end - at - 9
             elif kind == HEADERS:
                 if flags & END_STREAM:
-                        print(bytes(buffer[at:end])[:900])
                     self._ended(int.from_bytes(buffer[at + 5 : at + 9], "big"), OK in buffer[at:end])
             elif kind == WINDOW_UPDATE and not any(buffer[at + 5 : at + 9]):
                 self._window += int.from_bytes(buffer[at + 9 : end], "big")
