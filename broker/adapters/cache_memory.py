@@ -19,7 +19,7 @@ from aiocache.serializers import NullSerializer
 from broker.domain.held import Held, Selection
 from broker.ports.clock import Clock
 
-ENTRY, COLUMN, PART, STEP, SPAN, BOUND = 3072, 192, 512, 160, 256, 176
+ENTRY, COLUMN, PART, STEP, SPAN, BOUND, CONTENT, CONJUNCT = 2560, 192, 512, 160, 256, 176, 1024, 640
 """Bytes of an entry beside its table and texts, and of what it may hold several of: measured, with what the allocator
 and growing mappings waste."""
 RECENT = 256
@@ -166,13 +166,14 @@ class MemoryTier(BaseCache):  # type: ignore[misc] # aiocache has no types
 
 def weight(held: Held) -> int:
     """The bytes that an answer takes in memory, rather more than fewer."""
-    status, table, reach = held.status, held.table, held.reach
+    status, table, reach, content = held.status, held.table, held.reach, held.content
     return ENTRY + sum(map(len, _texts(held))) + getsizeof(table.encoded) + (
         COLUMN * len(table.columns)
         + PART * len(status.parts)
         + STEP * (len(status.missing_intervals) + len(status.sealed_intervals) + len(status.ladder))
         + BOUND * len(status.bounds)
         + SPAN * (len(reach.spans) + len(reach.rollups))
+        + (0 if content is None else CONTENT + CONJUNCT * len(content.filter))
     )  # fmt: skip
 
 

@@ -38,13 +38,13 @@ class Removals:
 
     def learn(self, told: Iterable[tuple[Selection, datetime]], now: datetime) -> tuple[Selection, ...]:
         """Adds removals; gives those that are new, or later than what was known of them."""
-        news = {
-            selection: at
-            for selection, at in told
-            if at >= now - self._memory and (selection not in self._known or self._known[selection] < at)
-        }
-        self._known.update(news)
         oldest = now - self._memory
+        news: dict[Selection, None] = {}
+        for selection, at in told:
+            known = self._known.get(selection)
+            if at >= oldest and (known is None or known < at):
+                self._known[selection] = at
+                news[selection] = None
         for selection in [s for s, at in self._known.items() if at < oldest]:
             del self._known[selection]
         if len(self._known) > MOST:
