@@ -127,6 +127,18 @@ def test_trials_go_through_one_at_a_time_until_enough_have_succeeded() -> None:
     assert [news.reason for news in made.news()][1:] == [Change.OPEN_TIME_OVER, Change.TRIALS_SUCCEEDED]
 
 
+def test_who_only_asks_whether_it_is_shut_takes_no_leave() -> None:
+    made = breaker()
+    assert made.shut(99.0) is None
+    made = opened()
+    rejected = made.shut(100.4)
+    assert rejected is not None
+    assert rejected.retry_after == refusal(made, 100.4).retry_after
+    assert made.shut(100.5) is None, "somebody has to try"
+    assert leave(made, 100.5).trial
+    assert made.shut(100.5) is not None, "but not two at a time"
+
+
 @pytest.mark.parametrize("connecting", [True, False])
 def test_a_failed_trial_opens_it_for_longer(connecting: bool) -> None:
     made, now = opened(random=0.999), 100.0

@@ -15,13 +15,15 @@ from broker.domain.principal import Criticality, Principal
 from broker.policy.admission.scheduler import Scheduler
 from broker.runtime.admission import SAME_WORDS
 from broker.runtime.guard import Door, Guard
+from broker.runtime.meter import Meter
 from broker.telemetry.instruments import Telemetry
 from tests.support.metrics import read
 from tests.support.seats import POOL, ask, hold, shell
-from tests.support.virtual_time import run
+from tests.support.virtual_time import VirtualClock, run
 
 ALICE = Principal("alice", "a")
 BOB = Principal("bob", "b")
+CAROL = Principal("carol", "c")
 BOSS = Principal("boss", "a", criticality=Criticality.CRITICAL_PLUS)
 
 
@@ -163,6 +165,50 @@ def test_who_would_wait_too_long_whatever_they_ask_is_not_read() -> None:
             assert door.refusal(POOL, ALICE, 50.0) is None, "it may wait longer"
             assert admission.state()[0].refused_count == 2
         assert door.refusal(POOL, ALICE, 5.0) is None, "a seat is free"
+
+    run(main())
+
+
+def test_who_may_be_answered_without_a_seat_is_let_in_and_the_strain_is_known() -> None:
+    async def main() -> None:
+        limits = {POOL: PoolLimits(1, 5, 1, 1, wait_fraction=0.25)}
+        tenants = {"a": TenantLimits(in_flight=1), "b": TenantLimits(rate=1.0, burst=1.0)}
+        admission, machine, held = shell(Scheduler(limits, 1, (), tenants)), Machine(), True
+        door = Door(machine.guard, admission, limits)
+        door.open_to(lambda pool: held and pool is POOL)
+        await hold(admission, ask("0", 100.0), 2.0)
+        assert admission.strain(POOL, CAROL, 2.0) == 0.0, "there is a seat"
+        async with admission.permit(ask("1", 100.0)):
+            assert admission.strain(POOL, CAROL, 1.0) == pytest.approx(2.0)
+            assert admission.strain(POOL, CAROL, 4.1) == 0.0, "below a half"
+            assert door.refusal(POOL, ALICE, 5.0) is None, (
+                "neither the wait nor what her tenant has in flight matters"
+            )
+            held = False
+            assert door.refusal(POOL, ALICE, 5.0) is not None
+            held = True
+            machine.share = 0.99
+            machine.live(1.0)
+            assert door.refusal(POOL, ALICE, 5.0) is not None, "the server itself is in trouble"
+        admission.drain()
+        assert Door(None, admission, limits).refusal(POOL, BOSS, 5.0) is not None
+
+    run(main())
+
+
+def test_answers_without_a_seat_count_against_the_rate_alone() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        meter = Meter({"a": TenantLimits(in_flight=1, rate=1.0, burst=2.0)}, TenantLimits(), clock)
+        assert [meter.take(POOL, ALICE) for _ in range(2)] == [None, None]
+        refused = meter.take(POOL, ALICE)
+        assert refused is not None
+        assert refused.reason is ErrorReason.TENANT_QUOTA
+        assert refused.retry_after == pytest.approx(1.0)
+        assert refused.metadata.items() >= {"limiting_factor": "tenant_rate", "tenant": "a"}.items()
+        assert all(meter.take(POOL, BOB) is None for _ in range(100))
+        await asyncio.sleep(1.0)
+        assert meter.take(POOL, ALICE) is None
 
     run(main())
 
