@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 from querybroker import QueryBrokerError
-from querybroker.v1 import admin_service_pb2, answer_pb2, policy_pb2, query_service_pb2
+from querybroker.v1 import admin_service_pb2, answer_pb2, policy_pb2, query_pb2, query_service_pb2
 from querybroker.v1.admin_service_pb2_grpc import AdminServiceStub
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.support.eventually import eventually
@@ -152,6 +152,32 @@ async def test_answers_of_one_caller_never_reach_another(place: Place, channel: 
         "boss": {EVENTS},
     }
     assert (await place.ask(channel, "bob", question=kept(62, "owned"))).kind == "CACHE_FRESH"
+
+
+async def test_panels_that_are_held_leave_the_rest_to_one_snapshot(
+    place: Place, channel: grpc.aio.Channel
+) -> None:
+    questions = [kept(65), kept(66, "owned"), kept(67)]
+
+    async def kinds(*asked: query_pb2.Query, **terms: object) -> tuple[list[str], set[str], bool]:
+        """Kinds, snapshots of what was read, and whether that is the one of the response."""
+        panels = [query_service_pb2.Panel(query=each) for each in asked]
+        policy = P.AnswerPolicy(**terms)  # type: ignore[arg-type] # fields of the message
+        request = query_service_pb2.DashboardRequest(panels=panels, policy=policy)
+        response = await QueryServiceStub(channel).Dashboard(request, metadata=as_caller("boss"), timeout=15)
+        found = [
+            answer_pb2.AnswerKind.Name(p.status.kind).removeprefix("ANSWER_KIND_") for p in response.panels
+        ]
+        read = {str(p.status.as_of) for p in response.panels if p.status.kind == answer_pb2.ANSWER_KIND_LIVE}
+        told = {str(response.snapshot_time)} if response.HasField("snapshot_time") else set()
+        return found, read, told == read
+
+    assert (await kinds(questions[1]))[0] == ["LIVE"]
+    found, read, same = await kinds(*questions)
+    assert (found, len(read), same) == (["LIVE", "CACHE_FRESH", "LIVE"], 1, True)
+    assert await kinds(*questions) == (["CACHE_FRESH"] * 3, set(), True)
+    found, read, same = await kinds(*questions, consistency=P.CONSISTENCY_SNAPSHOT)
+    assert (found, len(read), same) == (["LIVE"] * 3, 1, True)
 
 
 async def test_a_stampede_is_one_question_to_the_database(place: Place, channel: grpc.aio.Channel) -> None:
