@@ -26,7 +26,7 @@ from broker.transport.servicers.catalog import CatalogServicer
 from broker.transport.servicers.jobs import JobServicer
 from broker.transport.servicers.operations import OperationsServicer
 from broker.transport.servicers.query import QueryServicer
-from broker.transport.services import RollupApp
+from broker.transport.services import CacheApp, RollupApp
 from broker.transport.status import Statuses
 from tests.rpc.fake_jobs import FakeJobs
 from tests.rpc.fakes import KEY, NOON, FakeCatalog, FakeQueries
@@ -71,6 +71,7 @@ async def serving(
     door: Door = open_door,
     gate: Gate | None = None,
     rollups: RollupApp | None = None,
+    cache: CacheApp | None = None,
 ) -> AsyncIterator[Serving]:
     """Starts a server on a free port, and drains it when the test is done: a call left behind would cost its grace."""
     queries, jobs, admin, clock = FakeQueries(), FakeJobs(), FakeAdmin(), SystemClock()
@@ -89,7 +90,7 @@ async def serving(
         ).service(),
         job_servicer.service(),
         CatalogServicer(FakeCatalog()).service(),
-        AdminServicer(admin, job_servicer, rollups).service(),
+        AdminServicer(admin, job_servicer, rollups, cache).service(),
         OperationsServicer(jobs, statuses, clock).service(),
     )
     server = Server(path, services, checks or {}, options)
