@@ -18,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from broker.adapters.patience import Patience
 from broker.domain.state import Breaker
 from broker.policy.breaker import BreakerSettings, CircuitBreaker, Rejected, Ticket
 from broker.ports.clock import Clock
@@ -26,6 +27,8 @@ CONNECTIONS = 8
 """Connections of one process; a call that finds all of them in use waits for one as part of its time."""
 TRIAL_SECONDS = 1.0
 """Longest trial."""
+PATIENCE = 2.0
+"""Seconds that a call may take when it is the event loop that is late."""
 _BREAKER = BreakerSettings(in_a_row=3, least_calls=20, first_open=0.5, longest_open=4.0, successes=1)
 _FAULTS = (TimeoutError, RedisError, OSError)
 _LOG = logging.getLogger(__name__)
@@ -77,7 +80,7 @@ class Link:
             raise FaultError("not up")
         least = self.timeout if within is None else min(within, self.timeout)
         try:
-            async with asyncio.timeout(least):
+            async with Patience(least, PATIENCE):
                 await self._places.acquire()
         except TimeoutError:
             raise FaultError("busy") from None  # of this process, and no fault of the tier
@@ -118,7 +121,7 @@ class Link:
     ) -> T:
         began, cancelled = self._clock.monotonic(), cancellations()
         try:
-            async with asyncio.timeout(seconds):
+            async with Patience(seconds, PATIENCE):
                 done = await work(self.cache)
         except ResponseError as error:
             self._breaker.succeeded(ticket, self._clock.monotonic())
