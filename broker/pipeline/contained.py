@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from broker.aggregation.executor import WorkerTaskError
@@ -45,6 +47,10 @@ MOST_LOOKED, MOST_PROVED = 256, 8
 """Held answers of a dataset that are looked at for one question, and that a proof is tried for."""
 TIME_SHARE, MOST_TIME = 0.3, 2.0
 """Part of the time that is left, and seconds, that an answer in place of a live one may take."""
+NOT_AGAIN, MOST_MISSED = 0.2, 1024
+"""Seconds for which a question that nothing contained is not looked for again, and how many such are remembered."""
+TIER = "contained"
+"""Where such answers are counted among lookups."""
 NAMED = "contained:"
 """Before the key of the held answer in the name of a part."""
 Allowed = Callable[[Freshness], bool]
@@ -60,13 +66,17 @@ class Source:
     fresh: Freshness
 
 
-@dataclass(frozen=True, slots=True)
 class Contained:
-    """Held answers as sources of other ones; ``grids`` builds the buckets that are held."""
+    """Held answers as sources of other ones; ``grids`` builds the buckets that are held.
 
-    cached: Cached
-    aggregator: Aggregator
-    grids: GridBuilder
+    What is being made is waited for by whoever asks for it too. What was not found is not looked for again at once.
+    """
+
+    def __init__(self, cached: Cached, aggregator: Aggregator, grids: GridBuilder) -> None:
+        self.cached = cached
+        self._aggregator, self._grids = aggregator, grids
+        self._making: dict[str, asyncio.Event] = {}
+        self._missed: OrderedDict[str, float] = OrderedDict()
 
     async def look(
         self, asked: Sequence[Asked], found: Sequence[Answer | None], context: CallContext, pool: PoolName
@@ -79,10 +89,20 @@ class Contained:
         both = list(found)
         for i, answer in zip(missing, made, strict=True):
             both[i] = answer
+            self.cached.telemetry.cache_lookup(TIER, _result(answer))
         return both
 
     async def answer(self, asked: Asked, context: CallContext, pool: PoolName) -> Answer | None:
         """An answer that may stand for a live one; None where there is none, or making it fails."""
+        now = self.cached.clock.monotonic()
+        deadline = context.deadline.capped(min(MOST_TIME, TIME_SHARE * context.deadline.remaining(now)), now)
+        if (made := self._making.get(asked.key)) is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(deadline.remaining(now)):
+                    await made.wait()
+            return self.cached.near(asked, context)
+        if now < self._missed.get(asked.key, now):
+            return None
         only = asked.policy.cache is CacheMode.ONLY
 
         def allowed(fresh: Freshness) -> bool:
@@ -90,15 +110,27 @@ class Contained:
 
         source = next(self._sources(asked, allowed), None)
         if source is None:
+            self._miss(asked.key, now)
             return None
-        clock = self.cached.clock
-        now = clock.monotonic()
-        deadline = context.deadline.capped(min(MOST_TIME, TIME_SHARE * context.deadline.remaining(now)), now)
+        made = self._making[asked.key] = asyncio.Event()
         try:
             return await self.made(source, asked, context, pool, deadline)
-        except (BrokerError, WorkerTaskError) as error:
-            _LOG.warning("a held answer could not be read: %s", error)
-            return None
+        except BrokerError as error:
+            _LOG.info("a held answer was not read: %s", error)
+            self._miss(asked.key, now)
+        except WorkerTaskError:
+            _LOG.exception("a held answer could not be read")
+            self._miss(asked.key, now)
+        finally:
+            del self._making[asked.key]
+            made.set()
+        return None
+
+    def _miss(self, key: str, now: float) -> None:
+        self._missed[key] = now + NOT_AGAIN
+        self._missed.move_to_end(key)
+        if len(self._missed) > MOST_MISSED:
+            self._missed.popitem(last=False)
 
     def stale(self, asked: Asked) -> Source | None:
         """The newest held answer that contains what is asked, whatever its age allows; see :class:`StaleContained`."""
@@ -111,7 +143,7 @@ class Contained:
         clock = self.cached.clock
         started = clock.monotonic()
         found = source.way
-        table = await self.aggregator.table(pool, found.results, found.finish, asked.format, deadline)
+        table = await self._aggregator.table(pool, found.results, found.finish, asked.format, deadline)
         held = replace(source.held, table=table)
         self._keep(held, asked)
         answer = self.cached.handed(held, source.fresh, asked, context)
@@ -147,7 +179,7 @@ class Contained:
                 continue
             assert container.content is not None
             proved += 1
-            found = way(asking, container.content, container.table, self.grids)
+            found = way(asking, container.content, container.table, self._grids)
             if found is not None:
                 yield Source(found, held, fresh)
             if proved == MOST_PROVED:
@@ -187,6 +219,12 @@ class StaleContained:
         except WorkerTaskError:
             _LOG.exception("a held answer could not be read")
             return LadderStep(self.rung, Verdict.FAILED, name, codes=(ErrorReason.INTERNAL.value,))
+
+
+def _result(answer: Answer | None) -> str:
+    if answer is None:
+        return "miss"
+    return "fresh" if answer.status.kind is AnswerKind.CACHE_FRESH else "stale"
 
 
 def _complete(status: AnswerStatus) -> bool:
