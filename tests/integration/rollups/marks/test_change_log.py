@@ -23,6 +23,10 @@ from tests.integration.rollups.marks.watching import YEARS, Watch, plan, prepare
 from tests.support.eventually import eventually
 
 SELL = "INSERT INTO sales VALUES ($1, $2::text::timestamptz, 1, 1)"
+CUT = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'querybroker changes'
+"""
 IN_2023, IN_2024 = "2023-05-05 10:07Z", "2024-02-02 02:02Z"
 
 
@@ -114,15 +118,11 @@ async def test_looks_grow_old_while_the_server_is_away(world: World, watch: Watc
     assert watch.changes.unchanged(reach_of(asked), moment) is None
     assert not watch.moment(asked)
     assert (watch.changes.extent()["sales"] or 0.0) > 1.0
-    await world.writer.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-    )
+    await world.writer.execute(CUT)
     await watch.poller.turn()
     assert await watch.still(reach_of(asked), moment), "nothing was missed"
     await world.writer.execute(SELL, 9, IN_2023)
-    await world.writer.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-    )
+    await world.writer.execute(CUT)
     await watch.poller.turn()
     assert not await watch.still(reach_of(asked), moment), "what was written meanwhile is found"
 
