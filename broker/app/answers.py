@@ -51,8 +51,7 @@ async def held_answers(
             yield HeldAnswers(tiers)
             return
         refreshes = revalidation(admission, own)
-        flights = Flights(own.clock, own.telemetry, tiers.answers, tiers.turns)
-        async with change_log(settings, model, own) as changes, flights.open():
+        async with change_log(settings, model, own) as changes:
             cached = Cached(
                 tiers.answers,
                 changes,
@@ -64,7 +63,9 @@ async def held_answers(
                 refreshes.refresh,
                 content_of,
             )
-            yield HeldAnswers(tiers, cached, flights, refreshes)
+            turns = tiers.turns if settings.cache.shared else None
+            async with Flights(own.clock, own.telemetry, cached, turns).open() as flights:
+                yield HeldAnswers(tiers, cached, flights, refreshes)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ turn ends; the others wait for that, look, and ask again where there is nothing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Hashable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -21,26 +21,16 @@ from broker.domain.answer import Answer, LadderStep, Rung, Verdict
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.fingerprint import fingerprint
 from broker.domain.held import Held
-from broker.domain.principal import Principal
 from broker.domain.request import CallContext
 from broker.domain.terms import CacheMode, Consistency
+from broker.pipeline.cached import Asked, Cached
+from broker.pipeline.flight import Flight, Name, joined, led_for_others, name_of
 from broker.pipeline.stage import Group, Handler, Outcome, Question, Stage
-from broker.ports.cache import AnswerCache, Turns
+from broker.ports.cache import Turns
 from broker.ports.clock import Clock
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import SpanName
 
-LEADERS_OWN = frozenset(
-    {
-        ErrorReason.DEADLINE_TOO_SHORT,
-        ErrorReason.DEADLINE_EXCEEDED,
-        ErrorReason.QUEUE_TIMEOUT,
-        ErrorReason.OVERLOADED,
-        ErrorReason.TENANT_QUOTA,
-        ErrorReason.CANCELLED,
-    }
-)
-"""Errors that may be due to who asks; they are shared with those who have no better claim than the leader."""
 CERTAIN = frozenset({ErrorReason.STORE_REJECTED})
 """Errors that the same question meets again; for :data:`DAMPED` seconds they are its answer."""
 DAMPED = 1.0
@@ -51,58 +41,19 @@ SHORTEST_WAIT = 0.05
 LONGEST_WAIT = 0.05
 """Seconds that a look into the shared cache may take."""
 
-Name = Hashable
-"""What a flight reads for one question: the answer's key, and the terms that decide how it may be read."""
-
-
-class Flight:
-    """A reading under way, and those who wait for it."""
-
-    __slots__ = ("at", "carrier", "names", "principal", "task", "waiting")
-
-    def __init__(
-        self,
-        names: Sequence[Name],
-        context: CallContext,
-        task: asyncio.Task[Sequence[Outcome]],
-        carrier: Mapping[str, str],
-    ) -> None:
-        self.names, self.task, self.carrier = tuple(names), task, carrier
-        self.principal, self.at = context.principal, context.deadline.at
-        self.waiting = 0
-
-    def reads(self, names: Sequence[Name]) -> bool:
-        """Whether everything that is asked is among what it reads."""
-        return set(names) <= set(self.names)
-
-    def picked(self, names: Sequence[Name]) -> list[Outcome]:
-        """The outcomes for these names; raises what the flight ended with."""
-        found = dict(zip(self.names, self.task.result(), strict=True))
-        return [found[name] for name in names]
-
-    def shares(self, error: BrokerError, context: CallContext) -> bool:
-        """Whether an error of the flight is one to a follower too."""
-        if error.reason not in LEADERS_OWN:
-            return True
-        return context.deadline.at <= self.at and _no_better(context.principal, self.principal)
-
-
-def _no_better(follower: Principal, leader: Principal) -> bool:
-    return follower.tenant == leader.tenant and follower.criticality <= leader.criticality
-
 
 class Flights:
-    """The flights of a process. ``turns`` are those between processes, which look into ``answers``."""
+    """The flights of a process. ``turns`` are those between processes that share what is ``cached``, if any do."""
 
     def __init__(
         self,
         clock: Clock,
         telemetry: Telemetry,
-        answers: AnswerCache | None = None,
+        cached: Cached | None = None,
         turns: Turns | None = None,
     ) -> None:
         self._clock, self._telemetry = clock, telemetry
-        self._answers, self._turns = answers, turns
+        self._cached, self._turns = cached, turns
         self._flights: dict[Name, Flight] = {}
         self._tasks: set[asyncio.Task[Sequence[Outcome]]] = set()
         self._damped: dict[Name, tuple[float, BrokerError]] = {}
@@ -215,40 +166,49 @@ class Flights:
     async def _in_turn(self, group: Group, names: Sequence[Name], inner: Handler) -> Sequence[Outcome]:
         """Reads when no other process does; else waits for its answers."""
         assert self._turns is not None
+        before = await self._look(group)
         turn_of = fingerprint(*names)
-        before = [self._newest(question) for question in group.questions]
         while True:
             async with self._turns.turn(turn_of) as turn:
-                if turn.mine:
-                    return await inner(group)
-                left = group.context.deadline.remaining(self._clock.monotonic())
-                await turn.over(max(SHORTEST_WAIT, left))
-            found = await self._read_elsewhere(group, before)
-            if found is not None:
-                return found
-            if group.context.deadline.expired(self._clock.monotonic()):
-                return await inner(group)  # which says that the time is over
+                if not turn.mine:
+                    left = group.context.deadline.remaining(self._clock.monotonic())
+                    await turn.over(max(SHORTEST_WAIT, left))
+                # Another turn may have ended since the question was looked up, or has just now.
+                found = self._read_elsewhere(group, before, await self._look(group))
+                if found is not None:
+                    return found
+                if turn.mine or group.context.deadline.expired(self._clock.monotonic()):
+                    return await inner(group)  # which says so when the time is over
 
-    def _newest(self, question: Question) -> Held | None:
-        return self._answers.near(question.key) if self._answers is not None else None
+    async def _look(self, group: Group) -> Sequence[Held | None]:
+        """What is held in any tier."""
+        if self._cached is None:
+            return [None] * len(group.questions)
+        answers = self._cached.answers
+        return await asyncio.gather(*(answers.find(q.key, LONGEST_WAIT) for q in group.questions))
 
-    async def _read_elsewhere(self, group: Group, before: Sequence[Held | None]) -> Sequence[Outcome] | None:
-        """The answers that another process has just read, all from one snapshot where they have to be."""
-        assert self._answers is not None
-        answers = self._answers
-        found = await asyncio.gather(*(answers.find(q.key, LONGEST_WAIT) for q in group.questions))
-        newer = [
-            held
-            for held, old in zip(found, before, strict=True)
-            if held is not None and (old is None or held.as_of > old.as_of)
-        ]
-        if len(newer) < len(found):
+    def _read_elsewhere(
+        self, group: Group, before: Sequence[Held | None], found: Sequence[Held | None]
+    ) -> Sequence[Outcome] | None:
+        """The answers that another process has read meanwhile, all from one snapshot where they have to be."""
+        outcomes: list[Outcome] = []
+        for question, old, held in zip(group.questions, before, found, strict=True):
+            answer = self._taken(question, group, old, held)
+            if answer is None:
+                return None
+            outcomes.append(answer)
+        snapshots = {held.as_of for held in found if held is not None}
+        return outcomes if group.consistency is Consistency.ANY or len(snapshots) == 1 else None
+
+    def _taken(self, question: Question, group: Group, old: Held | None, held: Held | None) -> Answer | None:
+        """An answer that was read while this question waited, or that is fresh to its caller."""
+        if held is None or self._cached is None:
             return None
-        if group.consistency is not Consistency.ANY and len({held.as_of for held in newer}) > 1:
-            return None
-        return [self._handed(q, held) for q, held in zip(group.questions, newer, strict=True)]
-
-    def _handed(self, question: Question, held: Held) -> Answer:
+        if old is not None and held.as_of <= old.as_of:
+            if question.policy.cache is not CacheMode.DEFAULT:
+                return None
+            asked = Asked(question.plan, question.policy, question.format, group.consistency, question.key)
+            return self._cached.give(held, asked, group.context)
         staleness = max(0.0, (self._clock.now() - held.as_of).total_seconds())
         step = LadderStep(Rung.LIVE, Verdict.ANSWERED, "flight", duration=held.seconds)
         ladder = (*question.ladder, step)
@@ -257,28 +217,6 @@ class Flights:
 
 async def _read(group: Group, inner: Handler) -> Sequence[Outcome]:
     return await inner(group)
-
-
-def name_of(question: Question, group: Group) -> Name:
-    """What tells a question's flight from others."""
-    return question.key, question.policy, group.consistency
-
-
-def joined(question: Question, group: Group) -> bool:
-    """Whether the caller takes what somebody else has begun to read."""
-    policy = question.policy
-    return led_for_others(question, group) and policy.cache is CacheMode.DEFAULT
-
-
-def led_for_others(question: Question, group: Group) -> bool:
-    """Whether others may take what is read for the caller."""
-    policy = question.policy
-    return (
-        bool(question.key)
-        and group.consistency is not Consistency.SNAPSHOT
-        and policy.max_staleness != 0.0
-        and policy.cache in (CacheMode.DEFAULT, CacheMode.REVALIDATE)
-    )
 
 
 def coalesced(flights: Flights) -> Stage:

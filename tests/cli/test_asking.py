@@ -113,7 +113,11 @@ def test_a_question_may_come_from_standard_input(demo: Demo) -> None:
         (["explore", "--sql", "SELECT 1"], 4, "SQL_DISABLED"),
         (["query", "fligths", "-m", "flights"], 4, "Did you mean 'flights'?"),
         (["query", "flights", "-m", "fligths", "-w", "carier = UA"], 4, "  filter.condition.member: "),
-        (["query", "flights", "-m", "flights", "--policy", "cache_mode=only"], 4, "POLICY_UNSATISFIABLE"),
+        (
+            ["query", "flights", "-m", "flights", "-w", "distance = 4321", "--policy", "cache_mode=only"],
+            4,
+            "POLICY_UNSATISFIABLE",
+        ),
         (["query", "flights", "-m", "flights", "--api-key", "qb_wrong"], 5, "UNAUTHENTICATED"),
         (
             ["query", "flights", "-m", "flights", "--address", "127.0.0.1:1"],

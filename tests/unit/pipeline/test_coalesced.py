@@ -3,26 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 
 import pytest
 
-from broker.domain.answer import Answer
+from broker.domain.answer import Answer, AnswerKind
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.held import Held, Reach
 from broker.domain.principal import Criticality
 from broker.domain.terms import AnswerPolicy, CacheMode, Consistency
+from broker.pipeline.cached import Cached, Untracked
 from broker.pipeline.coalesced import DAMPED, Flights
 from broker.pipeline.stage import Group, Outcome
+from broker.policy.freshness import Ages
 from broker.telemetry.instruments import Telemetry
 from tests.support.answering import Source, group, question
 from tests.support.held import MemoryAnswers, SharedTurns
 from tests.support.virtual_time import VirtualClock, run
 
 
-def flights(answers: MemoryAnswers | None = None, turns: SharedTurns | None = None) -> Flights:
-    return Flights(VirtualClock(), Telemetry.off(), answers, turns)
+def flights(
+    answers: MemoryAnswers | None = None, turns: SharedTurns | None = None, soft: float = 0.0
+) -> Flights:
+    clock, telemetry = VirtualClock(), Telemetry.off()
+    if answers is None:
+        return Flights(clock, telemetry)
+    ages = Ages(soft, 3600.0)
+    cached = Cached(answers, Untracked(), clock, lambda _: ages, lambda: 1.0, telemetry, 1000)
+    return Flights(clock, telemetry, cached, turns)
+
+
+def reading(
+    source: Source, own: MemoryAnswers
+) -> Callable[[Group], Coroutine[None, None, Sequence[Outcome]]]:
+    """Reads from the source and holds what it reads."""
+
+    async def read(asked: Group) -> Sequence[Outcome]:
+        outcomes = await source(asked)
+        for each, outcome in zip(asked.questions, outcomes, strict=True):
+            assert isinstance(outcome, Answer)
+            own.keep(Held(each.key, outcome.table, outcome.status, Reach("flights")), 60.0)
+        return outcomes
+
+    return read
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[int]:
@@ -192,19 +216,9 @@ async def test_processes_that_share_a_cache_read_once() -> None:
     source, turns, shared = Source(), SharedTurns(), MemoryAnswers()
     answers = [MemoryAnswers(far=shared.far) for _ in range(3)]
 
-    def reading(own: MemoryAnswers) -> Callable[[Group], Awaitable[Sequence[Outcome]]]:
-        async def read(asked: Group) -> Sequence[Outcome]:
-            outcomes = await source(asked)
-            for each, outcome in zip(asked.questions, outcomes, strict=True):
-                assert isinstance(outcome, Answer)
-                own.keep(Held(each.key, outcome.table, outcome.status, Reach("flights")), 60.0)
-            return outcomes
-
-        return read
-
     airs = [flights(each, turns) for each in answers]
     calls = [
-        air.answer(group(question(0), question(1)), reading(own))
+        air.answer(group(question(0), question(1)), reading(source, own))
         for air, own in zip(airs, answers, strict=True)
         for _ in range(10)
     ]
@@ -225,6 +239,35 @@ async def test_when_the_process_that_reads_dies_another_one_reads() -> None:
     assert rows(await waiting) == [1]
     assert len(source.asked) == 2
     await asyncio.gather(dying, return_exceptions=True)
+
+
+@on_virtual_time
+async def test_what_the_dead_one_had_read_long_before_is_no_answer() -> None:
+    source, turns, shared = Source(), SharedTurns(), MemoryAnswers()
+    first, second = (MemoryAnswers(far=shared.far) for _ in range(2))
+    await flights(first, turns).answer(group(), reading(source, first))
+    await asyncio.sleep(100.0)
+    dying = asyncio.create_task(flights(first, turns).answer(group(), source))
+    await asyncio.sleep(0.5)
+    waiting = asyncio.create_task(flights(second, turns).answer(group(), reading(source, second)))
+    await asyncio.sleep(0.1)
+    dying.cancel()
+    (found,) = await waiting
+    assert isinstance(found, Answer)
+    assert found.status.as_of == VirtualClock().now(), "it was read again"
+    assert len(source.asked) == 3
+    await asyncio.gather(dying, return_exceptions=True)
+
+
+@on_virtual_time
+async def test_a_turn_that_ended_a_moment_ago_has_left_its_answer() -> None:
+    source, turns, shared = Source(), SharedTurns(), MemoryAnswers()
+    first, second = (MemoryAnswers(far=shared.far) for _ in range(2))
+    await flights(first, turns, 60.0).answer(group(), reading(source, first))
+    (found,) = await flights(second, turns, 60.0).answer(group(), reading(source, second))
+    assert isinstance(found, Answer)
+    assert found.status.kind is AnswerKind.CACHE_FRESH
+    assert len(source.asked) == 1
 
 
 @on_virtual_time
