@@ -21,7 +21,7 @@ from broker.jobs.lease import LeaseKeeper
 from broker.jobs.progress import ProgressBoard
 from broker.jobs.upkeep import Upkeep
 from broker.jobs.worker import BATCH, Pace, Worker
-from broker.ports.jobs import WorkerIdentity
+from broker.ports.jobs import ResultStore, WorkerIdentity
 from broker.runtime.clock import SystemClock
 
 QUICK = Pace(poll=0.05, look=0.05, flush=0.02, reap=0.1, sweep=3600.0)
@@ -83,11 +83,12 @@ async def worker(
     pace: Pace = QUICK,
     children: Children | None = None,
     exits: Exits | None = None,
+    results: ResultStore | None = None,
 ) -> AsyncIterator[Worker]:
     """A worker that runs while the context is open and then stops in order."""
     kinds = work if isinstance(work, Mapping) else {"test": TestKind(work)}
     rng = Random(11)
-    results = DirectoryResults(directory)
+    results = results or DirectoryResults(directory)
     own = children or Children(1 << 30)
     tools = Tools(ports.queue, results, own, ProgressBoard(ports.queue), SystemClock(), rng, 3600.0)
     lease = LeaseKeeper(
