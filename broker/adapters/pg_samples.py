@@ -58,6 +58,11 @@ class PgSampledTable:
         self._values = tuple(values)
 
     @property
+    def source_name(self) -> str:
+        """The server."""
+        return "primary" if self._snapshot.replica_lag is None else "replica"
+
+    @property
     def as_of(self) -> datetime:
         """Instant of the snapshot."""
         return self._snapshot.as_of

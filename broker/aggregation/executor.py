@@ -16,8 +16,9 @@ from broker.aggregation.pool import WorkerPool
 from broker.aggregation.refusals import out_of_time
 from broker.domain.answer import Batch, Table
 from broker.domain.deadline import Deadline
-from broker.domain.plan import Block, Finish, ScanResult
+from broker.domain.plan import Block, Finish, HeldBlock, ScanResult
 from broker.domain.pool import PoolLimits, PoolName
+from broker.domain.sample import BlockSums, Figure, KeptRows
 from broker.domain.segment import BuiltFiles, Comparison, SegmentBuild
 from broker.domain.values import Column, ResultFormat
 from broker.ports.clock import Clock
@@ -29,6 +30,7 @@ from broker.telemetry.names import SpanName
 from broker.telemetry.spans import error_type
 
 _TASKS = "broker.aggregation.tasks"
+_SAMPLED = "broker.aggregation.sampled:block_sums"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,20 @@ class WorkerPools:
     ) -> Comparison:
         """Compares every group of two answers before having, order, limit and calculations."""
         made: Comparison = await self.call(pool, f"{_TASKS}:compare", (left, right, finish), deadline)
+        return made
+
+    async def block_sums(
+        self,
+        pool: PoolName,
+        kept: KeptRows,
+        block: HeldBlock,
+        figures: tuple[Figure, ...],
+        most: int,
+        deadline: Deadline,
+    ) -> BlockSums | None:
+        """The sums of a kept sample, or None for more than so many groups."""
+        arguments = (kept, block, figures, most)
+        made: BlockSums | None = await self.call(pool, _SAMPLED, arguments, deadline)
         return made
 
     async def call(

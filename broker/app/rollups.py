@@ -7,12 +7,15 @@ import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from broker.adapters.pg_rollup_database import open_rollup_database
 from broker.adapters.pg_rollup_schema import PgRollupSchema
 from broker.adapters.pg_rollups import PgRollups
+from broker.adapters.pg_store import PgStore
+from broker.aggregation.executor import WorkerPools
+from broker.app.kept_samples import kept_samples
 from broker.app.process import Process
 from broker.app.rollup_options import mirror_options, verify_options
 from broker.config.settings import Settings
@@ -29,6 +32,7 @@ from broker.pipeline.stale_rollup import StaleRollup
 from broker.ports.aggregator import Aggregator
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore
+from broker.rollups.kept_samples import KeptSamples
 from broker.rollups.mirror import Mirror
 from broker.rollups.mirror_follow import Follower
 from broker.rollups.recall import Recall
@@ -42,20 +46,33 @@ READ_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Rollups:
-    """The parts; ``store`` and ``mirror`` are None where the model declares no rollups. ``answers`` counts theirs."""
+    """The parts; ``store`` and ``mirror`` are None where the model declares no rollups. ``answers`` counts theirs.
+
+    ``kept`` is None where no dataset is to have a sample.
+    """
 
     router: Router
     rolled: Rolled
     store: PgRollups | None = None
     mirror: Mirror | None = None
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    kept: KeptSamples | None = None
 
 
 @asynccontextmanager
 async def rollups(
+    settings: Settings, model: Model, queries: PgStore, workers: WorkerPools, own: Process
+) -> AsyncIterator[Rollups]:
+    """The parts, open, with a watch on the rollups of the model, and the samples beside them."""
+    samples = kept_samples(settings, model, queries, workers, own)
+    async with samples as kept, _rollups(settings, model, queries, own) as parts:
+        yield replace(parts, kept=kept)
+
+
+@asynccontextmanager
+async def _rollups(
     settings: Settings, model: Model, queries: QueryStore, own: Process
 ) -> AsyncIterator[Rollups]:
-    """The parts, open, with a watch on the rollups of the model."""
     router = Router(model)
     datasets = [dataset for dataset in model.datasets.values() if dataset.rollups]
     if not datasets:

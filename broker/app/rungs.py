@@ -19,10 +19,14 @@ FIRST = 1 << 40
 
 
 def lower_rungs(
-    database: Database, rollups: Rollups, aggregator: Aggregator, admission: Admission, own: Process
+    database: Database,
+    rollups: Rollups,
+    aggregator: Aggregator,
+    admission: Admission,
+    own: Process,
 ) -> list[LowerRung]:
     """From the best down; which of them may answer decides each for itself."""
     seats = while_up(admin_seats(admission, itertools.count(FIRST)), database.pools.down)
     stale = stale_rollup(rollups, aggregator, own.clock)
-    estimates = estimated(database.store, aggregator, seats, own)
+    estimates = estimated(database.store, aggregator, seats, own, rollups.kept)
     return [estimates] if stale is None else [stale, estimates]

@@ -94,7 +94,7 @@ async def run_server(
         crew = await running.enter("workers", workers(settings, CALCULATING, own.value), [own])
         queue = await running.enter("jobs", jobs(settings.jobs, own.value), [own])
         rolled = await running.enter(
-            "rollups", rollups(settings, model, data.value.store, own.value), [own, data]
+            "rollups", rollups(settings, model, data.value.store, crew.value, own.value), [own, data, crew]
         )
         classifier = Classifier(settings.server.classes)
         memory = await running.enter("learned", learned(classifier, settings, own.value), [own])

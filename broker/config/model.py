@@ -34,7 +34,15 @@ def build_model(config: Config, removed: Removed, report: Report) -> Model:
         members: dict[str, Collection[str]] = {"dimension": given.dimensions, "measure": given.measures}
         rollups = build_rollups(given.rollups, dataset, members, removed, report)
         ages = dict(given.cache)  # nor do they change what an answer is
-        datasets[name] = replace(dataset, version=version, rollups=rollups, **ages)
+        kept = given.sample
+        datasets[name] = replace(
+            dataset,
+            version=version,
+            rollups=rollups,
+            sample_blocks=kept.blocks,
+            sample_every=kept.every,
+            **ages,
+        )
     versions = {name: (dataset.version, dataset.rollups) for name, dataset in datasets.items()}
     return Model(datasets, fingerprint(versions))
 

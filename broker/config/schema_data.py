@@ -105,6 +105,16 @@ class RowPolicyConfig(Section):
     """Grants that lift the policy; a caller needs one of them."""
 
 
+class SampleConfig(Section):
+    """A sample of a dataset's table that brokers keep in files beside the segments."""
+
+    blocks: Annotated[int, Field(ge=0, le=20_000)] = 0
+    """Blocks of the table in a sample that brokers keep in files, for estimates while the database is away; a thousand
+    blocks of a hundred rows make some ten megabytes. 0: none is kept."""
+    every: Annotated[Duration, Field(ge=10)] = 600
+    """Time after which the sample is drawn again; estimates from it are as old as it is."""
+
+
 class DatasetConfig(Section):
     """A table or view with everything that can be asked of it."""
 
@@ -124,6 +134,8 @@ class DatasetConfig(Section):
     """Greatest age of an answer when the query does not say."""
     cache: DatasetCacheConfig = DatasetCacheConfig()
     """How old answers from the cache may get."""
+    sample: SampleConfig = SampleConfig()
+    """A sample of the table's blocks that is kept beside the segments, for estimates while the database is away."""
     joins: dict[Name, JoinConfig] = Field(default_factory=dict)
     """Joined tables, by the name that expressions use."""
     dimensions: dict[Name, DimensionConfig] = Field(default_factory=dict)

@@ -122,7 +122,8 @@ class Dataset:
     ``primary_key`` names columns of the table, ``primary_key_types`` their types; first and last need them to break
     ties. ``grants`` lists the grants of which a principal needs one; empty means everybody. ``max_staleness``, and the
     ages of answers that are held, ``soft_age`` and ``hard_age``, are in seconds; None leaves those to the settings.
-    ``version`` changes with every definition that answers depend on, which rollups and ages are not among.
+    A sample of ``sample_blocks`` blocks is kept beside the segments, and drawn anew every ``sample_every`` seconds.
+    ``version`` changes with every definition that answers depend on, which rollups, ages and samples are not among.
     """
 
     name: str
@@ -142,6 +143,8 @@ class Dataset:
     rollups: Mapping[str, Rollup] = field(default_factory=dict)
     soft_age: float | None = None
     hard_age: float | None = None
+    sample_blocks: int = 0
+    sample_every: float = 600.0
 
     def time_dimension(self, name: str) -> Dimension | None:
         """The time dimension ``name``, or the default one when the name is empty."""

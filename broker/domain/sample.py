@@ -31,6 +31,7 @@ class NoEstimate(StrEnum):
     TOO_WIDE = "ESTIMATE_TOO_WIDE"
     TIME = "ESTIMATE_TIME"
     BUSY = "ESTIMATE_BUSY"
+    NOT_KEPT = "ESTIMATE_NOT_KEPT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,14 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How many blocks there are to draw from, and what the planner expects the exact answer to cost, in its units."""
+    """How many blocks there are to draw from, and what the planner expects the exact answer to cost, in its units.
+
+    Where the sample has been drawn already, it has about ``kept`` blocks.
+    """
 
     blocks: int
     cost: float
+    kept: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +127,12 @@ class Interval:
         """Its greater side relative to its value; infinite where that is zero."""
         side = max(self.upper - self.value, self.value - self.lower)
         return side / abs(self.value) if self.value else float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRows:
+    """The rows of ``drawn`` of ``blocks`` blocks, in a local file: an encoded table in the Arrow format."""
+
+    path: str
+    blocks: int
+    drawn: int

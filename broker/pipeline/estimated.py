@@ -2,13 +2,14 @@
 
 It reads the database, but nothing that may be full: it has a lane of its own with one place, and for its statements a
 seat and a connection of the pool of administration, which serves short questions beside all classes and keeps a second
-seat for them. Who finds the lane taken waits a part of what the deadline leaves, in a line of bounded length.
+seat for them. Who finds the lane taken waits a part of what the deadline leaves, in a line of bounded length. While the
+database is away, samples that were kept in files tell what they can.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -32,19 +33,15 @@ from broker.domain.fingerprint import fingerprint
 from broker.domain.plan import ScanResult
 from broker.domain.pool import PoolName
 from broker.domain.request import Basis
-from broker.domain.sample import BlockSums, Draw, Figure, NoEstimate
+from broker.domain.sample import BlockSums, Figure, NoEstimate
 from broker.domain.terms import AnswerPolicy, CacheMode, Consistency, RollupMode
 from broker.pipeline.admitted import Seats
+from broker.pipeline.drawing import Asked, Seeds, draw
 from broker.pipeline.sealed import missing
 from broker.pipeline.stage import Group, Question
 from broker.policy.estimate_design import (
     DEFAULT_LIMIT,
-    Pace,
     Told,
-    design,
-    pilot_rate,
-    told,
-    worth_it,
 )
 from broker.policy.estimate_figures import chooses, figures, hindrances
 from broker.policy.estimate_rows import bounds_of, finish_of, rows_of
@@ -58,8 +55,6 @@ LINE = 16
 """Estimates that may wait for one of them."""
 WAIT = 0.25
 """Part of the remaining time that one may wait."""
-SPEND = 0.6
-"""Part of the time that is left after the pilot that the sample may take by what the pilot took."""
 _REFUSED = frozenset(
     {
         ErrorReason.OVERLOADED,
@@ -69,22 +64,6 @@ _REFUSED = frozenset(
         ErrorReason.DEADLINE_TOO_SHORT,
     }
 )
-
-Seeds = Callable[[], int]
-"""Fresh seeds of samples."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is to be estimated: the figures, within a relative half-width of ``limit``.
-
-    ``live`` is what the exact answer takes, in seconds, if it is known.
-    """
-
-    figures: tuple[Figure, ...]
-    limit: float
-    deadline: Deadline
-    live: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +78,15 @@ class Estimated:
     """See :class:`broker.pipeline.ladder.LowerRung`."""
 
     def __init__(
-        self, samples: Samples, aggregator: Aggregator, seats: Seats, clock: Clock, seeds: Seeds
+        self,
+        samples: Samples,
+        aggregator: Aggregator,
+        seats: Seats,
+        clock: Clock,
+        seeds: Seeds,
+        kept: Samples | None = None,
     ) -> None:
-        self._samples, self._aggregator, self._seats = samples, aggregator, seats
+        self._samples, self._aggregator, self._seats, self._kept = samples, aggregator, seats, kept
         self._clock, self._seeds = clock, seeds
         self._lane = asyncio.Semaphore(LANE)
         self._waiting = 0
@@ -150,13 +135,13 @@ class Estimated:
         return tuple(found)
 
     async def _estimate(self, question: Question, group: Group, deadline: Deadline) -> Answer | NoEstimate:
-        plan = question.plan
-        own = figures(plan)
-        async with self._place(deadline) as free:
-            if not free:
-                return NoEstimate.BUSY
-            context = replace(group.context, deadline=deadline)
-            async with self._seats(context), self._samples.table(PoolName.ADMIN, plan, deadline) as table:
+        plan, own = question.plan, figures(question.plan)
+        try:
+            drawn = await self._from_database(own, question, group, deadline)
+        except BrokerError as error:
+            if self._kept is None or error.reason is not ErrorReason.STORE_UNAVAILABLE:
+                raise
+            async with self._kept.table(PoolName.DASHBOARD, plan, deadline) as table:
                 drawn = await self._draw(table, own, question, deadline)
         if isinstance(drawn, NoEstimate):
             return drawn
@@ -164,6 +149,17 @@ class Estimated:
         pool = PoolName.DASHBOARD
         encoded = await self._aggregator.table(pool, results, finish_of(plan), question.format, deadline)
         return Answer(encoded, drawn.status)
+
+    async def _from_database(
+        self, own: tuple[Figure, ...], question: Question, group: Group, deadline: Deadline
+    ) -> _Drawn | NoEstimate:
+        async with self._place(deadline) as free:
+            if not free:
+                return NoEstimate.BUSY
+            context = replace(group.context, deadline=deadline)
+            table = self._samples.table(PoolName.ADMIN, question.plan, deadline)
+            async with self._seats(context), table as drawn_from:
+                return await self._draw(drawn_from, own, question, deadline)
 
     @asynccontextmanager
     async def _place(self, deadline: Deadline) -> AsyncIterator[bool]:
@@ -210,10 +206,9 @@ class Estimated:
         plan, as_of, lag = question.plan, table.as_of, table.replica_lag
         bounds = plan.main.bounds
         interval = Interval(bounds.start, bounds.end) if bounds is not None else None
-        server = "primary" if lag is None else "replica"
         part = AnswerPart(
             PartSource.SAMPLE,
-            server,
+            table.source_name,
             as_of,
             interval,
             row_count=len(found.groups),
@@ -234,36 +229,6 @@ class Estimated:
             cost_class=question.classified.classification.cost_class,
             answer_version=fingerprint(plan.fingerprint, as_of),
         )
-
-
-async def draw(
-    table: SampledTable, asked: Asked, seeds: Seeds, clock: Clock
-) -> tuple[Told, BlockSums] | NoEstimate:
-    """A pilot, the sample that it asks for, and what that tells. Raises BrokerError."""
-    extent = await table.extent()
-    if isinstance(extent, NoEstimate):
-        return extent
-    rate = pilot_rate(extent)
-    if isinstance(rate, NoEstimate):
-        return rate
-    first = Draw(rate, seeds())
-    cost = await table.cost(first)
-    if not worth_it(extent, cost):
-        return NoEstimate.EXACT_CHEAPER
-    began = clock.monotonic()
-    pilot = await table.read(first)
-    if isinstance(pilot, NoEstimate):
-        return pilot
-    now = clock.monotonic()
-    pace = Pace(cost, now - began, SPEND * asked.deadline.remaining(now), asked.live)
-    drawing = design(asked.figures, pilot, extent, asked.limit, pace)
-    if isinstance(drawing, NoEstimate):
-        return drawing
-    sample = await table.read(Draw(drawing.rate, seeds()))
-    if isinstance(sample, NoEstimate):
-        return sample
-    found = told(asked.figures, sample, drawing, asked.limit)
-    return (found, sample) if found.groups else NoEstimate.TOO_THIN
 
 
 def limit_of(policy: AnswerPolicy) -> float:

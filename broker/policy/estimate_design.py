@@ -95,7 +95,7 @@ def pilot_rate(extent: Extent) -> float | NoEstimate:
 
 def worth_it(extent: Extent, cost: float) -> bool:
     """Whether a sample of this cost leaves a gain over the exact answer."""
-    return cost < WORTH * extent.cost
+    return extent.kept is not None or cost < WORTH * extent.cost
 
 
 def design(
@@ -152,6 +152,8 @@ def _most(pilot: BlockSums, extent: Extent, pace: Pace) -> tuple[float, NoEstima
         (MOST * extent.blocks, NoEstimate.EXACT_CHEAPER),
         (pace.seconds / each if each else math.inf, NoEstimate.TIME),
     ]
+    if extent.kept is not None:
+        bounds.append((float(extent.kept), NoEstimate.TOO_WIDE))
     if pace.live is not None and each:
         bounds.append((WORTH * pace.live / each, NoEstimate.EXACT_CHEAPER))
     elif pace.cost:

@@ -40,8 +40,9 @@ class Spread:
 
     ``value`` is the figure, ``scale`` the standard deviation of one draw relative to it (so that the error of n draws
     is ``scale`` over the root of n), ``below`` that of the denominator alone; ``support`` is the share of draws that
-    say anything about the figure. ``tail`` is the skewness among the blocks that have any of it, relative to the most
-    that so many could show: towards one, a few blocks hold most of what varies, and others like them were not seen.
+    say anything about the figure. ``tail`` is the skewness that comes of the blocks that have any of it, relative
+    to the most that so many could show: towards one, a few blocks hold most of what varies, and others like them were
+    not seen.
     """
 
     value: float
@@ -179,15 +180,15 @@ def _residuals(sums: Sums, drawn: int) -> list[float] | None:
 
 
 def _tail(figure: Figure, sums: Sums, moments: Sequence[float], drawn: int) -> float:
-    """The skewness among the blocks that have any of the figure, by the greatest that so many could have."""
+    """What the blocks that have any of the figure add to the skewness, by the greatest that so many draws could show.
+
+    How many blocks have nothing of it is left out: that makes totals skewed too, but is seen for what it is.
+    """
     seen = sums.below if figure.below else sums.above
     if seen < _TELLING:
         return 0.0
-    if figure.below:  # residuals of blocks without the denominator are zero, as their mean is
-        second, third = (moments[order] * drawn / seen for order in (2, 3))
-    else:
-        second, third = _central(sums, seen)[2:4]
-    return abs(third) / second**1.5 / math.sqrt(seen) if second > 0 else 0.0
+    third = moments[3] if figure.below else _central(sums, seen)[3] * seen / drawn
+    return abs(third) / (moments[2] * math.sqrt(moments[2])) / math.sqrt(drawn)
 
 
 def _relative_deviation(sums: Sums, drawn: int) -> float:

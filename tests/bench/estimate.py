@@ -34,7 +34,7 @@ from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.principal import Principal
 from broker.domain.query import Query
 from broker.domain.sample import BlockSums, NoEstimate
-from broker.pipeline.estimated import Asked, draw
+from broker.pipeline.drawing import Asked, draw
 from broker.policy.estimate_design import DEFAULT_LIMIT, Told
 from broker.policy.estimate_figures import figures
 from broker.policy.resolve import resolve_query

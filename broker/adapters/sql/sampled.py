@@ -23,7 +23,7 @@ from broker.adapters.sql.dataset import DatasetSql
 from broker.adapters.sql.measures import state_columns
 from broker.adapters.sql.types import cast
 from broker.adapters.sql.values import DIALECT, Places, SqlText, render
-from broker.domain.plan import Leaf, Scan, state_name
+from broker.domain.plan import Leaf, Scan, key_name, state_name
 from broker.domain.sample import Figure, exponents
 from broker.domain.values import Column, ColumnRole, DataType
 
@@ -99,15 +99,47 @@ class SampledBuilder(ScanBuilder):
         query = query.limit(MOST_GROUPS + 1, copy=False)
         return Sampling(render(query, places), len(names))
 
-    def _number(self) -> exp.Expr:
+    def rows(self) -> SqlText:
+        """The rows of the drawn blocks, those of one block with equal keys as one; the values are percent and seed."""
+        places = Places()
+        keys = self._keys(places)
+        measures = [self._leaves[m.name] for m in self._scan.leaves]
+        block = Selected(
+            Column(key_name(len(keys)), DataType.INT64, ColumnRole.DIMENSION),
+            _raw(f"('x' || encode({self._number().this}, 'hex'))::bit(32)::bigint"),
+            key=True,
+            group=self._number(),
+        )
+        states = [
+            Selected(
+                Column(state_name(state_name(leaf.measure.name, s.state.name), "v"), s.state.type), s.node
+            )
+            for leaf in measures
+            for s in state_columns(leaf, self._sql)
+        ]
+        used = [alias for leaf in measures for alias in leaf.measure.tables]
+        query = self._select([*keys, block, *states], used, [])
+        query.args["from_"].this.set(
+            "sample", _system(places.add(DataType.DOUBLE), places.add(DataType.DOUBLE))
+        )
+        return render(query, places)
+
+    def _number(self) -> exp.Var:
         alias = exp.to_identifier(self._sql.dataset.name, quoted=True).sql(dialect=DIALECT)
         return _raw(
             f"substr(tidsend({alias}.ctid), 1, 4)"
         )  # a third of the time that reading it as text takes
 
 
-def _raw(text: str) -> exp.Expr:
+def _raw(text: str) -> exp.Var:
     return exp.Var(this=text)
+
+
+def drawn_text() -> SqlText:
+    """The statement that counts drawn blocks; its values are percent, seed and blocks."""
+    places = Places()
+    percent, seed, blocks = (places.add(kind) for kind in (DataType.DOUBLE, DataType.DOUBLE, DataType.INT64))
+    return render(exp.Select(expressions=[_drawn(percent, seed, blocks)]), places)
 
 
 def _system(percent: exp.Expr, seed: exp.Expr) -> exp.TableSample:

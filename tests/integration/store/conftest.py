@@ -29,6 +29,8 @@ from broker.domain.values import Column, DataType, Scalar
 from broker.policy.resolve import resolve_query
 from broker.runtime.clock import SystemClock
 from broker.telemetry.instruments import Telemetry
+from tests.support.pg import Databases, run_sync
+from tests.support.samples import START, make_events
 
 NOW = datetime(2013, 12, 31, tzinfo=UTC)
 PRINCIPAL = Principal("ada", "acme")
@@ -179,3 +181,40 @@ def telemetry(reader: InMemoryMetricReader) -> Iterator[Telemetry]:
     meters = MeterProvider([reader], shutdown_on_exit=False)
     yield Telemetry(NoOpTracerProvider(), meters)
     meters.shutdown()
+
+
+@pytest.fixture(scope="session")
+def events_dsn(databases: Databases) -> str:
+    """The events, in one table, in partitions, thinned out, in a view, and in tables of few rows and of none."""
+
+    async def make() -> str:
+        dsn = await databases.create()
+        connection = await asyncpg.connect(dsn)
+        await make_events(connection, 250_000)
+        await make_events(connection, 200_000, "parted", partitions=2)
+        await make_events(connection, 100, "few")
+        await make_events(connection, 0, "nothing")
+        await connection.execute("CREATE VIEW seen AS SELECT * FROM events")
+        await connection.execute("CREATE TABLE thinned AS SELECT * FROM events")
+        await connection.execute("DELETE FROM thinned WHERE at > $1::timestamptz + interval '45 days'", START)
+        await connection.execute("ANALYZE thinned")
+        name = dsn.rpartition("/")[2]  # the tables are too small for the planner to like samples of them
+        await connection.execute(f"ALTER DATABASE {name} SET random_page_cost = 0.2")
+        await connection.close()
+        return dsn
+
+    return run_sync(make())
+
+
+@pytest.fixture
+async def events_store(events_dsn: str, make_store: MakeStore) -> PgStore:
+    """A store on the events."""
+    return await make_store(events_dsn)
+
+
+@pytest.fixture
+async def events_connection(events_dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection of the test's own."""
+    found = await asyncpg.connect(events_dsn)
+    yield found
+    await found.close()
