@@ -32,8 +32,13 @@ FROM broker.job j WHERE id = ANY($1::text[])
 
 VERSIONS = "SELECT id, revision FROM broker.job WHERE id = ANY($1::text[])"
 
+# Without the bytes of small results: a page of them would be large, and nobody shows them.
 LIST = """
-SELECT j.*, CASE WHEN j.state = 'succeeded' THEN broker.job_parts(j.id) END AS parts
+SELECT j.state, j.run_at, j.create_time, j.id, j.tenant, j.owner, j.kind, j.spec, j.request_id, j.priority, j.revision,
+       j.attempt, j.max_attempts, j.update_time, j.fence, j.crash_count, j.worker_id, j.principal,
+       j.attempt_timeout, j.labels, j.progress, j.failure, j.cancellation, j.dead_lettered, j.start_time,
+       j.end_time, j.start_by_time, j.trace, j.result, j.result_expire_time,
+       NULL::bytea AS result_inline, CASE WHEN j.state = 'succeeded' THEN broker.job_parts(j.id) END AS parts
 FROM broker.job_request r JOIN broker.job j ON j.id = r.job_id
 WHERE r.tenant = $1
   AND ($2::text IS NULL OR j.owner = $2)

@@ -17,8 +17,8 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.job import Job, JobEvent
 from broker.ports.jobs import JobSignal, JobSignals, JobStore
 
-BATCH = 1_000
-"""Jobs that are asked for in one statement."""
+BATCH = 250
+"""Jobs that are asked for in one statement; each may bring a small result along."""
 
 logger = logging.getLogger(__name__)
 

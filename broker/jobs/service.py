@@ -153,7 +153,7 @@ class JobService:
             dead_lettered=listing.dead_lettered,
             before=listing.before,
         )
-        return [_light(job) for job in await self.store.list_jobs(where, limit)]
+        return await self.store.list_jobs(where, limit)
 
     async def cancel(self, context: CallContext, tenant: str, job_id: str) -> Job:
         """Asks the job to stop; raises JOB_STATE when it has ended otherwise."""
@@ -255,13 +255,6 @@ def _part(job: Job, index: int, offset: int) -> tuple[ResultPart, bytes]:
     if offset > part.byte_count:
         raise invalid([Violation("offset", f"the file has {part.byte_count} bytes", "OUT_OF_RANGE")])
     return part, result.inline
-
-
-def _light(job: Job) -> Job:
-    """The job without the bytes of its result: a page of those could be larger than any message."""
-    if job.result is None or not job.result.inline:
-        return job
-    return replace(job, result=replace(job.result, inline=b""))
 
 
 async def _inline(data: bytes, offset: int) -> AsyncGenerator[bytes, None]:

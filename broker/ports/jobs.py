@@ -99,7 +99,7 @@ class JobStore(Protocol):
         ...
 
     async def list_jobs(self, where: JobFilter, limit: int) -> Sequence[Job]:
-        """Jobs, newest first."""
+        """Jobs, newest first, without the bytes of their results."""
         ...
 
     async def cancel(self, tenant: str, job_id: str, by: str) -> Job | None:
