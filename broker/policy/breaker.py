@@ -37,7 +37,7 @@ class BreakerSettings:
     failure_rate: float = 0.5
     shortest_open: float = 0.1
     first_open: float = 1.0
-    longest_open: float = 5.0
+    longest_open: float = 2.0
     trials: int = 5
     successes: int = 2
     trial_wait: float = 0.25
