@@ -14,6 +14,7 @@ from broker.app.process import Process
 from broker.app.results import result_store
 from broker.config.settings import Settings
 from broker.domain.job import Job
+from broker.domain.model import Model
 from broker.domain.pool import PoolName
 from broker.domain.request import CallContext
 from broker.domain.work import JobAsk
@@ -46,8 +47,14 @@ def adopted(query: QueryService, adopter: Adopter, clock: Clock) -> QueryService
 
 
 @asynccontextmanager
-async def adoption(settings: Settings, jobs: Jobs, own: Process) -> AsyncIterator[Adopter]:
-    """Adopts while the context is open; no process is started and no lease taken before one is needed."""
+async def adoption(
+    settings: Settings, model: Model, jobs: Jobs, own: Process, query: QueryService
+) -> AsyncIterator[Adopter]:
+    """Adopts while the context is open; no process is started and no lease taken before one is needed.
+
+    Work that has not begun is submitted like any other job, and may be refused like one.
+    """
+    service = jobs.service(query.plan, query.sql.gate, model.datasets)
     terms, ports = settings.jobs, jobs.ports
     children = Children(settings.pools[PoolName.JOB].worker_memory)
     loop = asyncio.get_running_loop()
@@ -93,7 +100,7 @@ async def adoption(settings: Settings, jobs: Jobs, own: Process) -> AsyncIterato
         )
 
     async def enter(context: CallContext, ask: JobAsk) -> Job:
-        return await ports.store.submit(submission(context, ask))
+        return await service.submit(context, replace(ask, request_id=str(uuid.uuid4())))
 
     adopter = Adopter(
         worker, ports.adoption.adopt, submission, enter, own.clock, terms.attempt_timeout, own.telemetry

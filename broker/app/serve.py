@@ -184,7 +184,7 @@ class Broker:
                 down=self.database.pools.down,
                 rungs=lower_rungs(self.database, self.rollups, self.crew, admission, own),
             )
-            async with adoption(self.settings, self.jobs, own) as adopter:
+            async with adoption(self.settings, self.model, self.jobs, own, query) as adopter:
                 query = adopted(query, adopter, own.clock)
                 server = self._server(query, admission, admin, backends, options, protection, held)
                 async with refreshing(held, query):
