@@ -207,6 +207,22 @@ def test_what_is_unset_is_decided() -> None:
     assert local.server.deadlines.of("WatchState") == local.server.deadlines.of("WatchJob")
 
 
+def test_ages_of_answers_are_those_of_the_dataset_and_change_nothing_else() -> None:
+    plain, aged = (
+        load(ORDERS),
+        load(ORDERS + "    cache: {soft_age: 1m, hard_age: 1h}\ncache: {hard_age: 2h}\n"),
+    )
+    dataset, changed = plain.model.datasets["order"], aged.model.datasets["order"]
+    assert (dataset.soft_age, dataset.hard_age) == (None, None)
+    assert (changed.soft_age, changed.hard_age) == (60, 3_600)
+    assert changed.version == dataset.version
+    assert plain.settings.cache.prefix == "querybroker"
+    assert load(ORDERS + "fleet: {name: blue}\n").settings.cache.prefix == "blue"
+    assert aged.settings.cache.hard_age == 7_200
+    assert not load(ORDERS + "cache: {memory: 0}\n").settings.cache.enabled
+    assert load(ORDERS + "cache: {memory: 0, shared: 'redis://cache/0'}\n").settings.cache.enabled
+
+
 @pytest.mark.parametrize(
     ("quota", "most"), [("max 100000\n", 10**6), ("150000 100000\n", 2), ("5000 100000\n", 1), ("", 10**6)]
 )
