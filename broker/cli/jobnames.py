@@ -20,7 +20,10 @@ def short_name(name: str) -> str:
     return name.removeprefix(f"tenants/{DEFAULT_TENANT}/jobs/")
 
 
+def full_name(given: str) -> str:
+    """The resource name that a short one stands for."""
+    return given if "/" in given else f"tenants/{DEFAULT_TENANT}/jobs/{given}"
+
+
 def _complete(_context: click.Context, _parameter: click.Parameter, given: str) -> str:
-    if "/" in given:
-        return given
-    return f"tenants/{DEFAULT_TENANT}/jobs/{given}"
+    return full_name(given)

@@ -1,4 +1,4 @@
-"""``broker jobs``: list, get, cancel, download."""
+"""``broker jobs``: list, get, cancel, download, and what is dead."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from broker.cli.connection import Connection, call, connection_options
+from broker.cli.dead import dead
 from broker.cli.exits import Exit, fail
 from broker.cli.jobnames import job_name_argument, short_name
 
@@ -25,6 +26,9 @@ STATES = ("queued", "running", "succeeded", "failed", "cancelled", "expired")
 @click.group()
 def jobs() -> None:
     """List jobs, show or cancel one, download its result."""
+
+
+jobs.add_command(dead)
 
 
 @jobs.command("list")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
 
+import asyncpg
 import polars as pl
 
 from tests.support.cli import Demo
@@ -65,3 +67,28 @@ def test_a_finished_job_cannot_be_cancelled_and_says_so(demo: Demo) -> None:
     result = demo.broker("jobs", "cancel", name)
     assert result.returncode == 4
     assert "JOB_STATE" in result.stderr
+
+
+def test_dead_letters_are_shown_queued_again_and_deleted(demo: Demo) -> None:
+    done, other = (demo.broker("submit", *ASKED, "--wait").stdout.strip() for _ in range(2))
+    kill = """
+        UPDATE broker.job SET state = 'failed', dead_lettered = true, result = NULL, result_inline = NULL,
+               failure = '{"reason": "WORKER_CRASH_LOOP", "message": "It ended three processes."}' WHERE id = ANY($1)
+    """
+
+    async def make_dead() -> None:
+        connection = await asyncpg.connect(demo.dsn)
+        ids = [name.rpartition("/")[2] for name in (done, other)]
+        await connection.execute("DELETE FROM broker.job_part WHERE job_id = ANY($1)", ids)
+        await connection.execute(kill, ids)
+        await connection.close()
+
+    asyncio.run(make_dead())
+    listed = demo.broker("jobs", "dead", "list").stdout
+    assert "three processes" in listed
+    assert demo.broker("jobs", "dead", "requeue").returncode == 2
+    assert demo.broker("jobs", "dead", "requeue", done, "--attempts", "2").stdout == "1 queued again.\n"
+    assert demo.broker("watch", done).returncode == 0
+    assert demo.broker("jobs", "dead", "purge", done).returncode == 4
+    assert demo.broker("jobs", "dead", "purge", "--all").stdout == "1 deleted.\n"
+    assert demo.broker("jobs", "get", other).returncode != 0

@@ -15,8 +15,9 @@ from querybroker.channel import Connection
 from querybroker.errors import QueryBrokerError
 from querybroker.requests import FileFormat, Policy, Work, failed, list_request, submit_request
 from querybroker.resume import Download, Patience, Watch
-from querybroker.v1 import job_pb2
+from querybroker.v1 import admin_service_pb2, job_pb2
 from querybroker.v1 import job_service_pb2 as pb
+from querybroker.v1.admin_service_pb2_grpc import AdminServiceStub
 from querybroker.v1.job_service_pb2_grpc import JobServiceStub
 
 
@@ -40,6 +41,7 @@ class SyncJobs:
 
     def __init__(self, channel: grpc.Channel, connection: Connection) -> None:
         self._stub = JobServiceStub(channel)
+        self._admin = AdminServiceStub(channel)
         self._connection = connection
 
     def submit(
@@ -98,6 +100,18 @@ class SyncJobs:
             return self._stub.CancelJob(
                 pb.CancelJobRequest(name=name), **self._connection.unary(timeout=timeout)
             ).job
+
+    def requeue(self, name: str, *, attempts: int = 1, timeout: float | None = None) -> job_pb2.Job:
+        """Puts a job of the dead-letter queue back into the queue, with so many attempts more."""
+        request = admin_service_pb2.RequeueJobRequest(name=name, extra_attempts=attempts)
+        with called(self._connection):
+            return self._admin.RequeueJob(request, **self._connection.unary(timeout=timeout)).job
+
+    def delete(self, name: str, *, timeout: float | None = None) -> None:
+        """Deletes a job that has ended, with its result."""
+        request = admin_service_pb2.DeleteJobRequest(name=name)
+        with called(self._connection):
+            self._admin.DeleteJob(request, **self._connection.unary(timeout=timeout))
 
     def watch(
         self, name: str, *, after_revision: int = 0, timeout: float | None = None
