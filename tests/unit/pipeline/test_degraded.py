@@ -26,7 +26,6 @@ from broker.pipeline.degraded import Degrading, degraded, degraded_stream
 from broker.pipeline.ladder import LEAST_RESERVE, Ladder, LowerRung
 from broker.pipeline.stage import Group, Outcome, Question
 from broker.policy.brownout import cohort, dial
-from broker.policy.degradation import DEGRADABLE, degradable, reason_of
 from broker.telemetry.instruments import Telemetry
 from tests.support.answering import Source, answer, group, question
 from tests.support.virtual_time import VirtualClock, run
@@ -287,48 +286,6 @@ def test_a_stream_falls_before_its_first_byte_and_not_after(batches: int) -> Non
             assert last.kind is AnswerKind.CACHE_STALE
 
     run(main())
-
-
-def test_every_error_has_a_reason_and_a_rate_is_not_got_around() -> None:
-    for reason in ErrorReason:
-        assert reason_of(BrokerError(reason, "")) in DegradationReason
-    quota = BrokerError(ErrorReason.TENANT_QUOTA, "", metadata={"limiting_factor": "tenant_rate"})
-    assert not degradable(quota)
-    assert degradable(BrokerError(ErrorReason.TENANT_QUOTA, "", metadata={"limiting_factor": "tenant_queue"}))
-    named = {reason_of(BrokerError(reason, "")) for reason in DEGRADABLE}
-    assert DegradationReason.UPSTREAM_ERROR not in named
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (overloaded(), DegradationReason.OVERLOAD_POOL_FULL),
-        (overloaded("loop_lag"), DegradationReason.BROKER_PRESSURE),
-        (
-            BrokerError(
-                ErrorReason.OVERLOADED,
-                "",
-                metadata={"backend_seats_used": "4", "backend_limit": "4", "backend_progress": "0.2"},
-            ),
-            DegradationReason.OVERLOAD_UPSTREAM_LIMIT,
-        ),
-        (
-            BrokerError(ErrorReason.STORE_UNAVAILABLE, "", metadata={"sqlstate": "53300"}),
-            DegradationReason.OVERLOAD_UPSTREAM_LIMIT,
-        ),
-        (
-            BrokerError(ErrorReason.STORE_UNAVAILABLE, "", metadata={"breaker": "half_open"}),
-            DegradationReason.CIRCUIT_OPEN,
-        ),
-        (BrokerError(ErrorReason.STORE_UNAVAILABLE, ""), DegradationReason.UPSTREAM_UNAVAILABLE),
-        (
-            BrokerError(ErrorReason.DEADLINE_EXCEEDED, "", metadata={"limiting_factor": "hopeless"}),
-            DegradationReason.PREDICTED_OVER_DEADLINE,
-        ),
-    ],
-)
-def test_errors_are_told_apart_by_what_gave_out(error: BrokerError, reason: DegradationReason) -> None:
-    assert reason_of(error) is reason
 
 
 @pytest.mark.parametrize("steps", range(8))
