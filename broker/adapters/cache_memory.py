@@ -54,24 +54,23 @@ class MemoryTier(BaseCache):  # type: ignore[misc] # aiocache has no types
 
     def look(self, key: str) -> Held | None:
         """The answer under a key, counted as a lookup and as a use of it."""
-        held = self.peek(key)
-        if held is None:
+        entry = self._entries.get(key)
+        if entry is None or entry[1] <= self._clock.monotonic():
             self.misses += 1
-        else:
-            self.hits += 1
+            if entry is not None:
+                self._drop(key)
+            return None
+        self.hits += 1
+        held = entry[0]
+        self._entries.move_to_end(key)
+        self._datasets[held.reach.dataset].move_to_end(key)
         return held
 
     def peek(self, key: str) -> Held | None:
         """The answer under a key, as a use of it, not counted."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        held = entry[0]
-        if entry[1] <= self._clock.monotonic():
-            self._drop(key)
-            return None
-        self._entries.move_to_end(key)
-        self._datasets[held.reach.dataset].move_to_end(key)
+        hits, misses = self.hits, self.misses
+        held = self.look(key)
+        self.hits, self.misses = hits, misses
         return held
 
     def put(self, held: Held, lifetime: float) -> bool:
