@@ -8,13 +8,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from opentelemetry.trace import Span
+
 from broker.domain.principal import Principal
+from broker.telemetry import names as n
 
 ACCESS_LOGGER = "querybroker.access"
 TOGETHER = 1.0
 """Seconds of calls that are alike and share a line."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
+_ATTRIBUTES = {"answer-kind": n.SOURCE, "degraded-reason": n.DEGRADED_REASON}
+"""Attributes of a call's span, by the note that they repeat."""
 _LOG = logging.getLogger(ACCESS_LOGGER)
+
+
+def repeat(span: Span, notes: Mapping[str, str]) -> None:
+    """Says on a call's span what the trailers and the log say of its answer."""
+    if notes and span.is_recording():
+        span.set_attributes({_ATTRIBUTES[key]: text for key, text in notes.items() if key in _ATTRIBUTES})
 
 
 def log_call(

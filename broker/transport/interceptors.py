@@ -29,10 +29,9 @@ from broker.domain.principal import Principal
 from broker.domain.request import CallContext
 from broker.ports.auth import Authenticator
 from broker.ports.clock import Clock
-from broker.telemetry import names as n
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.spans import ServerCall
-from broker.transport.access import UnreadLog, log_call
+from broker.transport.access import UnreadLog, log_call, repeat
 from broker.transport.arrival import PREFIX, Arrival, lowered, named, number, stalled
 from broker.transport.call import RESPONSE_LIMIT, Call, Endpoint, Streaming, Unary
 from broker.transport.decode_values import is_uuid
@@ -46,10 +45,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Respond = Callable[[Call, Any], Awaitable[bytes | None]]
 Door = Callable[[PoolName, Principal, float], BrokerError | None]
 """Why a call for seats of a pool, with so many seconds left, is refused whatever it asks; None lets it in."""
-
-
-_ATTRIBUTES = {"answer-kind": n.SOURCE, "degraded-reason": n.DEGRADED_REASON}
-"""Attributes of a call's span, by the note that they repeat."""
 
 
 def open_door(_pool: PoolName, _principal: Principal, _left: float) -> None:
@@ -292,8 +287,7 @@ class CallPath:
         span.status(code, reason)
         seconds = self.clock.monotonic() - arrival.started
         notes, principal = arrival.notes(), arrival.principal
-        if notes and span.span.is_recording():
-            span.span.set_attributes({_ATTRIBUTES[key]: notes[key] for key in _ATTRIBUTES if key in notes})
+        repeat(span.span, notes)
         log_call(arrival.method, code, seconds, arrival.request_id, principal, notes, reason)
 
 

@@ -14,6 +14,10 @@ from broker.policy.degradation import DEGRADABLE, degradable, reason_of
 PAGE = (Path(__file__).parents[3] / "docs" / "cache.md").read_text().partition("## The ladder")[2]
 
 
+def overloaded(factor: str) -> BrokerError:
+    return BrokerError(ErrorReason.OVERLOADED, "", metadata={"limiting_factor": factor})
+
+
 def rows() -> list[list[str]]:
     return [
         [cell.strip() for cell in line.split("|")[1:-1]]
