@@ -142,7 +142,7 @@ class Estimated:
             if self._kept is None or error.reason is not ErrorReason.STORE_UNAVAILABLE:
                 raise
             async with self._kept.table(PoolName.DASHBOARD, plan, deadline) as table:
-                drawn = await self._draw(table, own, question, deadline)
+                drawn = await self._draw(table, own, question, deadline, PoolName.DASHBOARD)
         if isinstance(drawn, NoEstimate):
             return drawn
         results = (ScanResult((rows_of(plan, drawn.told),)),)
@@ -159,7 +159,7 @@ class Estimated:
             context = replace(group.context, deadline=deadline)
             table = self._samples.table(PoolName.ADMIN, question.plan, deadline)
             async with self._seats(context), table as drawn_from:
-                return await self._draw(drawn_from, own, question, deadline)
+                return await self._draw(drawn_from, own, question, deadline, PoolName.ADMIN)
 
     @asynccontextmanager
     async def _place(self, deadline: Deadline) -> AsyncIterator[bool]:
@@ -182,7 +182,12 @@ class Estimated:
             self._lane.release()
 
     async def _draw(
-        self, table: SampledTable, own: tuple[Figure, ...], question: Question, deadline: Deadline
+        self,
+        table: SampledTable,
+        own: tuple[Figure, ...],
+        question: Question,
+        deadline: Deadline,
+        pool: PoolName,
     ) -> _Drawn | NoEstimate:
         asked = Asked(own, limit_of(question.policy), deadline, live_seconds(question))
         drawn = await draw(table, asked, self._seeds, self._clock)
@@ -193,7 +198,7 @@ class Estimated:
         many = 0 < plan.finish.limit < len(found.groups) + found.suppressed
         if many and (found.suppressed or chooses(plan)):
             return NoEstimate.CHOSEN
-        return _Drawn(found, self._status(table, own, question, found, sample))
+        return _Drawn(found, self._status(table, own, question, found, sample, pool))
 
     def _status(
         self,
@@ -202,6 +207,7 @@ class Estimated:
         question: Question,
         found: Told,
         sample: BlockSums,
+        pool: PoolName,
     ) -> AnswerStatus:
         plan, as_of, lag = question.plan, table.as_of, table.replica_lag
         bounds = plan.main.bounds
@@ -224,7 +230,7 @@ class Estimated:
             parts=(part,),
             effective_range=interval if plan.snapped else None,
             bounds=bounds_of(own, found),
-            pool=PoolName.ADMIN.value,
+            pool=pool.value,
             predicted=question.classified.predicted,
             cost_class=question.classified.classification.cost_class,
             answer_version=fingerprint(plan.fingerprint, as_of),

@@ -148,16 +148,15 @@ def told(figures: Sequence[Figure], sample: BlockSums, drawing: Design, limit: f
 def _most(pilot: BlockSums, extent: Extent, pace: Pace) -> tuple[float, NoEstimate]:
     """How many blocks may be drawn, and what bounds them."""
     each = pace.pilot / pilot.drawn
-    bounds = [
-        (MOST * extent.blocks, NoEstimate.EXACT_CHEAPER),
-        (pace.seconds / each if each else math.inf, NoEstimate.TIME),
-    ]
+    bounds = [(pace.seconds / each if each else math.inf, NoEstimate.TIME)]
     if extent.kept is not None:
         bounds.append((float(extent.kept), NoEstimate.TOO_WIDE))
-    if pace.live is not None and each:
-        bounds.append((WORTH * pace.live / each, NoEstimate.EXACT_CHEAPER))
-    elif pace.cost:
-        bounds.append((PILOT * WORTH * extent.cost / pace.cost, NoEstimate.EXACT_CHEAPER))
+    else:
+        bounds.append((MOST * extent.blocks, NoEstimate.EXACT_CHEAPER))
+        if pace.live is not None and each:
+            bounds.append((WORTH * pace.live / each, NoEstimate.EXACT_CHEAPER))
+        elif pace.cost:
+            bounds.append((PILOT * WORTH * extent.cost / pace.cost, NoEstimate.EXACT_CHEAPER))
     return min(bounds, key=lambda bound: bound[0])
 
 

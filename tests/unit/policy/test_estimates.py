@@ -234,6 +234,9 @@ def test_what_an_exact_answer_costs_bounds_the_sample() -> None:
     )
     slow = Pace(0.0, pilot=0.2, seconds=math.inf, live=0.3)
     assert design((TOTAL,), pilot, EXTENT, fine, slow) is NoEstimate.EXACT_CHEAPER
+    kept = Extent(100_000, 0, kept=20_000)
+    assert isinstance(design((TOTAL,), pilot, kept, fine, slow), Design)  # nothing is read for it
+    assert design((TOTAL,), pilot, Extent(100_000, 0, kept=300), fine, slow) is NoEstimate.TOO_WIDE
     late = Pace(0.0, pilot=0.2, seconds=0.1)
     assert design((TOTAL,), pilot, EXTENT, fine, late) is NoEstimate.TIME
     assert pilot_rate(Extent(PILOT, 10)) is NoEstimate.EXACT_CHEAPER
