@@ -176,10 +176,9 @@ async def listen(
     random: Callable[[], float],
 ) -> None:
     """Hears the messages of some channels until it is cancelled; ``again`` is called when some may have been missed."""
+    more = {} if url.startswith("unix:") else {"socket_keepalive": True}  # a host that is gone sends no end
     while True:
-        client = Redis.from_url(
-            url, socket_keepalive=True, socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=2
-        )
+        client = Redis.from_url(url, **more, socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=2)
         try:
             async with client, client.pubsub(ignore_subscribe_messages=True) as channels:
                 await channels.subscribe(*hear)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from broker.telemetry import catalog_cache as catalog
 from broker.telemetry.instruments import Telemetry
 
 TOKEN_BITS = 128
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ async def _shared(
         "cache messages": listen(given.shared, hear, news.wake, chance.random),
     }
     tasks = [asyncio.create_task(each, name=name) for name, each in work.items()]
+    for task in tasks:
+        task.add_done_callback(_ended)
     try:
         yield turns
     finally:
@@ -104,3 +108,9 @@ async def _shared(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await link.close()
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """Tells of work behind the cache that ended by a mistake; answers are served without it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _LOG.error("%s ended", task.get_name(), exc_info=error)

