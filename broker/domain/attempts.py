@@ -15,6 +15,9 @@ from broker.domain.job import Job, JobFailure, JobState
 CRASH_LIMIT = 3
 """An attempt that takes its process with it may do so this often, whatever the attempts allowed."""
 
+FIRST_LOSS_PAUSE = 0.5
+"""Longest pause after a job's first crash, in seconds: somebody waits for it, and the lease has been waited for."""
+
 BACKOFF_BASE = 2.0
 BACKOFF_CAP = 300.0
 
@@ -101,7 +104,9 @@ def ending(job: Job, fault: Fault, jitter: float) -> Ending:
             text = f"All {job.attempt} attempts failed, the last one because: {failure.message}"
             failure = _because(ErrorReason.ATTEMPTS_EXHAUSTED, text, failure, attempts=job.attempt)
         return Ending(JobState.FAILED, failure, outcome, dead_lettered=True, crashed=crashed)
-    delay = max(backoff(job.attempt, jitter), fault.retry_after or 0.0)
+    first_loss = crashed and job.crash_count == 0  # most likely the machine's doing, not the job's
+    pause = jitter * FIRST_LOSS_PAUSE if first_loss else backoff(job.attempt, jitter)
+    delay = max(pause, fault.retry_after or 0.0)
     return Ending(JobState.QUEUED, failure, outcome, delay, crashed=crashed)
 
 

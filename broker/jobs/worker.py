@@ -45,7 +45,7 @@ class Pace:
     poll: float = 1.0
     look: float = 1.0
     flush: float = 0.5
-    reap: float = 3.0
+    reap: float = 1.0
     sweep: float = 300.0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -91,7 +92,9 @@ async def test_an_export_whose_worker_is_killed_is_done_by_another_one(jobs: Job
     await contents(job, tmp_path)
 
 
-async def test_a_paused_worker_that_lost_its_job_ends_and_changes_nothing(jobs: Jobs, tmp_path: Path) -> None:
+async def test_a_paused_worker_that_lost_its_job_ends_and_changes_nothing(
+    jobs: Jobs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     await jobs.admin.execute("SELECT pg_advisory_lock(7)")
     async with worker_process(jobs, tmp_path, seconds=2.0) as paused:
         submitted = await jobs.ports.store.submit(submission(kind="hold"))
@@ -106,9 +109,13 @@ async def test_a_paused_worker_that_lost_its_job_ends_and_changes_nothing(jobs: 
             # Both attempts' statements are let go, but the first process stands still: it wakes up late.
             await jobs.admin.execute("SELECT pg_advisory_unlock(7)")
             done = await jobs.reaches(submitted.id, JobState.SUCCEEDED)
+            resumed = time.perf_counter()
             paused.handle.send_signal(signal.SIGCONT)
             async with asyncio.timeout(60):
                 assert await paused.handle.wait() == EXIT_CODE
+            seconds = time.perf_counter() - resumed
+    with capsys.disabled():
+        print(f"\nended {1000 * seconds:.0f} ms after its pause")  # noqa: T201 - the figure
     assert second.worker_id == done.worker_id == other.worker_id
     assert await jobs.get(submitted.id) == done
     assert done.result is not None

@@ -30,7 +30,7 @@ async def test_a_job_whose_worker_was_lost_waits_for_another(jobs: Jobs) -> None
     assert waiting.failure.reason == "WORKER_LOST"
     assert await jobs.history(job.id) == [(1, 1, "lost")]
     assert waiting.next_attempt_time is not None
-    assert (waiting.next_attempt_time - waiting.update_time).total_seconds() == 2.0  # 0.5 of 2 s doubled once
+    assert (waiting.next_attempt_time - waiting.update_time).total_seconds() == 0.25  # half of the pause
 
 
 async def test_a_renewal_that_came_too_late_is_refused(jobs: Jobs) -> None:

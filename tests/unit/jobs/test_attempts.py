@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from broker.domain.attempts import (
     BACKOFF_CAP,
     CRASH_LIMIT,
+    FIRST_LOSS_PAUSE,
     RETRYABLE,
     AttemptOutcome,
     Fault,
@@ -54,6 +55,8 @@ def test_a_passing_error_is_tried_again_after_a_jittered_wait() -> None:
 
 def test_the_hint_of_an_error_is_the_least_wait() -> None:
     assert ending(JOB, replace(AWAY, retry_after=30.0), 0.5).delay == 30.0
+    first, second = (ending(replace(JOB, crash_count=n), lost_worker(JOB), 0.5).delay for n in (0, 1))
+    assert (first, second) == (0.5 * FIRST_LOSS_PAUSE, 2.0)
     assert ending(JOB, replace(AWAY, retry_after=0.5), 0.5).delay == 2.0
 
 
