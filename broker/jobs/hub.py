@@ -130,6 +130,7 @@ class JobHub:
             self._wake.set()
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             seconds = self._pace.listening if self._signals.listening else self._pace.deaf
             try:
@@ -138,6 +139,7 @@ class JobHub:
             except TimeoutError:
                 self._all = True
             self._wake.clear()
+            began = loop.time()
             dirty, everything = self._dirty, self._all
             self._dirty, self._all = set(), False
             try:
@@ -150,7 +152,7 @@ class JobHub:
                     "watchers wait: looking at their jobs failed"
                 )  # but must not end for all of them
                 self._all = True
-            await asyncio.sleep(self._pace.gather)
+            await asyncio.sleep(max(0.0, began + self._pace.gather - loop.time()))
 
     async def _look_everywhere(self) -> None:
         """Compares revisions, reads what has changed, and ends the watches of jobs that are gone."""

@@ -1,6 +1,6 @@
 """What watching costs: 5,000 running jobs that change every second, each with a watcher of its own at one broker.
 
-The jobs' workers are played by this process: one statement for a hundred jobs, as workers write them. An event's time
+Ten workers are played by this process: one statement for a hundred jobs, as workers write them. An event's time
 is from before that statement is sent until the watcher has the event. Then the broker is killed and the jobs end; the
 watchers go on at another broker from the last revision that they have seen.
 """
@@ -37,7 +37,7 @@ GOALS = {
     "postgres_core_share": Goal("<=", 0.25),
     "final_delivered_share": Goal(">=", 1.0),
 }
-JOBS, TOGETHER, CLIENTS = 5_000, 100, 2
+JOBS, TOGETHER, WORKERS, CLIENTS = 5_000, 100, 10, 2
 MODEL = "datasets: {things: {table: public.things, dimensions: {note: string}, measures: {rows: {kind: count}}}}\n"
 FILL = """
 WITH made AS (
@@ -57,11 +57,14 @@ def main() -> None:
 
 
 class Workers:
-    """Plays the workers: changes every job once a second, a hundred with each statement."""
+    """Plays the workers, each with connections of its own: every job changes once a second, a hundred together."""
 
-    def __init__(self, ports: PgJobs, jobs: Sequence[Job]) -> None:
-        self._ports = ports
-        self._flocks = [jobs[i : i + TOGETHER] for i in range(0, len(jobs), TOGETHER)]
+    def __init__(self, crews: Sequence[tuple[PgJobs, Sequence[Job]]]) -> None:
+        self._flocks = [
+            (ports, jobs[i : i + TOGETHER])
+            for i in range(0, JOBS // len(crews), TOGETHER)
+            for ports, jobs in crews
+        ]
         self.statements: list[float] = []
 
     async def change(self) -> None:
@@ -69,39 +72,40 @@ class Workers:
         began, turn = monotonic(), 0
         async with asyncio.TaskGroup() as tasks:
             while True:
-                flock = self._flocks[turn % len(self._flocks)]
-                tasks.create_task(self._change(flock))
+                tasks.create_task(self._change(*self._flocks[turn % len(self._flocks)]))
                 turn += 1
                 await asyncio.sleep(max(0.0, began + turn / len(self._flocks) - monotonic()))
 
-    async def _change(self, flock: Sequence[Job]) -> None:
+    async def _change(self, ports: PgJobs, flock: Sequence[Job]) -> None:
         now = time.time()
         progress = JobProgress("reading", 0.5, 1000, 2000, 64_000, 100.0, f"t={now:.6f};")
-        stale = await self._ports.queue.report([(job, progress) for job in flock])
+        stale = await ports.queue.report([(job, progress) for job in flock])
         self.statements.append(1000 * (time.time() - now))
         if stale:
             raise AssertionError(f"{len(stale)} jobs are stale")
 
     async def end(self) -> None:
         """All jobs succeed."""
-        for flock in self._flocks:
+        for ports, flock in self._flocks:
             done = [Success(job, JobResult(row_count=1), JobProgress("done", 1.0)) for job in flock]
-            await self._ports.queue.succeed_all(done, 3600.0)
+            await ports.queue.succeed_all(done, 3600.0)
 
 
-async def running_jobs(ports: PgJobs, dsn: str) -> list[Job]:
-    """The jobs, running under one lease."""
+async def running_jobs(stack: AsyncExitStack, dsn: str) -> list[tuple[PgJobs, Sequence[Job]]]:
+    """The jobs, running under the leases of the workers."""
     connection = await asyncpg.connect(dsn)
     await connection.execute(FILL, JOBS, *ANONYMOUS)
-    await connection.execute("ANALYZE")
+    crews: list[tuple[PgJobs, Sequence[Job]]] = []
+    for number in range(WORKERS):
+        opened = open_jobs(dsn, connections=2, clock=monotonic, rng=Random(number))
+        ports, name = await stack.enter_async_context(opened), f"bench-{number}"
+        lease = ports.lease()
+        await lease.register(WorkerIdentity(name, "bench", 1, "bench", JOBS // WORKERS), 3600.0)
+        await lease.close()
+        crews.append((ports, await ports.queue.claim(name, ["test"], JOBS // WORKERS)))
+    await connection.execute("VACUUM ANALYZE")
     await connection.close()
-    lease = ports.lease()
-    await lease.register(WorkerIdentity("bench", "bench", 1, "bench", JOBS), 3600.0)
-    await lease.close()
-    jobs: list[Job] = []
-    while claimed := await ports.queue.claim("bench", ["test"], TOGETHER):
-        jobs += claimed
-    return jobs
+    return crews
 
 
 @asynccontextmanager
@@ -176,10 +180,9 @@ async def measure(options: Options) -> Report:
             stack.enter_context(running_broker(dsn, folder / name, config=model, overrides=small))
             for name in ("one", "other")
         ]
-        opened = open_jobs(dsn, connections=4, clock=monotonic, rng=Random(1))
-        ports = await stack.enter_async_context(opened)
-        jobs = await running_jobs(ports, dsn)
-        crew = Workers(ports, jobs)
+        crews = await running_jobs(stack, dsn)
+        jobs = [job for _, some in crews for job in some]
+        crew = Workers(crews)
         began = monotonic()
         clients = await stack.enter_async_context(watchers(folder, jobs, [b.address for b in brokers]))
         connected = monotonic() - began
