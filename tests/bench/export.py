@@ -1,7 +1,7 @@
 """What an export costs beside a plain COPY to a file, what memory it takes, and what is left of one that is killed.
 
-Rates are bytes of CSV per second, of the same rows: of COPY into a file that is synced, and of a job from the begin of
-its attempt to the end. Memory is the largest that was seen of the worker, of its child, and of the broker while several
+Rates are bytes of CSV per second, of one SELECT: of COPY into a file that is synced, and of a job from the begin of its
+attempt to the end. Memory is the largest that was seen of the worker, of its child, and of the broker while several
 readers fetch the result at once. Then workers are killed while they have written a random number of bytes, and others
 go on: a job has no result, or a complete one whose checksums hold, and nothing else is left in the store.
 """
@@ -48,7 +48,7 @@ GOALS = {
     "wrong_results": Goal("<=", 0.0),
     "orphans": Goal("<=", 0.0),
 }
-COLUMNS = ("id", "at", "kind", "value", "note")
+SELECT = "SELECT id, at, kind, value, note FROM {name} ORDER BY id"
 TABLE = """
 CREATE TABLE {name} AS
   SELECT i::bigint AS id, timestamptz '2024-01-01' + i * interval '1 minute' AS at,
@@ -120,6 +120,7 @@ class Place:
         overrides = {
             "jobs.lease": 1,
             "jobs.slots": 2,
+            "server.sql.enabled": True,
             "jobs.result_dir": str(self.folder / "results"),
             "pools.dashboard.workers": 1,
             "pools.exploration.workers": 1,
@@ -130,8 +131,8 @@ class Place:
 
     async def submit(self, dataset: str) -> Job:
         """An export as CSV."""
-        query = query_pb2.Query(dataset=dataset, dimensions=COLUMNS)
-        export = job_pb2.ExportJob(query=query, format=job_pb2.EXPORT_FORMAT_CSV)
+        sql = query_pb2.SqlQuery(text=SELECT.format(name=dataset))
+        export = job_pb2.ExportJob(sql=sql, format=job_pb2.EXPORT_FORMAT_CSV)
         request = job_service_pb2.SubmitJobRequest(spec=job_pb2.JobSpec(export=export))
         spec = request.SerializeToString(deterministic=True)
         return await self.ports.store.submit(submission(kind="export", spec=spec, principal=CALLER))
@@ -177,12 +178,11 @@ class Place:
 
 async def copied(place: Place) -> tuple[float, int]:
     """Bytes per second of a plain COPY to a file, and its bytes."""
-    names = ", ".join(COLUMNS)
     file = place.folder / "copied.csv"
     began = time.perf_counter()
     with file.open("wb") as output:
         await place.connection.copy_from_query(
-            f"SELECT {names} FROM many ORDER BY id",
+            SELECT.format(name="many"),
             output=output, format="csv",
         )  # fmt: skip
         output.flush()
