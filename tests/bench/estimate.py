@@ -194,8 +194,8 @@ async def speed(dsn: str, store: PgStore, table: str, rounds: int, rng: Random) 
 async def measure(options: Options) -> Report:
     """All of it, on a server of its own."""
     rng = Random(20_240_607)
-    count = 100 if options.quick else 2_000
-    sizes = [400_000, 1_600_000] if options.quick else [400_000, 1_600_000, 6_400_000]
+    count = 80 if options.quick else 2_000
+    sizes = [400_000, 1_200_000] if options.quick else [400_000, 1_600_000, 6_400_000]
     with temporary_server() as server:
         dsn = server.dsn("postgres")
         connection = await asyncpg.connect(dsn)
@@ -204,7 +204,7 @@ async def measure(options: Options) -> Report:
         by_row = Tally()
         async with opened(dsn) as store:
             for name, query in SHAPES.items():
-                tallies[name], rows = await trials(dsn, store, query, count, rng)
+                tallies[name], rows = await trials(dsn, store, query, count, Random(f"{name} of 2024"))
                 if name == "clustered":
                     by_row = rows
             speeds = {}
