@@ -1,4 +1,4 @@
-"""Durable jobs, seen from those who submit and watch them, from the workers that run them, and from their keeper.
+"""Durable jobs, seen from who submits and watches them, runs them, and keeps them.
 
 Every method raises BrokerError STORE_UNAVAILABLE when the job database cannot be reached.
 """
@@ -272,10 +272,7 @@ class ResultStore(Protocol):
     """Files of results. A file is visible under its key only once it is complete and durable."""
 
     def stage(self, prefix: str) -> AbstractAsyncContextManager[Staging]:
-        """A local directory to write files in, for this or another process.
-
-        Leaving the context deletes the directory with everything that was not published.
-        """
+        """A local directory to write files in; leaving the context deletes it with all that was not published."""
         ...
 
     def read(self, key: str, offset: int, chunk: int) -> AsyncGenerator[bytes, None]:
@@ -301,4 +298,3 @@ class Staging(Protocol):
 
     async def publish(self, name: str) -> str:
         """Makes a finished and synced file of the directory durable and visible; returns its key."""
-        ...
