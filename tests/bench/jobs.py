@@ -47,7 +47,9 @@ CREATE TABLE bare (
 CREATE INDEX ON bare (run_at, id) WHERE state = 'queued';
 """
 FILL_BARE = """
-INSERT INTO bare (payload) SELECT convert_to(repeat('x', 100), 'UTF8') FROM generate_series(1, $1::integer)
+INSERT INTO bare (payload, run_at)
+SELECT convert_to(repeat('x', 100), 'UTF8'), now() - ($1 - i) * interval '1 microsecond'
+FROM generate_series(1, $1::integer) AS i
 """
 CLAIM_BARE = """
 UPDATE bare b SET state = 'running', attempt = attempt + 1
@@ -60,8 +62,9 @@ FILL = """
 INSERT INTO broker.job (id, tenant, owner, kind, spec, spec_hash, request_id, principal, priority, max_attempts,
                         attempt_timeout, queue_rank, run_at)
 SELECT gen_random_uuid()::text, 'acme', 'ada', 'test', convert_to(repeat('x', 100), 'UTF8'), 'hash',
-       gen_random_uuid()::text, '{"name": "ada", "tenant": "acme"}', 5, 3, 3600, now() + interval '5 minutes', now()
-FROM generate_series(1, $1::integer)
+       gen_random_uuid()::text, '{"name": "ada", "tenant": "acme"}', 5, 3, 3600,
+       now() + interval '5 minutes' - ($1 - i) * interval '1 microsecond', now()
+FROM generate_series(1, $1::integer) AS i
 """
 EMPTY = "TRUNCATE bare, broker.job, broker.job_request, broker.job_attempt, broker.job_part, broker.worker CASCADE"
 
