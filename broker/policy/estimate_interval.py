@@ -30,6 +30,8 @@ _NORMALITY = 25.0
 """Draws, per squared skewness, from which the mean is near enough to normal (Cochran 1977, 2.15)."""
 _TAIL, _TELLING = 0.4, 20
 """Part of the greatest possible skewness from which tails count as heavy, told from so many blocks or more."""
+_ALIKE = 1e-3
+"""Relative deviation of blocks that are nearly alike: their higher moments are lost in what doubles leave out."""
 _TAILED = 12.0
 """The same for the sample itself, below which its limits are widened: its tails are heavier than the pilot's were."""
 
@@ -56,7 +58,7 @@ class Spread:
     def normal(self, drawn: float, fraction: float) -> bool:
         """Whether the mean of so many draws, a fraction of all blocks, is near enough to normal."""
         enough = _NORMALITY * _finite_skewness(self.skewness, fraction) ** 2
-        return drawn >= enough and self.tail <= _TAIL
+        return drawn >= enough and self.tail <= _TAIL and self.scale > _ALIKE
 
     def relative(self, drawn: float, fraction: float, *, careful: bool) -> float:
         """The relative half-width to be expected of so many draws, a fraction of all blocks."""
@@ -81,9 +83,10 @@ def spread(figure: Figure, sums: Sums, drawn: int) -> Spread | None:
     size = abs(value * mean) if figure.below else abs(mean)
     seen = min(sums.above, sums.below) if figure.below else sums.above
     below = _relative_deviation(sums, drawn) if figure.below else 0.0
-    tiny = (1e-9 * size) ** 2  # beyond what doubles can tell apart
-    if variance <= tiny:
+    if variance <= (1e-9 * size) ** 2:  # beyond what doubles can tell apart
         return Spread(value, 0.0, 0.0, 3.0, seen / drawn, below)
+    if variance <= (_ALIKE * size) ** 2:
+        return Spread(value, math.sqrt(variance) / size, 0.0, 3.0, seen / drawn, below)
     skewness = moments[3] / moments[2] ** 1.5
     kurtosis = max(1.0 + skewness**2, moments[4] / moments[2] ** 2)
     tail = _tail(figure, sums, moments, drawn)
@@ -100,7 +103,7 @@ def interval(figure: Figure, sums: Sums, drawn: int, blocks: int, *, careful: bo
         return None
     value = found.value if figure.below else found.value * blocks
     fraction = min(1.0, drawn / blocks)
-    if careful or not found.scale or drawn < _TAILED * _finite_skewness(found.skewness, fraction) ** 2:
+    if careful or found.scale <= _ALIKE or drawn < _TAILED * _finite_skewness(found.skewness, fraction) ** 2:
         side = abs(value) * found.relative(drawn, fraction, careful=True)
         lower, upper = value - side, value + side
     else:

@@ -128,7 +128,7 @@ def test_quantiles_of_student(degrees: float, quantile: float) -> None:
 
 
 @given(
-    st.lists(st.floats(0.1, 1e6), min_size=3, max_size=40),
+    st.lists(st.integers(1, 100).map(float), min_size=3, max_size=40),
     st.floats(1e-3, 1e3),
     st.integers(0, 30),
     st.integers(100, 10_000),
@@ -244,3 +244,12 @@ def test_what_an_exact_answer_costs_bounds_the_sample() -> None:
     assert worth_it(Extent(10_000, 100), 40)
     whole = design((TOTAL,), pilot, EXTENT, 0.0001, FREE)
     assert whole is NoEstimate.TOO_WIDE or (isinstance(whole, Design) and whole.rate <= MOST)
+
+
+@pytest.mark.parametrize("spread_of", [0.0, 1e-6, 1e-4])
+def test_blocks_that_are_nearly_alike_are_no_proof_of_the_others(spread_of: float) -> None:
+    values = 1e6 * (1 + spread_of * np.random.default_rng(1).normal(size=300))
+    found = interval(TOTAL, sums(TOTAL, values, values), 300, 10_000, careful=False)
+    assert found is not None
+    assert 0.005 < found.relative < 0.02
+    assert found.lower < found.value < found.upper
