@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from broker.adapters.pg_changes_look import Key, Look, SourceLook
 from broker.adapters.pg_changes_reads import (
     Columns,
-    bounded,
     marked,
     marked_for,
+    marked_in,
     read_by,
     shape_of,
     times_of,
@@ -48,6 +48,7 @@ class _Source:
     id: str
     columns: Columns
     seen: Seen
+    outside: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class Changes:
                 source = state.sources.get((dataset.name, time))
                 if (
                     source is not None
-                    and bounded(reach.span(time))
+                    and marked_in(reach.span(time), outside=source.outside) is not None
                     and within(self._read(plan), source.columns)
                 ):
                     found.append(source.id)
@@ -228,6 +229,7 @@ class Changes:
                 each.version,
                 self._columns(key, each.definitions),
                 Seen(each.collected, None if whole else found.view),
+                each.outside,
             )
             if whole:
                 source.seen.saw(found.view, each.marks or ())
@@ -254,8 +256,8 @@ class Changes:
 
     def _same(self, moment: str, view: TransactionView, key: Key, source: _Source, reach: Reach) -> bool:
         """Whether no mark of a source concerns what was read. What did once does so for ever."""
-        span, seen = reach.span(key[1]), source.seen
-        if not bounded(span) or not seen.knows(view):
+        span, seen = marked_in(reach.span(key[1]), outside=source.outside), source.seen
+        if span is None or not seen.knows(view):
             return False
         told = self._verdicts.get((moment, key, span))
         if told is not None and told.seen is seen:

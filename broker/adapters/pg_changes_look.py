@@ -16,6 +16,7 @@ from typing import TypeAlias
 import asyncpg
 
 from broker.adapters.pg_changes_seen import MOST_SEEN, Mark
+from broker.adapters.pg_rollup_ddl import OUTSIDE
 from broker.adapters.pg_rollup_visibility import TransactionView
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -25,7 +26,7 @@ Key: TypeAlias = tuple[str, str]
 # in progress then, each is looked for.
 _LOOK = """
 SELECT l.snapshot, l.history, s.id, s.dataset, s.time, s.collected, s.version, s.names, s.definitions, s.intact,
-       m.lows, m.highs, m.xids
+       s.outside, m.lows, m.highs, m.xids
 FROM (
     SELECT pg_current_snapshot()::text AS snapshot,
            CASE WHEN pg_is_in_recovery() THEN '' ELSE concat_ws('.',
@@ -35,7 +36,9 @@ FROM (
 ) AS l LEFT JOIN (
     SELECT o.id, o.dataset, o.time, o.collected, r.names, r.definitions,
            md5(concat_ws(' ', o.id, o.fingerprint, r.names, r.definitions)) AS version,
-           o.fingerprint = broker.rollup_catalog(o.tables, o.owners, o.columns, o.tag) AS intact
+           o.fingerprint = broker.rollup_catalog(o.tables, o.owners, o.columns, o.tag) AS intact,
+           EXISTS (SELECT FROM pg_proc AS p WHERE p.pronamespace = to_regnamespace('broker')
+                   AND p.proname = o.tag || '_rows' AND strpos(p.prosrc, $6) > 0) AS outside
     FROM unnest($1::text[], $2::text[]) AS w (dataset, time)
     JOIN broker.rollup_source AS o ON o.dataset = w.dataset AND o.time = w.time
     LEFT JOIN LATERAL (
@@ -58,13 +61,15 @@ class SourceLook:
 
     ``version`` changes with everything that decides which changes are marked. ``definitions`` are those that its
     rollups were installed with, by name. ``marks`` is None when there are more than are remembered. Marks of
-    transactions before ``collected`` may be gone.
+    transactions before ``collected`` may be gone. ``outside`` says whether rows are marked that no segment can hold:
+    without a time, or with one that is infinite or out of range.
     """
 
     version: str
     definitions: Mapping[str, str]
     collected: int
     marks: tuple[Mark, ...] | None
+    outside: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ async def look(connection: Connection, keys: Sequence[Key], last: TransactionVie
     """
     since, running = (0, []) if last is None else (last.xmax, list(last.running))
     names, times = [key[0] for key in keys], [key[1] for key in keys]
-    rows = await connection.fetch(_LOOK, names, times, since, running, MOST_SEEN + 1)
+    rows = await connection.fetch(_LOOK, names, times, since, running, MOST_SEEN + 1, OUTSIDE)
     history, text = rows[0]["history"], rows[0]["snapshot"]
     if not history:
         return None
@@ -97,5 +102,9 @@ def _source(row: asyncpg.Record) -> SourceLook:
     marks = tuple(starmap(Mark, zip(lows, row["highs"] or (), row["xids"] or (), strict=True)))
     definitions = dict(zip(row["names"] or (), row["definitions"] or (), strict=True))
     return SourceLook(
-        row["version"], definitions, row["collected"], None if len(marks) > MOST_SEEN else marks
+        row["version"],
+        definitions,
+        row["collected"],
+        None if len(marks) > MOST_SEEN else marks,
+        row["outside"],
     )

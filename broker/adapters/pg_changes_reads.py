@@ -17,8 +17,10 @@ from broker.domain.measures import ORDERED
 from broker.domain.model import Dataset, Measure, RowPolicy
 from broker.domain.plan import Plan, Scan
 from broker.domain.query import conditions
-from broker.domain.rollup import Rollup, Span, Storage, Tracking, micros
+from broker.domain.rollup import FAR_FUTURE, FAR_PAST, Rollup, Span, Storage, Tracking, micros
 
+_EVERYTHING = Span(FAR_PAST, 2 * FAR_FUTURE)
+"""All of time, and past its end, where rows are marked that no segment can hold."""
 _FIRST, _LAST = (micros(datetime(year, 1, 1, tzinfo=UTC)) for year in (1, 9999))
 Columns = Mapping[str, frozenset[str] | None]
 """Columns by the alias of their table; None for all of them. An alias without any is there for its rows."""
@@ -82,9 +84,14 @@ def token_of(dataset: Dataset) -> str:
     return f"SELECT array[{texts}]::text"
 
 
-def bounded(span: Span) -> bool:
-    """Whether marks tell of everything in a span: rows without a time, or with one out of range, leave none."""
-    return span.lo >= _FIRST and span.hi <= _LAST
+def marked_in(span: Span, *, outside: bool) -> Span | None:
+    """Where the marks lie that tell of everything in a span; None where rows may be in it that leave none.
+
+    Those are rows without a time, or with one that is infinite or out of range, where such are not marked ``outside``.
+    """
+    if span.lo >= _FIRST and span.hi <= _LAST:
+        return span
+    return _EVERYTHING if outside else None
 
 
 def shape_of(plan: Plan) -> tuple[object, ...]:

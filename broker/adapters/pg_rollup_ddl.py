@@ -6,8 +6,8 @@ dimension that its rows are in, as runs of adjacent ones; for a joined table eve
 - A trigger on a parent sees what is written through the parent, so every partition has triggers of its own; what is
   written to it directly fires those, and nothing fires both.
 - TRUNCATE marks everything; its trigger fires for each table that is emptied.
-- Rows whose time is null, infinite or outside the years 1 to 9999 leave no mark: no segment can hold them, and an
-  answer that counts them reads them from the table itself. An update that moves a row there marks where it was.
+- Rows whose time is null, infinite or outside the years 1 to 9999 leave a mark past the end of time: no segment can
+  hold them, and an answer that counts them reads them from the table itself. The mark is for who holds such answers.
 - An update leaves marks for rows that differ before and after in a column that some rollup reads, and at both times.
   Rows are compared as text and as a whole, not paired: what is the same set of rows as before has the same states.
 - Writers never fail for a rollup: where what is read of a row cannot be computed, everything is marked.
@@ -26,6 +26,8 @@ from broker.domain.rollup import FAR_FUTURE, FAR_PAST
 from broker.domain.values import DataType
 
 _PLACE = re.compile(r"\{(\w+)\}")
+OUTSIDE = f"ELSE {FAR_FUTURE} END"
+"""In the body of every function that marks rows which no segment can hold; earlier ones did not."""
 NEW_SOURCE = ":source"
 """Stands for the number of a source that is not registered yet."""
 _DAY = 86_400_000_000
@@ -68,11 +70,10 @@ _DIFFERS = "differs := EXISTS ({rows});"
 _RUNS = """\
 (SELECT min(m.lo) AS lo, max(m.lo) + {width} AS hi
     FROM (SELECT b.lo, b.lo - {width} * row_number() OVER (ORDER BY b.lo) AS run
-      FROM (SELECT {lo} AS lo
+      FROM (SELECT CASE WHEN d.t >= {first} AND d.t < {last} THEN {lo} ELSE {nowhere} END AS lo
         FROM (SELECT DISTINCT r.t FROM (
           {rows}
         ) AS r OFFSET 0) AS d
-        WHERE d.t >= {first} AND d.t < {last}
       ) AS b
     ) AS m
     GROUP BY m.run)"""
@@ -82,9 +83,10 @@ _ROWS = """\
 DECLARE
   earliest {type};
   latest {type};
+  timed boolean;
   start bigint;
 BEGIN
-{try}  IF earliest >= {first} AND latest < {last} AND {early} = {late} THEN
+{try}  IF timed AND earliest >= {first} AND latest < {last} AND {early} = {late} THEN
     SELECT {lo} INTO start FROM (SELECT {early} AS t) AS d;
     INSERT INTO broker.rollup_mark (source, lo, hi) VALUES ({source}, start, start + {width});
     RETURN NULL;
@@ -92,7 +94,9 @@ BEGIN
   INSERT INTO broker.rollup_mark (source, lo, hi)
   SELECT {source}, e.lo, e.hi FROM {runs} AS e;
   RETURN NULL;"""
-_ENDS = "SELECT min({instant}), max({instant}) INTO earliest, latest FROM changed AS {alias};"
+_ENDS = """\
+SELECT min({instant}), max({instant}), count({instant}) = count(*) INTO earliest, latest, timed
+    FROM changed AS {alias};"""
 _UPDATE = """\
 #variable_conflict use_column
 DECLARE
@@ -227,7 +231,11 @@ def _time(source: TrackedSource) -> dict[str, str]:
         lo, midnight = f"(d.t - '1970-01-01'::date)::bigint * {_DAY}", ""
     else:
         lo, midnight = "(extract(epoch FROM d.t) * 1000000)::bigint", " 00:00:00+00"
-    ends = {"first": f"'0001-01-01{midnight}'", "last": f"'10000-01-01{midnight}'"}
+    ends = {
+        "first": f"'0001-01-01{midnight}'",
+        "last": f"'10000-01-01{midnight}'",
+        "nowhere": str(FAR_FUTURE),
+    }
     return {"instant": instant, "lo": lo, **ends}
 
 

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from broker.adapters.pg_rollup_database import open_rollup_database
+from broker.adapters.pg_rollup_ddl import OUTSIDE
 from broker.adapters.pg_rollup_sweep import sweep
 from broker.demo.embedded import EmbeddedPostgres
 from broker.domain.model import RowPolicy
@@ -67,8 +68,6 @@ async def test_only_what_is_read_counts(world: World, watch: Watch) -> None:
 
 async def test_what_marks_do_not_tell_of_has_no_moment(world: World, watch: Watch) -> None:
     dataset = world.dataset
-    assert not watch.moment(plan(dataset, None)), "rows without a time leave no marks"
-    assert not watch.moment(plan(dataset, YEARS[0], datetime(9999, 12, 31, tzinfo=UTC)))
     assert watch.moment(plan(dataset, by=("city",), measures=("sold", "paid")))
     unread = RowPolicy("own", "sales.note = {tenant}", ("sales",))
     assert not watch.moment(plan(dataset, policies=(unread,)))
@@ -83,6 +82,62 @@ async def test_what_marks_do_not_tell_of_has_no_moment(world: World, watch: Watc
     assert not await watch.still(reach_of(plan(dataset)), moment), "who knows what was written meanwhile"
     assert await watch.still(reach_of(plan(dataset)), watch.moment(plan(dataset)))
     assert watch.changes.extent().keys() == {"sales"}
+
+
+NOWHERE = (
+    "INSERT INTO sales VALUES (20, NULL, 1, 1)",
+    "UPDATE sales SET amount = 9 WHERE at IS NULL",
+    "UPDATE sales SET at = 'infinity' WHERE at IS NULL",
+    "DELETE FROM sales WHERE at = 'infinity'",
+    "INSERT INTO sales VALUES (21, '2023-05-05 10:07Z', 1, 1), (22, NULL, 1, 1)",
+    "UPDATE sales SET amount = amount + 1 WHERE id IN (21, 22)",
+    "DELETE FROM sales WHERE at IS NULL",
+    "INSERT INTO sales VALUES (23, '294276-12-31Z', 1, 1), (24, '4713-01-01 BC', 1, 1)",
+)
+"""Changes of rows without a time that a segment can hold, some of them beside others."""
+
+
+async def test_everything_may_be_read_whatever_time_rows_have(world: World, watch: Watch) -> None:
+    for asked in (
+        plan(world.dataset, None),
+        plan(world.dataset, YEARS[0], datetime(9999, 12, 31, tzinfo=UTC)),
+    ):
+        moment = watch.moment(asked)
+        assert moment
+        assert await watch.still(reach_of(asked), moment)
+        for change in NOWHERE:
+            await world.writer.execute(change)
+            assert not await watch.still(reach_of(asked), moment), change
+            moment = watch.moment(asked)
+            assert await watch.still(reach_of(asked), moment), change
+        await world.writer.execute("DELETE FROM sales WHERE id > 20")
+        await watch.poller.turn()
+    other = plan(world.dataset, YEARS[1], YEARS[2])
+    moment = watch.moment(other)
+    await world.writer.execute(NOWHERE[0])
+    assert await watch.still(reach_of(other), moment), "no range has rows without a time"
+
+
+async def test_functions_of_before_do_not_mark_rows_without_a_time(world: World, watch: Watch) -> None:
+    asked = plan(world.dataset, None)
+    moment = watch.moment(asked)
+    name = await world.writer.fetchval("SELECT tag || '_rows' FROM broker.rollup_source")
+    text = await world.writer.fetchval(
+        "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'broker'::regnamespace AND proname = $1",
+        name,
+    )
+    assert OUTSIDE in text
+    await world.writer.execute(text.replace(OUTSIDE, "END"))
+    await world.writer.execute(
+        "UPDATE broker.rollup_source SET fingerprint = broker.rollup_catalog(tables, owners, columns, tag)"
+    )
+    assert not await watch.still(reach_of(asked), moment)
+    assert not watch.moment(asked)
+    bounded = plan(world.dataset)
+    assert await watch.still(reach_of(bounded), watch.moment(bounded))
+    await world.schema.install(world.dataset)
+    await watch.poller.turn()
+    assert await watch.still(reach_of(asked), watch.moment(asked)), "they were made anew"
 
 
 async def test_a_writer_that_commits_later_is_not_missed(world: World, watch: Watch) -> None:

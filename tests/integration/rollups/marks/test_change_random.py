@@ -14,7 +14,8 @@ from tests.integration.rollups.marks.watching import plan, watching
 from tests.support.pg import Connection
 
 _ANSWER = (
-    "SELECT (SELECT coalesce(sum(amount), 0) FROM sales WHERE at >= $1 AND at < $2)::text || coalesce(("
+    "SELECT (SELECT concat(count(*), ' ', sum(amount)) FROM sales WHERE $1::timestamptz IS NULL OR at >= $1"
+    " AND at < $2)::text || coalesce(("
     " SELECT string_agg(city, ',' ORDER BY id) FROM shops), '')"
 )
 
@@ -35,7 +36,8 @@ async def test_writers_at_random_and_no_answer_is_wrongly_unchanged(world: World
         if random.random() < 0.5:
             first = random.randrange(23)
             last = random.randrange(first + 1, 24)
-            asked = plan(world.dataset, months[first], months[last], by=("city",))
+            bounds = (None,) if random.random() < 0.2 else (months[first], months[last])
+            asked = plan(world.dataset, *bounds, by=("city",))
             moment = watch.moment(asked)
             await _write(random.choice(writers), open_now, random, months, next(numbers))
             held.append((asked, reach_of(asked), moment, await _answer(reader, asked)))
@@ -60,8 +62,8 @@ async def test_writers_at_random_and_no_answer_is_wrongly_unchanged(world: World
 
 async def _answer(reader: Connection, asked: Plan) -> str:
     bounds = asked.main.bounds
-    assert bounds is not None
-    return str(await reader.fetchval(_ANSWER, bounds.start, bounds.end))
+    ends = (None, None) if bounds is None else (bounds.start, bounds.end)
+    return str(await reader.fetchval(_ANSWER, *ends))
 
 
 async def _write(
@@ -89,5 +91,14 @@ async def _write(
             await writer.execute("DELETE FROM sales WHERE id = $1", number - 3 if transaction is None else -1)
         case 3 if not any(each is not writer for each in open_now):
             await writer.execute("UPDATE shops SET city = $1 WHERE id = 2", f"c{number % 3}")
+        case 4 | 5:
+            nowhere = random.choice((None, "infinity", "4713-01-01 BC"))
+            await writer.execute(
+                "INSERT INTO sales VALUES ($1, $2::text::timestamptz, 1, $3)", number, nowhere, number % 7
+            )
+        case 6 if transaction is None:
+            await writer.execute(
+                "UPDATE sales SET amount = amount + 1 WHERE at IS NULL AND id > $1", number - 20
+            )
         case _:
             await writer.execute("INSERT INTO sales VALUES ($1, $2, 1, $3)", number, at, number % 7)
