@@ -32,7 +32,7 @@ from querybroker.v1 import answer_pb2
 
 _PANELS, _REQUEST_ID = 1, 2
 _PANEL_ID, _PANEL_STATUS, _PANEL_TABLE = 1, 2, 3
-MOST, LARGEST = 4_096, 16 * 1024
+MOST, LARGEST = 4_096, 8 * 1024
 """Requests that are remembered, and the bytes of the largest."""
 _ID_TAG, _ID_SIZE = 0x0A, 36
 _MINUTE = timedelta(minutes=1)
@@ -65,21 +65,22 @@ class Recollection:
 
     def __init__(self, again: Again, clock: Clock) -> None:
         self._again, self._clock = again, clock
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known: OrderedDict[tuple[bytes, str, str], _Known] = OrderedDict()
 
     def recall(self, raw: bytes, principal: Principal, limit: int) -> Recalled | None:
         """The response, if the request is known and its answers are fresh."""
         request_id, body = split(raw)
-        known = self._known.get(body)
+        name = body, principal.tenant, principal.name
+        known = self._known.get(name)
         if known is None or known.principal != principal:
-            return None
+            return None  # the same name may come with other grants
         if known.until is not None and self._clock.now() >= known.until:
-            del self._known[body]
+            del self._known[name]
             return None
         found = self._again(known.tokens)
         if found is None:
             return None
-        self._known.move_to_end(body)
+        self._known.move_to_end(name)
         if sum(len(held.table.encoded) + 1_024 for held, _ in found) > limit:
             return None
         age = max(fresh.staleness for _, fresh in found)
@@ -96,8 +97,10 @@ class Recollection:
         relative = any(isinstance(each, RelativeRange) for each in ranges)
         until = call.context.received.replace(second=0, microsecond=0) + _MINUTE if relative else None
         panels = tuple(_Panel(text(_PANEL_ID, panel.panel_id)) for panel in outcome.panels)
-        self._known[body] = _Known(call.context.principal, until, panels, tokens)
-        self._known.move_to_end(body)
+        principal = call.context.principal
+        name = body, principal.tenant, principal.name
+        self._known[name] = _Known(principal, until, panels, tokens)
+        self._known.move_to_end(name)
         if len(self._known) > MOST:
             self._known.popitem(last=False)
 

@@ -167,6 +167,10 @@ async def test_another_principal_is_read_anew(broker: Serving, cache: Cache) -> 
         await ask(broker, request())
     await ask(broker, request(), metadata=KEYED)
     assert cache.reads == 3
+    for _ in range(3):
+        await ask(broker, request(), metadata=KEYED)
+        await ask(broker, request())
+    assert cache.reads == 3, "each is remembered for itself"
 
 
 async def test_a_small_receiver_is_read_anew(broker: Serving, cache: Cache) -> None:
