@@ -117,9 +117,12 @@ async def killed(place: Place, rng: Random, rounds: int) -> dict[str, int]:
         jobs.append(await place.submit("few"))
         wanted = rng.randrange(total)
         with place.running("worker") as worker:
-            while place.staged_bytes() < wanted:
-                if (await place.job(jobs[-1].id)).state.final:
-                    break
+            looks = 0
+            while place.staged_bytes(jobs[-1].id) < wanted:
+                looks += 1
+                if looks % 50 == 0 and (await place.job(jobs[-1].id)).state.final:
+                    break  # the file was renamed between two looks
+                await asyncio.sleep(0.001)
             family = [psutil.Process(worker.process.pid), *worker.workers()]
             for process in family if rng.random() < 0.5 else family[:1]:
                 with suppress(psutil.NoSuchProcess):
@@ -153,7 +156,7 @@ async def killed(place: Place, rng: Random, rounds: int) -> dict[str, int]:
 
 
 async def measure(options: Options) -> Report:
-    rows, few, kills = (1_500_000, 150_000, 6) if options.quick else (20_000_000, 300_000, 60)
+    rows, few, kills = (1_500_000, 500_000, 6) if options.quick else (20_000_000, 500_000, 60)
     rng = Random(options.own.seed)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

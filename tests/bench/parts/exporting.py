@@ -124,10 +124,10 @@ class Place:
                 return False
         return True
 
-    def staged_bytes(self) -> int:
-        """What is being written."""
+    def staged_bytes(self, job_id: str) -> int:
+        """What a job has written so far."""
         total = 0
-        for path in (self.folder / "results" / "staged").glob("*/*/*/*"):
+        for path in (self.folder / "results" / "staged").glob(f"*/{job_id}/*/*"):
             with suppress(FileNotFoundError):
                 total += path.stat().st_size
         return total
