@@ -28,6 +28,10 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resets = 0
+        self._moving = asyncio.Event()
+        self._moving.set()
+        self.delay = 0.0
+        """Seconds by which everything that comes is late."""
         self.way = Way.THROUGH
         self.attempts = 0
         self.port = 0
@@ -40,6 +44,14 @@ class Proxy:
         """Ends all connections."""
         for writer in tuple(self._writers):
             writer.transport.abort()
+
+    def halt(self) -> None:
+        """Connections stay, and nothing gets through them in either direction, as when packets are dropped."""
+        self._moving.clear()
+
+    def go_on(self) -> None:
+        """Ends a halt; what came meanwhile gets through."""
+        self._moving.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -55,7 +67,7 @@ class Proxy:
             there, back = await asyncio.open_connection(self._host, self._port)
             self._writers.add(back)
             try:
-                await asyncio.gather(_pump(reader, back), _pump(there, writer))
+                await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
             finally:
                 self._writers.discard(back)
                 back.transport.abort()
@@ -65,13 +77,15 @@ class Proxy:
             self._writers.discard(writer)
             writer.transport.abort()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
-    with suppress(OSError):
-        writer.write_eof()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            if self.delay:
+                await asyncio.sleep(self.delay)
+            await self._moving.wait()
+            writer.write(data)
+            await writer.drain()
+        with suppress(OSError):
+            writer.write_eof()
 
 
 @asynccontextmanager
