@@ -20,7 +20,7 @@ DECK = (
 )
 """Dealt in a new order again and again, so that the shares hold in short runs too."""
 KILLS = ("worker", "child", "broker", "postmaster")
-BETWEEN = (0.1, 0.6)
+BETWEEN = (0.1, 0.45)
 """Seconds from one fault to the next."""
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'querybroker%'"
 

@@ -76,7 +76,12 @@ class Supervised:
             process.stdin.write(f"{request_id} {kind}\n".encode())
             async with asyncio.timeout(PATIENCE):
                 answer = await waiting
-        except (OSError, RuntimeError, TimeoutError, asyncio.CancelledError):  # uvloop: RuntimeError when closed
+        except (
+            OSError,
+            RuntimeError,
+            TimeoutError,
+            asyncio.CancelledError,
+        ):  # uvloop: RuntimeError when closed
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
