@@ -182,16 +182,13 @@ class Cached:
         """The held answer with its status, if it may stand for a live one."""
         if not suits(held, asked):
             return None
-        fresh, only = self.judge(held, asked), asked.policy.cache is CacheMode.ONLY
-        if not fresh.usable and not (only and fresh.standing is Standing.STALE):
+        fresh = self.judge(held, asked)
+        only = asked.policy.cache is CacheMode.ONLY and fresh.standing is Standing.STALE
+        if not fresh.usable and not only:
             return None
         if fresh.kind not in asked.policy.accepted_kinds:
             return None
-        answer = self.handed(held, fresh, asked, context)
-        if only and fresh.degraded:
-            reasons = (DegradationReason.POLICY_CACHE_ONLY, *answer.status.reasons)
-            answer = replace(answer, status=replace(answer.status, reasons=reasons))
-        return answer
+        return wanted(self.handed(held, fresh, asked, context), asked)
 
     def handed(self, held: Held, fresh: Freshness, asked: Asked, context: CallContext) -> Answer:
         """The held answer with what is said of it; a newer one is asked for where that is due."""
@@ -232,6 +229,14 @@ class Cached:
             self.content(question.plan),
         )
         self.answers.keep(held, lifetime)
+
+
+def wanted(answer: Answer, asked: Asked) -> Answer:
+    """The answer, which is degraded, if it is, because the caller wanted only what is held: its status says so."""
+    if asked.policy.cache is not CacheMode.ONLY or not answer.status.degraded:
+        return answer
+    reasons = (DegradationReason.POLICY_CACHE_ONLY, *answer.status.reasons)
+    return replace(answer, status=replace(answer.status, reasons=reasons))
 
 
 def suits(held: Held, asked: Asked) -> bool:

@@ -34,7 +34,7 @@ from broker.domain.pool import PoolName
 from broker.domain.request import CallContext
 from broker.domain.terms import AnswerPolicy, CacheMode
 from broker.pipeline.bounds import error_bounds, exactness
-from broker.pipeline.cached import CACHED, INCOMPLETE, Asked, Cached, suits
+from broker.pipeline.cached import CACHED, INCOMPLETE, Asked, Cached, suits, wanted
 from broker.pipeline.execute import pool_of
 from broker.pipeline.stage import Group, Question
 from broker.policy.containment import Asking, Way, may_hold, way
@@ -114,7 +114,7 @@ class Contained:
             return None
         made = self._making[asked.key] = asyncio.Event()
         try:
-            return await self.made(source, asked, context, pool, deadline)
+            return wanted(await self.made(source, asked, context, pool, deadline), asked)
         except BrokerError as error:
             _LOG.info("a held answer was not read: %s", error)
             self._miss(asked.key, now)

@@ -12,6 +12,7 @@ from broker.aggregation.executor import WorkerTaskError
 from broker.domain.answer import (
     Answer,
     AnswerKind,
+    DegradationReason,
     Exactness,
     Interval,
     LadderStep,
@@ -129,7 +130,8 @@ async def test_what_is_too_old_for_a_live_one_is_a_rung_below_it() -> None:
     assert answer.status.parts[0].source_name == f"contained:{key}"
     only = await world.fresh(asked(plan("origin"), AnswerPolicy(cache=CacheMode.ONLY)))
     assert only is not None
-    assert only.status.kind is AnswerKind.CACHE_STALE
+    assert (only.status.kind, only.status.degraded) == (AnswerKind.CACHE_STALE, True)
+    assert only.status.reasons == (DegradationReason.POLICY_CACHE_ONLY,)
     world.clock.at += timedelta(seconds=51)
     nothing = await world.stale(asked(plan("origin")))
     assert isinstance(nothing, LadderStep)
