@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from broker.aggregation import inline
 from broker.aggregation.forkserver import ForkServer
@@ -51,10 +51,30 @@ class WorkerTaskError(Exception):
     """A task failed in a way that nobody foresaw; the note holds the worker's stack."""
 
 
+class Cluster(Protocol):
+    """Worker processes on other machines."""
+
+    async def start(self) -> None:
+        """Looks for the cluster; one that cannot be reached is looked for again and again."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of the cluster; tasks under way are ended there."""
+        ...
+
+    async def run(self, pool: PoolName, request: Request, seconds: float) -> Reply | None:
+        """The reply; None for a task that is to be done here.
+
+        Raises:
+            BrokerError: DEADLINE_EXCEEDED after ``seconds``, WORKER_LOST.
+        """
+        ...
+
+
 class WorkerPools:
     """The aggregator of a process: tiny work at once on the loop, everything else in the pool's worker processes.
 
-    Batches of an answer that is whole have about ``batch_bytes``.
+    Batches of an answer that is whole have about ``batch_bytes``. A ``cluster`` takes the work that it wants.
     """
 
     def __init__(
@@ -63,8 +83,10 @@ class WorkerPools:
         clock: Clock,
         telemetry: Telemetry,
         batch_bytes: int = 1 << 20,
+        cluster: Cluster | None = None,
     ) -> None:
         self._batch_bytes = batch_bytes
+        self._cluster = cluster
         self._clock = clock
         self._telemetry = telemetry
         self._server = ForkServer()
@@ -83,11 +105,15 @@ class WorkerPools:
         async with asyncio.TaskGroup() as group:
             for pool in self._pools.values():
                 group.create_task(pool.start())
+            if self._cluster is not None:
+                group.create_task(self._cluster.start())
 
     async def close(self) -> None:
         """Ends all workers; tasks under way raise DRAINING."""
         for forget in self._forget:
             forget()
+        if self._cluster is not None:
+            await self._cluster.close()
         for pool in self._pools.values():
             await pool.close()
         await self._server.close()
@@ -191,16 +217,14 @@ class WorkerPools:
             BrokerError: What the function raised, or DEADLINE_EXCEEDED, WORKER_LOST, RESULT_TOO_LARGE, DRAINING.
             WorkerTaskError: The function raised something else.
         """
-        seconds = deadline.remaining(self._clock.monotonic())
-        if seconds <= 0:
-            raise out_of_time(pool)
+        self._seconds(pool, deadline)
         operation = function.rpartition(":")[2]
         attributes = {n.POOL: pool.value, n.OPERATION: operation}
         with self._telemetry.span(SpanName.AGGREGATE, attributes=attributes):
             request = Request(function, arguments, self._telemetry.traceparent())
             started = perf_counter()
             try:
-                reply = await self._pools[pool].run(request, seconds)
+                reply = await self._reply(pool, request, deadline)
             except BaseException as error:
                 self._telemetry.aggregation(pool, operation, error_type(error), perf_counter() - started)
                 raise
@@ -209,6 +233,19 @@ class WorkerPools:
             if failure is not None:
                 raise failure
             return reply.value
+
+    async def _reply(self, pool: PoolName, request: Request, deadline: Deadline) -> Reply:
+        if self._cluster is not None:
+            reply = await self._cluster.run(pool, request, self._seconds(pool, deadline))
+            if reply is not None:
+                return reply
+        return await self._pools[pool].run(request, self._seconds(pool, deadline))
+
+    def _seconds(self, pool: PoolName, deadline: Deadline) -> float:
+        seconds = deadline.remaining(self._clock.monotonic())
+        if seconds <= 0:
+            raise out_of_time(pool)
+        return seconds
 
     async def _encoded(
         self, pool: PoolName, task: str, arguments: tuple[Any, ...], deadline: Deadline

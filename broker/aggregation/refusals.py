@@ -33,6 +33,14 @@ def worker_lost(pool: PoolName) -> BrokerError:
     )
 
 
+def cluster_lost(pool: PoolName) -> BrokerError:
+    """A worker of the cluster ended over a task, or could not be reached any more."""
+    text = "A worker of the cluster was lost while it computed the result. Try again."
+    return BrokerError(
+        ErrorReason.WORKER_LOST, text, retry_after=_RETRY_SECONDS, metadata={"pool": pool.value}
+    )
+
+
 def draining() -> BrokerError:
     """The workers have been told to go."""
     text = "The broker is stopping. Ask another replica, or this one again in a moment."

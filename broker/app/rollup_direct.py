@@ -14,6 +14,7 @@ from broker.aggregation.executor import WorkerPools
 from broker.app.database import database
 from broker.app.process import process
 from broker.app.rollup_options import mirror_options
+from broker.app.workers import cluster
 from broker.config.settings import Settings
 from broker.domain.model import Model
 from broker.domain.pool import PoolName
@@ -61,7 +62,7 @@ async def direct(settings: Settings, model: Model) -> AsyncIterator[Direct]:
         narrow = replace(settings, pools={**settings.pools, pool: limits})
         data = await stack.enter_async_context(database(narrow, (pool,), own))
         store = await stack.enter_async_context(open_store(settings, model))
-        workers = WorkerPools({pool: limits}, own.clock, own.telemetry)
+        workers = WorkerPools({pool: limits}, own.clock, own.telemetry, cluster=cluster(settings))
         stack.push_async_callback(workers.close)
         await workers.start()
         mirror = Mirror(mirror_options(settings), store, own.clock, own.telemetry)

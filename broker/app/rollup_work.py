@@ -13,6 +13,7 @@ from broker.aggregation.executor import WorkerPools
 from broker.app.database import Database
 from broker.app.process import Process
 from broker.app.rollups import open_rollups
+from broker.app.workers import cluster
 from broker.config.settings import Settings
 from broker.domain.model import Model
 from broker.domain.pool import PoolName
@@ -60,7 +61,7 @@ async def rollup_work(
         yield RollupWork()
         return
     limits = replace(settings.pools[PoolName.JOB], workers=1)
-    workers = WorkerPools({PoolName.JOB: limits}, own.clock, own.telemetry)
+    workers = WorkerPools({PoolName.JOB: limits}, own.clock, own.telemetry, cluster=cluster(settings))
     try:
         await workers.start()
         async with open_rollups(settings, model, own) as store:

@@ -19,6 +19,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "migrate": ("migrate", "Make or update the broker's own tables."),
         "serve": ("serve", "Run the broker."),
         "worker": ("serve", "Run a worker for jobs."),
+        "cluster": ("cluster", "Start a Dask cluster on this machine, for calculations."),
         "simulate": ("simulate", "Try scenarios of overload, and what breaks first when a load doubles."),
     },
     "Ask a broker": {

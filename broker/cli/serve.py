@@ -71,7 +71,7 @@ def serve(
     from broker.app.member import Member
     from broker.app.serve import run_server
 
-    announce = _Announcer(ready_fd)
+    announce = Announcer(ready_fd)
 
     def ready(info: ServerInfo) -> None:
         told = {"address": info.address, "metrics": info.metrics_address}
@@ -88,9 +88,7 @@ def serve(
 
     async def program() -> None:
         member = Member(index, processes, drained)
-        await run_server(
-            loaded.settings, loaded.model, ready=ready, stop=_owner_gone(owner_fd), member=member
-        )
+        await run_server(loaded.settings, loaded.model, ready=ready, stop=owner_gone(owner_fd), member=member)
 
     return _run(program())
 
@@ -125,11 +123,11 @@ def _parent(
             "metrics": ",".join(metrics),
             "processes": [info["pid"] for info in infos],
         }
-        _Announcer(ready_fd)(told)
+        Announcer(ready_fd)(told)
         shown = f", metrics at {' '.join(f'http://{at}/metrics' for at in metrics)}" if metrics else ""
         click.echo(f"broker: {processes} processes serve at {address}{shown}. Ctrl-C stops them.", err=True)
 
-    return run_processes(loaded.settings, processes, command, ready=ready, stop=lambda: _owner_gone(owner_fd))
+    return run_processes(loaded.settings, processes, command, ready=ready, stop=lambda: owner_gone(owner_fd))
 
 
 @click.command()
@@ -146,11 +144,11 @@ def worker(
     from broker.app.work import run_worker
 
     def ready(*_: object) -> None:
-        _Announcer(ready_fd)({})
+        Announcer(ready_fd)({})
         click.echo("broker: worker ready. Ctrl-C stops it.", err=True)
 
     async def program() -> None:
-        await run_worker(loaded.settings, loaded.model, ready=ready, stop=_owner_gone(owner_fd))
+        await run_worker(loaded.settings, loaded.model, ready=ready, stop=owner_gone(owner_fd))
 
     return _run(program())
 
@@ -174,7 +172,7 @@ def _run(program: Coroutine[object, object, None]) -> int:
     return run(program)
 
 
-class _Announcer:
+class Announcer:
     """Tells a supervisor, if there is one, in lines of JSON; it may have stopped listening."""
 
     def __init__(self, ready_fd: int | None) -> None:
@@ -193,7 +191,7 @@ class _Announcer:
                 pipe.close()
 
 
-def _owner_gone(owner_fd: int | None) -> Order:
+def owner_gone(owner_fd: int | None) -> Order:
     """Set when the other end of the pipe is closed, as the kernel does when its process ends.
 
     A line that is written to it orders the same, and says how many seconds running calls have.

@@ -17,6 +17,7 @@ from broker.config.schema_server import DeadlineConfig, DeadlinesConfig, ServerC
 from broker.config.settings import (
     AnswerLimits,
     CacheSettings,
+    ClusterSettings,
     DatabaseSettings,
     DeadlineLimits,
     Deadlines,
@@ -92,6 +93,9 @@ def build_settings(
         fleet=FleetSettings(**dict(config.fleet)),
         telemetry=TelemetrySettings(**dict(telemetry)),
         cache=_cache(config, removed, report),
+        cluster=ClusterSettings(
+            config.cluster.address, frozenset(map(PoolName, config.cluster.pools)), config.cluster.smallest
+        ),
     )
 
 

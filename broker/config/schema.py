@@ -10,7 +10,13 @@ from broker.config.schema_cache import CacheConfig
 from broker.config.schema_data import DatasetConfig
 from broker.config.schema_database import DatabaseConfig
 from broker.config.schema_pools import PoolsConfig
-from broker.config.schema_runtime import FleetConfig, JobsConfig, RollupsConfig, TelemetryConfig
+from broker.config.schema_runtime import (
+    ClusterConfig,
+    FleetConfig,
+    JobsConfig,
+    RollupsConfig,
+    TelemetryConfig,
+)
 from broker.config.schema_server import ServerConfig
 
 
@@ -39,5 +45,7 @@ class Config(Section):
     """Answers that are held."""
     fleet: FleetConfig = FleetConfig()
     """Sharing seats with other processes."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Calculations on other machines."""
     telemetry: TelemetryConfig = TelemetryConfig()
     """Traces, metrics and logs."""

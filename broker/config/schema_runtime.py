@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from broker.config.base import Count, Name, Port, Section, Text
-from broker.config.units import GIB, Duration, Size
+from broker.config.units import GIB, MIB, Duration, Size
 
 
 class LogLevel(StrEnum):
@@ -64,6 +64,25 @@ class JobsConfig(Section):
         default_factory=dict
     )
     """Kinds of job of your own, each a class as `module:name`; submitted as `custom` with the name given here."""
+
+
+class ClusterPool(StrEnum):
+    """A pool whose calculations may be done elsewhere."""
+
+    DASHBOARD = "dashboard"
+    EXPLORATION = "exploration"
+    JOB = "job"
+
+
+class ClusterConfig(Section):
+    """Worker processes on the machines of a Dask cluster, for calculations that are worth the way; extra `dask`."""
+
+    address: Annotated[str, Field(pattern=r"^((tcp|tls)://\S+:\d+)?$")] = ""
+    """The cluster's scheduler, as `tcp://host:8786`. Empty: all calculations stay on the machine of the process."""
+    pools: list[ClusterPool] = Field(default_factory=lambda: [ClusterPool.EXPLORATION, ClusterPool.JOB])
+    """Pools whose calculations may go there. Those of rollups belong to `job`."""
+    smallest: Size = 1 * MIB
+    """Calculations that get less than this from the database stay here: the way takes ten milliseconds and more."""
 
 
 class FleetConfig(Section):

@@ -180,6 +180,15 @@ class FleetSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """Calculations of ``pools`` on a Dask cluster, from ``smallest`` bytes on; an empty address means none."""
+
+    address: str = ""
+    pools: frozenset[PoolName] = frozenset()
+    smallest: int = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
 class TelemetrySettings:
     """Traces, metrics and logs. An empty endpoint or port 0 means none."""
 
@@ -207,3 +216,4 @@ class Settings:
     fleet: FleetSettings
     telemetry: TelemetrySettings
     cache: CacheSettings = CacheSettings()
+    cluster: ClusterSettings = ClusterSettings()

@@ -1,0 +1,162 @@
+"""Tasks on a Dask cluster: the same answers, killable kernels, and workers that are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+import psutil
+import pytest
+
+from broker.aggregation.dask_cluster import DaskCluster
+from broker.aggregation.executor import WorkerPools
+from broker.aggregation.framing import Request
+from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.plan import LocalFile, ScanResult, SegmentBlock
+from broker.domain.pool import PoolLimits
+from broker.domain.query import Grain, Query
+from broker.domain.rollup import Span
+from broker.domain.segment import SegmentBuild
+from broker.domain.timegrid import TimeGrid
+from broker.domain.values import ResultFormat
+from broker.telemetry.instruments import Telemetry
+from tests.integration.cluster.conftest import Far, Started, reached
+from tests.integration.workers.conftest import POOL, READ, Crew, Gate, SystemClock, gates, gone
+from tests.unit.aggregation.facts import facts, plan
+from tests.unit.aggregation.source import results
+
+MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+__all__ = ["gates"]
+
+
+async def test_answers_are_those_of_this_machine(far: Far) -> None:
+    near = WorkerPools({POOL: PoolLimits(1, 1, 1, 1)}, SystemClock(), Telemetry.off())
+    await near.start()
+    try:
+        resolved = plan(Query("facts", ("rows", "real_sum", "avg_ratio"), ("name",)))
+        scanned = results(resolved, facts(Random(1)), [0], csv=True)
+        for encoding in ResultFormat:
+            asked = (POOL, scanned, resolved.finish, encoding, Crew.deadline(60))
+            assert await far.pools.table(*asked) == await near.table(*asked)
+            assert await far.pools.batches(*asked) == await near.batches(*asked)
+        compared = (POOL, scanned, scanned, resolved.finish, Crew.deadline(60))
+        assert await far.pools.compare(*compared) == await near.compare(*compared)
+    finally:
+        await near.close()
+    parents = {process.pid for process in far.started.kernels()}
+    pids = {await far.call("os:getpid") for _ in range(2)}
+    assert pids <= parents, "kernels of the cluster did it"
+    large = os.urandom(3 << 20)
+    assert await far.call("builtins:bytes", large) == large, "past the scheduler, there and back"
+
+
+async def test_errors_of_a_kernel_are_told_as_they_are(far: Far) -> None:
+    with pytest.raises(BrokerError) as raised:
+        await far.call("builtins:bytearray", 1 << 40)
+    assert raised.value.reason is ErrorReason.RESULT_TOO_LARGE
+    with pytest.raises(BrokerError) as raised:
+        await far.call("os:abort")
+    assert raised.value.reason is ErrorReason.WORKER_LOST
+    assert await far.call("builtins:abs", -3) == 3
+
+
+@pytest.mark.parametrize("way", ["cancel", "deadline"])
+async def test_a_kernel_is_killed_when_nobody_waits_for_it(
+    far: Far, gates: Callable[[], Gate], way: str
+) -> None:
+    gate = gates()
+    task = far.start(READ, gate.path, seconds=60 if way == "cancel" else 3)
+    await gate.reached()
+    victim = await _reader(far, gate)
+    if way == "cancel":
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    else:
+        with pytest.raises(BrokerError) as raised:
+            await task
+        assert raised.value.reason is ErrorReason.DEADLINE_EXCEEDED
+    await far.until(lambda: gone([victim]), "the kernel that was stuck is dead")
+    gate.close()
+    assert await far.call("builtins:abs", -3) == 3
+
+
+async def test_a_broker_that_goes_leaves_no_kernel_at_work(
+    cluster: Started, gates: Callable[[], Gate]
+) -> None:
+    gate = gates()
+    async with reached(cluster) as far:
+        task = far.start(READ, gate.path)
+        await gate.reached()
+        victim = await _reader(far, gate)
+    with pytest.raises(BrokerError) as raised:
+        await task
+    assert raised.value.reason is ErrorReason.DRAINING
+    await far.until(lambda: gone([victim]), "the kernel that was stuck is dead")
+    gate.close()
+
+
+async def test_a_killed_dask_worker_costs_its_task_and_nothing_else(
+    far: Far, gates: Callable[[], Gate]
+) -> None:
+    gate = gates()
+    task = far.start(READ, gate.path)
+    await gate.reached()
+    kernel = psutil.Process(await _reader(far, gate))
+    zygote = kernel.parent()
+    assert zygote is not None
+    worker = zygote.parent()
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(BrokerError) as raised:
+        await task
+    assert raised.value.reason is ErrorReason.WORKER_LOST
+    assert raised.value.retry_after is not None
+    await far.until(lambda: gone([kernel.pid, zygote.pid]), "its kernels went with it")
+    gate.close()
+    assert await far.call("builtins:abs", -3) == 3
+    await far.complete()
+
+
+async def test_what_reads_local_files_stays_here(far: Far) -> None:
+    span = Span(0, 1)
+    file = LocalFile("segment", Grain.DAY, "UTC", span)
+    local = ScanResult((SegmentBlock((file,), (span,), (), (), (), ()),))
+    build = SegmentBuild(span, TimeGrid((), MOMENT, Grain.DAY, "UTC"), (), (), (), base="path")
+    for value in (local, build):
+        assert await far.cluster.run(POOL, Request("builtins:len", ((value,),)), 60) is None
+    reply = await far.cluster.run(POOL, Request("builtins:len", ((ScanResult(()),),)), 60)
+    assert reply is not None
+    assert reply.value == 1
+
+
+async def test_without_a_cluster_everything_is_done_here() -> None:
+    link = DaskCluster("tcp://127.0.0.1:9", {POOL: 1 << 30}, 0, functions="")
+    pools = WorkerPools({POOL: PoolLimits(1, 1, 1, 1)}, SystemClock(), Telemetry.off(), cluster=link)
+    await pools.start()
+    try:
+        assert await pools.call(POOL, "os:getpid", (), Crew.deadline(60)) == pools.pids(POOL)[0]
+    finally:
+        await pools.close()
+
+
+async def _reader(far: Far, gate: Gate) -> int:
+    """The kernel that has the gate open."""
+    found: list[int] = []
+
+    def seen() -> bool:
+        for process in far.started.kernels():
+            with suppress(OSError):  # it has just gone, or closed what it had open
+                links = Path(f"/proc/{process.pid}/fd").iterdir()
+                found.extend(process.pid for link in links if link.resolve() == gate.path)
+        return bool(found)
+
+    await far.until(seen, "a kernel is stuck at the gate")
+    return found[0]
