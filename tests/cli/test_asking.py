@@ -114,7 +114,16 @@ def test_a_question_may_come_from_standard_input(demo: Demo) -> None:
         (["query", "fligths", "-m", "flights"], 4, "Did you mean 'flights'?"),
         (["query", "flights", "-m", "fligths", "-w", "carier = UA"], 4, "  filter.condition.member: "),
         (
-            ["query", "flights", "-m", "flights", "-w", "flight_number = 4321", "--policy", "cache_mode=only"],
+            [
+                "query",
+                "flights",
+                "-m",
+                "flights",
+                "-w",
+                "flight_number = 4321",
+                "--policy",
+                "cache_mode=only",
+            ],
             4,
             "POLICY_UNSATISFIABLE",
         ),

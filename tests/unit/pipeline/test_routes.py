@@ -44,7 +44,9 @@ def test_seals_are_unknown_until_they_are_learned_and_stay_when_a_rollup_may_not
     assert own.seals(RIDES) is None
     assert own.seals(replace(RIDES, name="plain")) == {}
     own.learn(
-        RIDES, (Coverage("old", unusable=Rule.DEF, sealed=(SEALED,)), covered(segment(1, day(1), day(20)))), day(30)
+        RIDES,
+        (Coverage("old", unusable=Rule.DEF, sealed=(SEALED,)), covered(segment(1, day(1), day(20)))),
+        day(30),
     )
     assert own.seals(RIDES) == {"at": (SEALED,)}
 

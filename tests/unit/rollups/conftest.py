@@ -11,10 +11,12 @@ from typing import Any, Protocol
 import pytest
 
 from broker.domain.deadline import Deadline
+from broker.domain.rollup import Segment
 from broker.rollups.mirror import Mirror
 from broker.rollups.mirror_disk import MirrorOptions
 from broker.telemetry.instruments import Telemetry
 from tests.support.segments import FakeSegments, HandClock
+from tests.unit.rollups.local_files import FACTS, FIRST, SECOND, World, segment, world_of
 
 
 class Opened(Protocol):
@@ -51,3 +53,18 @@ async def opened(tmp_path: Path, clock: HandClock) -> AsyncIterator[Opened]:
 def soon(clock: HandClock) -> Callable[[], Deadline]:
     """A deadline that is far away."""
     return lambda: Deadline.after(60, clock.monotonic())
+
+
+@pytest.fixture
+async def world(opened: Opened, store: FakeSegments, clock: HandClock) -> World:
+    return world_of(await opened(store), clock)
+
+
+@pytest.fixture
+def old(store: FakeSegments, world: World) -> Segment:
+    return segment(store, 1, FIRST, FACTS, world.ago(600))
+
+
+@pytest.fixture
+def new(store: FakeSegments, world: World) -> Segment:
+    return segment(store, 2, SECOND, FACTS, world.ago(60))
