@@ -34,6 +34,8 @@ async def measure(options: Options) -> Report:
     async with broken(random.Random(seed)) as place:
         left = await place.play(number, PACE)
     load, faults = place.load, place.faults
+    for told in (*(f"{fault}: {why}" for fault, why, _ in load.faults), *left):
+        print(told, flush=True)  # whole, unlike in a table
     found = Counter(fault for fault, _, _ in load.faults)
     metrics: dict[str, float] = {
         "faults": faults.count.total(),
@@ -47,17 +49,15 @@ async def measure(options: Options) -> Report:
         "seed": seed,
     }
     goals = GOALS if options.quick or options.own.faults else {**GOALS, "faults": Goal(">=", FULL)}
-    return Report(metrics, goals, _sections(load, faults.count, left))
+    return Report(metrics, goals, _sections(load, faults.count))
 
 
-def _sections(load: Load, count: Counter[str], left: list[str]) -> list[Section]:
+def _sections(load: Load, count: Counter[str]) -> list[Section]:
     kinds = [(kind, partial, number) for (kind, partial), number in load.kinds.most_common()]
-    why = [(fault, why) for fault, why, _ in load.faults[:20]]
     return [
         Section("faults", ("fault", "times"), count.most_common()),
         Section("answers", ("kind", "", "number"), kinds),
         Section("no answer", ("reason", "calls"), load.reasons.most_common()),
-        Section("what was wrong", ("class", "why"), [*why, *(("leaked", what) for what in left[:20])]),
     ]
 
 

@@ -84,7 +84,7 @@ class Proxy:
             await self._moving.wait()
             writer.write(data)
             await writer.drain()
-        with suppress(OSError):
+        with suppress(OSError, RuntimeError):  # uvloop's word for a transport that is closed
             writer.write_eof()
 
 

@@ -41,7 +41,7 @@ async def leaks(broker: RunningBroker, dsn: str, family: set[psutil.Process], ho
 def told(logs: Sequence[Path]) -> list[str]:
     """Lines of logs that tell of a bug or of something that was forgotten."""
     return [
-        f"{log.name}: {line[:400]}"
+        f"{log.name}: {line[:300]} … {line[-2000:]}"
         for log in logs
         for line in log.read_text(errors="replace").splitlines()
         if any(word in line for word in _TOLD)
