@@ -84,9 +84,12 @@ class PgPools:
         return self._sources[name][0].guard
 
     def down(self, name: PoolName) -> BrokerError | None:
-        """Why none of the servers that a pool may read from can be asked now; None while one can."""
+        """Why none of the servers that a pool may read from can be asked now; None while one can.
+
+        None too where the pool has no connections in this process: what keeps a question from there is not the server.
+        """
         error: BrokerError | None = None
-        for source in self._sources[name]:
+        for source in self._sources.get(name, ()):
             found = source.guard.down()
             if found is None:
                 return None
