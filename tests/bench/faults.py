@@ -34,7 +34,7 @@ async def measure(options: Options) -> Report:
     async with broken(random.Random(seed)) as place:
         left = await place.play(number, PACE)
     load, faults = place.load, place.faults
-    for told in (*(f"{fault}: {why}" for fault, why, _ in load.faults), *left):
+    for told in (*(f"{fault}: {why}" for fault, why, _ in load.faults), *left, f"calm: {load.calm}"):
         print(told, flush=True)  # whole, unlike in a table
     found = Counter(fault for fault, _, _ in load.faults)
     metrics: dict[str, float] = {
@@ -42,7 +42,7 @@ async def measure(options: Options) -> Report:
         "answers": load.answers,
         **{name: found[name] for name in CLASSES},
         "leaked": len(left),
-        "calm_failures": load.calm_failures,
+        "calm_failures": load.calm.total(),
         "cut_short": load.cut_short,
         "written": len(load.writer.ended),
         "seconds": time.monotonic() - began,

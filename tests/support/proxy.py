@@ -71,8 +71,11 @@ class Proxy:
             finally:
                 self._writers.discard(back)
                 back.transport.abort()
-        except OSError:  # the server is away, or a connection was cut: the other side sees its end
-            return
+        except (
+            OSError,
+            RuntimeError,
+        ):  # the server is away, or a connection was cut: the other side sees its end
+            return  # uvloop calls a transport that is closed a RuntimeError
         finally:
             self._writers.discard(writer)
             writer.transport.abort()
@@ -84,7 +87,7 @@ class Proxy:
             await self._moving.wait()
             writer.write(data)
             await writer.drain()
-        with suppress(OSError, RuntimeError):  # uvloop's word for a transport that is closed
+        with suppress(OSError):
             writer.write_eof()
 
 

@@ -97,9 +97,11 @@ class Faults:
         return True
 
     async def _worker_killed(self) -> bool:
+        workers = self.broker.workers()
         with suppress(psutil.NoSuchProcess):
-            self.rng.choice(self.broker.workers()).kill()
-            return True
+            if workers:
+                self.rng.choice(workers).kill()
+                return True
         return False
 
     async def _session_ended(self) -> bool:

@@ -45,7 +45,7 @@ class Load:
     reasons: Counter[str] = field(default_factory=Counter)
     faults: list[tuple[str, str, float]] = field(default_factory=list)
     cut_short: int = 0
-    calm_failures: int = 0
+    calm: Counter[str] = field(default_factory=Counter)
 
     @property
     def answers(self) -> int:
