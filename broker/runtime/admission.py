@@ -29,6 +29,7 @@ from broker.policy.admission.values import (
     Refused,
     Signal,
 )
+from broker.policy.brownout import Standing
 from broker.ports.clock import Clock
 from broker.runtime.permits import Permission, Permit
 from broker.runtime.told import Told
@@ -63,6 +64,7 @@ class Admission:
         self._timer_at: float | None = None
         self._draining = False
         self._told = Told(core, telemetry)
+        self._standing = Standing()
         self._words: dict[tuple[PoolName, str, str, float], tuple[float, BrokerError]] = {}
 
     def permit(self, request: AdmissionRequest) -> Permission:
@@ -168,9 +170,13 @@ class Admission:
     def strain(self, pool: PoolName, principal: Principal, budget: float) -> float:
         """Expected wait of a request of the caller over ``budget``, what it may wait; 0 while it is below a half.
 
-        Every request of the tenant is asked about, whatever it asks, as at the door; nothing is counted.
+        And 0 while no queue of the pool stands. Every request of the tenant is asked about, whatever it asks, as at the
+        door; nothing is counted.
         """
         now = self._clock.monotonic()
+        waiting = next((load.queue_length for load in self._core.loads() if load.pool is pool), 0)
+        if not self._standing.stands(pool, waiting, now):
+            return 0.0
         refused = self._core.refusal(pool, principal.tenant, now, principal.criticality, budget / 2)
         if refused is None or refused.limiting_factor != WAIT_BUDGET:
             return 0.0

@@ -13,6 +13,7 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.pool import PoolLimits, TenantLimits
 from broker.domain.principal import Criticality, Principal
 from broker.policy.admission.scheduler import Scheduler
+from broker.policy.brownout import STANDS
 from broker.runtime.admission import SAME_WORDS
 from broker.runtime.guard import Door, Guard
 from broker.runtime.meter import Meter
@@ -179,8 +180,16 @@ def test_who_may_be_answered_without_a_seat_is_let_in_and_the_strain_is_known() 
         await hold(admission, ask("0", 100.0), 2.0)
         assert admission.strain(POOL, CAROL, 2.0) == 0.0, "there is a seat"
         async with admission.permit(ask("1", 100.0)):
-            assert admission.strain(POOL, CAROL, 1.0) == pytest.approx(2.0)
-            assert admission.strain(POOL, CAROL, 4.1) == 0.0, "below a half"
+            assert admission.strain(POOL, CAROL, 1.0) == 0.0, "nobody waits"
+            waiter = asyncio.create_task(hold(admission, ask("2", 100.0, tenant="c"), 2.0))
+            await asyncio.sleep(0)
+            assert admission.strain(POOL, CAROL, 1.0) == 0.0, "nobody has for long"
+            await asyncio.sleep(STANDS)
+            wait = 1.0 * admission.strain(POOL, CAROL, 1.0)
+            assert wait >= 2.0
+            assert admission.strain(POOL, CAROL, 2.1 * wait) == 0.0, "below a half"
+            waiter.cancel()
+            await asyncio.wait([waiter])
             assert door.refusal(POOL, ALICE, 5.0) is None, (
                 "neither the wait nor what her tenant has in flight matters"
             )
