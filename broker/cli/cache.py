@@ -27,7 +27,7 @@ def cache() -> None:
 @connection_options
 def state(connection: Connection) -> None:
     """Show what each tier holds, and how often it had the answer since the broker started."""
-    from broker.config.units import show_size
+    from broker.cli.render.cells import size_text
 
     async def ask(client: Client) -> list[CacheState]:
         return await client.cache.tiers(timeout=connection.deadline)
@@ -37,8 +37,7 @@ def state(connection: Connection) -> None:
         share = f", {tier.hit_count / lookups:.1%} of {lookups} lookups hit" if lookups else ""
         held = ""
         if tier.byte_limit:
-            size = f"{tier.byte_count / 2**20:.1f} MiB of {show_size(tier.byte_limit)}"
-            held = f", {tier.entry_count} answers in {size}"
+            held = f", {tier.entry_count} answers in {size_text(tier.byte_count)} of {size_text(tier.byte_limit)}"
         click.echo(f"{tier.name}: {'in use' if tier.available else 'not reached'}{held}{share}")
 
 
