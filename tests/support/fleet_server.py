@@ -47,6 +47,7 @@ def running_fleet(
         "server.drain.notice": 0,
         "jobs.result_dir": str(home / "results"),
         "rollups.mirror_dir": str(home / "mirror"),
+        "cache.memory": 0,
         **(overrides or {}),
     }
     home.mkdir(parents=True, exist_ok=True)
