@@ -27,7 +27,7 @@ from tests.support.rollups import built, entered, install
 from tests.support.server import running_broker
 from tests.support.valkey import valkey_server
 
-AFTER = 40
+AFTER = 25
 """Calls once all is well again."""
 
 
@@ -95,13 +95,14 @@ async def broken(rng: random.Random) -> AsyncIterator[Broken]:
             "cache.poll": 0.1,
         }
         refresher = Refresher(address, home, config, settings)
-        await stack.enter_async_context(refresher.running())
-        await built(dsn, config)
-        broker = await entered(
-            stack, running_broker(address, home / "broker", config=config, overrides=settings)
+        serving = running_broker(address, home / "broker", config=config, overrides=settings)
+        _, broker = await asyncio.gather(
+            stack.enter_async_context(refresher.running()), entered(stack, serving)
         )
+        await built(dsn, config)
         writer = fault_world.Writer(dsn)
         writing = asyncio.create_task(writer.run())
+        stack.push_async_callback(asyncio.gather, writing, return_exceptions=True)
         stack.callback(writing.cancel)
         load = Load(broker.address, fault_world.Truth(), writer, random.Random(rng.random()))
         yield Broken(Faults(postgres, store, valkey, cache, broker, refresher, rng), load, home)

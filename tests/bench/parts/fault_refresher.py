@@ -13,6 +13,8 @@ import psutil
 
 from tests.support.server import RunningBroker, running_broker
 
+ATTEMPTS = 10
+
 
 class Refresher:
     """A ``broker worker``, and all processes that ever were started for it."""
@@ -26,14 +28,21 @@ class Refresher:
         self.logs: list[Path] = []
 
     async def start(self) -> None:
-        """Starts it, with a log of its own."""
-        home = self._home / f"refresher-{next(self._numbers)}"
-        self._manager = running_broker(
-            self._dsn, home, config=self._config, overrides=self._overrides, role="worker"
-        )
-        running = await asyncio.to_thread(self._manager.__enter__)
-        self._process = psutil.Process(running.process.pid)
-        self.logs.append(running.log)
+        """Starts it, with a log of its own; again, as a supervisor would, when it does not come up without the store."""
+        for _ in range(ATTEMPTS):
+            home = self._home / f"refresher-{next(self._numbers)}"
+            manager = running_broker(
+                self._dsn, home, config=self._config, overrides=self._overrides, role="worker"
+            )
+            try:
+                running = await asyncio.to_thread(manager.__enter__)
+            except RuntimeError as error:
+                failed = error
+                continue
+            self._manager, self._process = manager, psutil.Process(running.process.pid)
+            self.logs.append(running.log)
+            return
+        raise failed
 
     async def kill(self) -> None:
         """``kill -9`` of the process alone."""

@@ -98,18 +98,22 @@ class Writer:
     async def run(self) -> None:
         """Goes on until it is cancelled."""
         connection = None
-        while len(self.ended) < MOST - BASE:
-            try:
-                async with asyncio.timeout(5.0):
-                    if connection is None:
-                        connection = await asyncpg.connect(self.dsn)
-                        await self._caught_up(connection)
-                    await self._write(connection)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                if connection is not None:
-                    connection.terminate()
-                connection = None
-            await asyncio.sleep(PERIOD)
+        try:
+            while len(self.ended) < MOST - BASE:
+                try:
+                    async with asyncio.timeout(5.0):
+                        if connection is None:
+                            connection = await asyncpg.connect(self.dsn)
+                            await self._caught_up(connection)
+                        await self._write(connection)
+                except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    if connection is not None:
+                        connection.terminate()
+                    connection = None
+                await asyncio.sleep(PERIOD)
+        finally:
+            if connection is not None:
+                connection.terminate()
 
     async def _caught_up(self, connection: asyncpg.Connection) -> None:
         """What became of a number whose commit was not acknowledged."""
