@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path as FilePath
+from urllib.parse import urlsplit
 
 from broker.config.access import build_auth
 from broker.config.address import is_loopback
@@ -99,10 +100,22 @@ def build_settings(
     )
 
 
+def _is_server(address: str) -> bool:
+    """Whether it is an address of a Redis or Valkey that its client can read."""
+    try:
+        parts = urlsplit(address)
+        readable = parts.port is None or parts.port > 0
+    except ValueError:  # its text may hold the password
+        return False
+    if parts.scheme == "unix":
+        return readable and bool(parts.path)
+    database = parts.path.strip("/")
+    return readable and parts.scheme in {"redis", "rediss"} and (database.isdigit() or not database)
+
+
 def _cache(config: Config, removed: Removed, report: Report) -> CacheSettings:
     given = config.cache
-    schemes = ("redis://", "rediss://", "unix://")
-    if given.shared and not given.shared.startswith(schemes) and not removed.within(("cache", "shared")):
+    if given.shared and not _is_server(given.shared) and not removed.within(("cache", "shared")):
         report(("cache", "shared"), "must be an address such as redis://:password@host:6379/0")
     ages: dict[Path, tuple[float, float]] = {("cache",): (given.soft_age, given.hard_age)}
     for name, dataset in config.datasets.items():

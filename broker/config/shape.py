@@ -26,7 +26,15 @@ from broker.domain.values import DataType
 from broker.policy.conditions import nearest
 
 _STAND_IN = "missing"
-_SECRETS = frozenset({"dsn", "replicas", "hashes"})
+_SECRETS = frozenset({"dsn", "replicas", "hashes", "shared"})
+_FORMS = {
+    "^sha256:": "`sha256:` and the 64 hexadecimal digits of the key's hash, never the key itself",
+    "^(s3://": "the address of a bucket, as s3://bucket/prefix",
+    "^((tcp": "an address, as tcp://host:8786",
+    "^[A-Za-z_]": "a class in a module, as module:Name",
+    r"^[\w.:-]*": "letters, digits, underscores, dots, colons and hyphens",
+}
+"""What a text has to be, by the beginning of the pattern that it does not match."""
 _OTHER_TYPE_NAMES = {
     "int": DataType.INT64, "integer": DataType.INT64, "bigint": DataType.INT64, "smallint": DataType.INT64,
     "float": DataType.DOUBLE, "float8": DataType.DOUBLE, "real": DataType.DOUBLE, "number": DataType.DOUBLE,
@@ -148,7 +156,11 @@ def _message(detail: ErrorDetails, shown: str) -> str:
     if kind == "enum":
         return _not_one_of(detail["input"], context)
     if kind == "string_pattern_mismatch":
-        return "must be `sha256:` and the 64 hexadecimal digits of the key's hash, never the key itself"
+        pattern = context["pattern"]
+        wanted = next(
+            (form for begin, form in _FORMS.items() if pattern.startswith(begin)), f"like {pattern}"
+        )
+        return f"must be {wanted}{shown}"
     for end, word in (
         ("greater_than_equal", "at least"), ("greater_than", "more than"),
         ("less_than_equal", "at most"), ("less_than", "less than"),
