@@ -11,6 +11,7 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.held import Selection
 from broker.domain.model import Dataset
 from broker.domain.state import BrokerState
+from broker.policy.conditions import nearest
 from broker.ports.cache import AnswerCache
 from broker.rollups.service import span_of
 from broker.runtime.lifecycle import Program
@@ -48,10 +49,15 @@ class CacheService:
         """Removes answers of a dataset (empty: all), or of one of its rollups, that touch an interval; their number.
 
         Raises:
-            BrokerError: DATASET_NOT_FOUND.
+            BrokerError: DATASET_NOT_FOUND, ROLLUP_NOT_FOUND.
         """
         if dataset and dataset not in self.datasets:
-            text = f"There is no dataset {dataset!r}. ListDatasets names them all."
+            text = f"There is no dataset {dataset!r}{nearest(dataset, list(self.datasets))}."
             raise BrokerError(ErrorReason.DATASET_NOT_FOUND, text, resource=f"datasets/{dataset}")
+        if rollup and rollup not in (known := self.datasets[dataset].rollups):
+            text = f"{dataset!r} has no rollup {rollup!r}{nearest(rollup, list(known))}."
+            resource = f"datasets/{dataset}/rollups/{rollup}"
+            metadata = {"rollup": resource}
+            raise BrokerError(ErrorReason.ROLLUP_NOT_FOUND, text, metadata=metadata, resource=resource)
         span = None if interval is None else span_of(interval)
         return await self.answers.remove(Selection(dataset, rollup, span))

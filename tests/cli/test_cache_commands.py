@@ -27,4 +27,7 @@ def test_what_to_remove_has_to_be_said(demo: Demo) -> None:
     assert demo.broker("cache", "invalidate", "flights", "--all").returncode == 2
     unknown = demo.broker("cache", "invalidate", "flihgts")
     assert unknown.returncode == 4
-    assert "flihgts" in unknown.stderr
+    assert "did you mean 'flights'?" in unknown.stderr
+    misspelt = demo.broker("cache", "invalidate", "flights.dayly")
+    assert misspelt.returncode == 4
+    assert "did you mean 'daily'?" in misspelt.stderr
