@@ -129,9 +129,11 @@ class Ladder:
             if answer is not None:
                 if reason:
                     self.telemetry.fallback(Rung.LIVE.value, rung.rung.value, reason)
-                return _told(answer, cause, tuple(steps))
+                return told(answer, cause, tuple(steps))
         if cause.error is not None and reason:
             self.telemetry.fallback(Rung.LIVE.value, Rung.REFUSAL.value, reason)
+        elif cause.error is not None:
+            return _without_estimate(cause.error, steps)
         return cause.error
 
     async def _try(
@@ -156,6 +158,16 @@ class Ladder:
             return None, LadderStep(rung.rung, Verdict.REFUSED, codes=(refused,), duration=seconds)
         name = found.status.parts[0].source_name if found.status.parts else ""
         return found, LadderStep(rung.rung, Verdict.ANSWERED, name, duration=seconds)
+
+
+def _without_estimate(error: BrokerError, steps: Sequence[LadderStep]) -> BrokerError:
+    """The error for a caller who wanted nothing but an estimate, with the codes that say why there is none."""
+    codes = ", ".join(code for step in steps if step.rung is Rung.ESTIMATE for code in step.codes)
+    if not codes:
+        return error
+    why = f"; and no estimate can be given ({codes})"
+    problems = {name: told + why for name, told in error.metadata.items() if name == "problems"}
+    return BrokerError(error.reason, error.message.removesuffix(".") + why + ".", metadata=problems)
 
 
 _VERDICTS = {
@@ -194,7 +206,7 @@ def _unacceptable(answer: Answer, question: Question) -> str | None:
     return "TOO_OLD" if most is not None and status.staleness > most else None
 
 
-def _told(answer: Answer, cause: Cause, steps: tuple[LadderStep, ...]) -> Answer:
+def told(answer: Answer, cause: Cause, steps: tuple[LadderStep, ...]) -> Answer:
     """The answer with what led to it; one that is known to equal a live one, or was asked for, is not degraded."""
     status, error = answer.status, cause.error
     if status.kind is AnswerKind.CACHE_FRESH or cause.reason is None:
