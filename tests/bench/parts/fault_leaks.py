@@ -21,8 +21,8 @@ WHERE application_name LIKE 'querybroker%' AND state <> 'idle' AND now() - state
 _PREPARED = "SELECT count(*) FROM pg_prepared_xacts"
 _TOLD = ("Traceback", "never retrieved", "never awaited", "was destroyed", "Unclosed", "INTERNAL")
 _LIBRARY = "ExecuteBatchError raised in core by servicer method"
-"""gRPC says so when a deadline passes while the first message of a stream is being written: no status can follow it, and
-the caller's own deadline has passed too."""
+"""gRPC says so when a deadline passes while the first message of a stream is being written: no status can follow it,
+and the caller's own deadline has passed too."""
 PATIENCE = 30.0
 
 

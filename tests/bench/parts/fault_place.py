@@ -102,7 +102,11 @@ async def broken(rng: random.Random) -> AsyncIterator[Broken]:
         await built(dsn, config)
         writer = fault_world.Writer(dsn)
         writing = asyncio.create_task(writer.run())
-        stack.push_async_callback(asyncio.gather, writing, return_exceptions=True)
-        stack.callback(writing.cancel)
+        stack.push_async_callback(_ended, writing)
         load = Load(broker.address, fault_world.Truth(), writer, random.Random(rng.random()))
         yield Broken(Faults(postgres, store, valkey, cache, broker, refresher, rng), load, home)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

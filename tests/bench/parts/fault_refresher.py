@@ -28,21 +28,21 @@ class Refresher:
         self.logs: list[Path] = []
 
     async def start(self) -> None:
-        """Starts it, with a log of its own; again, as a supervisor would, when it does not come up without the store."""
-        for _ in range(ATTEMPTS):
+        """Starts it, with a log of its own; again, as a supervisor would, when it ends for want of the store."""
+        for left in reversed(range(ATTEMPTS)):
             home = self._home / f"refresher-{next(self._numbers)}"
             manager = running_broker(
                 self._dsn, home, config=self._config, overrides=self._overrides, role="worker"
             )
             try:
                 running = await asyncio.to_thread(manager.__enter__)
-            except RuntimeError as error:
-                failed = error
+            except RuntimeError:
+                if not left:
+                    raise
                 continue
             self._manager, self._process = manager, psutil.Process(running.process.pid)
             self.logs.append(running.log)
             return
-        raise failed
 
     async def kill(self) -> None:
         """``kill -9`` of the process alone."""
