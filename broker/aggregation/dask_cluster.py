@@ -90,7 +90,8 @@ class DaskCluster:
         """The reply; None for a task that is to be done here."""
         client = self._client
         wanted = pool in self._memory and request.function.startswith(self._functions)
-        if client is None or not self._threads or not wanted or reads_files(request.arguments):
+        reachable = client is not None and client.status == "running" and self._threads > 0
+        if client is None or not reachable or not wanted or reads_files(request.arguments):
             return None
         frame = flat(request)
         if len(frame) < self._smallest:
