@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,16 +108,21 @@ def system(
 
 
 @pytest.fixture
-def own_system(own_postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[System]:
-    """A system that the test may break."""
-    yield from _system(own_postgres, own_postgres.dsn("postgres"), tmp_path)
+def own_system(
+    own_postgres: EmbeddedPostgres, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[System]:
+    """A system that the test may break; its parameter, if there is one, is more of the configuration."""
+    dsn = own_postgres.dsn("postgres")
+    yield from _system(own_postgres, dsn, tmp_path, getattr(request, "param", {}))
 
 
-def _system(postgres: EmbeddedPostgres, dsn: str, home: Path) -> Iterator[System]:
+def _system(
+    postgres: EmbeddedPostgres, dsn: str, home: Path, more: Mapping[str, object] | None = None
+) -> Iterator[System]:
     run_sync(_prepare(dsn))
     model = home / "broker.yaml"
     model.write_text(MODEL)
-    overrides = {"pools.dashboard.workers": 1, "pools.exploration.workers": 1}
+    overrides = {"pools.dashboard.workers": 1, "pools.exploration.workers": 1, **(more or {})}
     with running_broker(dsn, home, config=model, overrides=overrides) as broker:
         yield System(broker, postgres, dsn, model)
 
