@@ -52,10 +52,10 @@ class CacheService:
             BrokerError: DATASET_NOT_FOUND, ROLLUP_NOT_FOUND.
         """
         if dataset and dataset not in self.datasets:
-            text = f"There is no dataset {dataset!r}{nearest(dataset, list(self.datasets))}."
+            text = f"There is no dataset {dataset!r}{nearest(dataset, list(self.datasets))}"
             raise BrokerError(ErrorReason.DATASET_NOT_FOUND, text, resource=f"datasets/{dataset}")
         if rollup and rollup not in (known := self.datasets[dataset].rollups):
-            text = f"{dataset!r} has no rollup {rollup!r}{nearest(rollup, list(known))}."
+            text = f"{dataset!r} has no rollup {rollup!r}{nearest(rollup, list(known))}"
             resource = f"datasets/{dataset}/rollups/{rollup}"
             metadata = {"rollup": resource}
             raise BrokerError(ErrorReason.ROLLUP_NOT_FOUND, text, metadata=metadata, resource=resource)

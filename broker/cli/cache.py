@@ -37,7 +37,8 @@ def state(connection: Connection) -> None:
         share = f", {tier.hit_count / lookups:.1%} of {lookups} lookups hit" if lookups else ""
         held = ""
         if tier.byte_limit:
-            held = f", {tier.entry_count} answers in {size_text(tier.byte_count)} of {size_text(tier.byte_limit)}"
+            answers = "1 answer" if tier.entry_count == 1 else f"{tier.entry_count} answers"
+            held = f", {answers} in {size_text(tier.byte_count)} of {size_text(tier.byte_limit)}"
         click.echo(f"{tier.name}: {'in use' if tier.available else 'not reached'}{held}{share}")
 
 

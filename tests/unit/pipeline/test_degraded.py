@@ -255,21 +255,6 @@ def test_whoever_wants_an_estimate_has_it_and_is_not_told_that_it_is_less() -> N
     run(main())
 
 
-def test_whoever_wants_only_an_estimate_is_told_why_there_is_none() -> None:
-    async def main() -> None:
-        policy = AnswerPolicy(accepted_kinds=frozenset({AnswerKind.ESTIMATE}))
-        step = LadderStep(Rung.ESTIMATE, Verdict.REFUSED, codes=("ESTIMATE_EXACT_CHEAPER",))
-        refused = await outcome(
-            Source(), degrading(Below(Rung.ESTIMATE, step=step)), group(question(0, policy))
-        )
-        assert isinstance(refused, BrokerError)
-        assert refused.reason is ErrorReason.POLICY_UNSATISFIABLE
-        assert "ESTIMATE_EXACT_CHEAPER" in refused.message
-        assert "ESTIMATE_EXACT_CHEAPER" in refused.metadata["problems"]
-
-    run(main())
-
-
 @pytest.mark.parametrize("batches", [0, 1])
 def test_a_stream_falls_before_its_first_byte_and_not_after(batches: int) -> None:
     async def main() -> None:
