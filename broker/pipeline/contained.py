@@ -20,6 +20,7 @@ from broker.domain.answer import (
     AnswerKind,
     AnswerPart,
     AnswerStatus,
+    Exactness,
     Interval,
     LadderStep,
     PartSource,
@@ -37,6 +38,7 @@ from broker.pipeline.bounds import error_bounds, exactness
 from broker.pipeline.cached import CACHED, INCOMPLETE, Asked, Cached, suits, wanted
 from broker.pipeline.execute import pool_of
 from broker.pipeline.stage import Group, Question
+from broker.pipeline.status import snapped_range
 from broker.policy.containment import Asking, Way, may_hold, way
 from broker.policy.freshness import Freshness, Standing
 from broker.policy.ranges import GridBuilder
@@ -237,7 +239,7 @@ def _contained(container: Held, asking: Asking, key: str) -> Held:
     It depends on nothing beyond what its own plan reads: whatever has changed elsewhere since leaves it as it is.
     """
     plan, status = asking.plan, container.status
-    bounds = plan.main.bounds
+    bounds, moved = plan.main.bounds, snapped_range(plan)
     part = AnswerPart(
         PartSource.CACHE,
         f"{NAMED}{container.key}",
@@ -253,9 +255,9 @@ def _contained(container: Held, asking: Asking, key: str) -> Held:
         container.table,
         replace(
             status,
-            exactness=exactness(plan),
+            exactness=exactness(plan) if moved is None else Exactness.SNAPPED,
             parts=(part,),
-            effective_range=None,
+            effective_range=moved,
             bounds=error_bounds(plan),
             answer_version=fingerprint(plan.fingerprint, status.as_of),
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -136,6 +137,16 @@ async def test_what_is_too_old_for_a_live_one_is_a_rung_below_it() -> None:
     nothing = await world.stale(asked(plan("origin")))
     assert isinstance(nothing, LadderStep)
     assert (nothing.verdict, nothing.codes) == (Verdict.NOT_APPLICABLE, ("NOT_CONTAINED",))
+
+
+async def test_edges_that_were_moved_are_told_of_what_it_is_made_of() -> None:
+    world = World()
+    world.hold(during(datetime(2013, 1, 1, tzinfo=UTC)))
+    source = world.contained.stale(asked(replace(during(MARCH), snapped=True)))
+    assert source is not None
+    status = source.held.status
+    assert status.exactness is Exactness.SNAPPED
+    assert status.effective_range == Interval(MARCH, MARCH + timedelta(days=31))
 
 
 @pytest.mark.parametrize(
