@@ -23,8 +23,8 @@ from broker.domain.fingerprint import fingerprint
 from broker.domain.held import Held
 from broker.domain.request import CallContext
 from broker.domain.terms import CacheMode, Consistency
-from broker.pipeline.cached import Asked, Cached
-from broker.pipeline.flight import Flight, Name, joined, led_for_others, name_of
+from broker.pipeline.cached import Asked, Cached, suits
+from broker.pipeline.flight import Flight, Name, joined, led_for_others, name_of, oldest
 from broker.pipeline.stage import Group, Handler, Outcome, Question, Stage
 from broker.ports.cache import Turns
 from broker.ports.clock import Clock
@@ -81,7 +81,7 @@ class Flights:
         if joins and (damped := self._certain(names)) is not None:
             return damped
         while True:
-            flight = self._under_way(names) if joins else None
+            flight = self._under_way(names, group) if joins else None
             if flight is None:
                 flight = self._start(group, names, inner)
                 await self._wait(flight)
@@ -90,16 +90,21 @@ class Flights:
             if found is not None:
                 return found
 
-    def _under_way(self, names: Sequence[Name]) -> Flight | None:
+    def _under_way(self, names: Sequence[Name], group: Group) -> Flight | None:
         flight = self._flights.get(names[0])
-        return flight if flight is not None and flight.reads(names) else None
+        if flight is None or not flight.reads(names):
+            return None
+        if self._clock.monotonic() - flight.begun > min(map(oldest, group.questions)):
+            self._forget(flight)  # whoever comes next joins the one that begins now
+            return None
+        return flight
 
     def _start(self, group: Group, names: Sequence[Name], inner: Handler) -> Flight:
         led = any(led_for_others(question, group) for question in group.questions)
         shared = self._turns is not None and led
         reading = self._in_turn(group, names, inner) if shared else _read(group, inner)
         task = asyncio.create_task(reading)
-        flight = Flight(names, group.context, task, self._telemetry.inject())
+        flight = Flight(names, group.context, task, self._telemetry.inject(), self._clock.monotonic())
         if led:
             for name in names:
                 self._flights.setdefault(name, flight)
@@ -204,11 +209,14 @@ class Flights:
         """An answer that was read while this question waited, or that is fresh to its caller."""
         if held is None or self._cached is None:
             return None
+        asked = Asked(question.plan, question.policy, question.format, group.consistency, question.key)
         if old is not None and held.as_of <= old.as_of:
             if question.policy.cache is not CacheMode.DEFAULT:
                 return None
-            asked = Asked(question.plan, question.policy, question.format, group.consistency, question.key)
             return self._cached.give(held, asked, group.context)
+        before = (group.context.received - held.as_of).total_seconds()
+        if before > oldest(question) or not suits(held, asked):
+            return None  # the turn may have begun long before, and others keep answers under the same key
         staleness = max(0.0, (self._clock.now() - held.as_of).total_seconds())
         step = LadderStep(Rung.LIVE, Verdict.ANSWERED, "flight", duration=held.seconds)
         ladder = (*question.ladder, step)

@@ -29,7 +29,7 @@ Name = Hashable
 class Flight:
     """A reading under way, and those who wait for it."""
 
-    __slots__ = ("at", "carrier", "names", "principal", "task", "waiting")
+    __slots__ = ("at", "begun", "carrier", "names", "principal", "task", "waiting")
 
     def __init__(
         self,
@@ -37,8 +37,9 @@ class Flight:
         context: CallContext,
         task: asyncio.Task[Sequence[Outcome]],
         carrier: Mapping[str, str],
+        begun: float,
     ) -> None:
-        self.names, self.task, self.carrier = tuple(names), task, carrier
+        self.names, self.task, self.carrier, self.begun = tuple(names), task, carrier, begun
         self.principal, self.at = context.principal, context.deadline.at
         self.waiting = 0
 
@@ -67,6 +68,14 @@ def name_of(question: Question, group: Group) -> Name:
     return question.key, question.policy, group.consistency
 
 
+def oldest(question: Question) -> float:
+    """Seconds for which a reading may have gone on when the caller comes, in which nothing newer may be in it."""
+    most = question.policy.max_staleness
+    if most is None:
+        most = question.plan.main.dataset.max_staleness
+    return float("inf") if most is None else most
+
+
 def joined(question: Question, group: Group) -> bool:
     """Whether the caller takes what somebody else has begun to read."""
     policy = question.policy
@@ -79,6 +88,6 @@ def led_for_others(question: Question, group: Group) -> bool:
     return (
         bool(question.key)
         and group.consistency is not Consistency.SNAPSHOT
-        and policy.max_staleness != 0.0
+        and oldest(question) > 0.0
         and policy.cache in (CacheMode.DEFAULT, CacheMode.REVALIDATE)
     )

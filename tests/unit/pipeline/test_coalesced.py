@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,58 +12,13 @@ from broker.domain.answer import Answer, AnswerKind
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.held import Held, Reach
 from broker.domain.principal import Criticality
-from broker.domain.terms import AnswerPolicy, CacheMode, Consistency
-from broker.pipeline.cached import Cached, Untracked
-from broker.pipeline.coalesced import DAMPED, Flights
+from broker.domain.terms import AnswerPolicy, CacheMode, Consistency, RollupMode
+from broker.pipeline.coalesced import DAMPED
 from broker.pipeline.stage import Group, Outcome
-from broker.policy.freshness import Ages
-from broker.telemetry.instruments import Telemetry
-from tests.support.answering import Source, group, question
+from tests.support.answering import Source, answer, group, question
+from tests.support.flying import flights, on_virtual_time, reading, rows
 from tests.support.held import MemoryAnswers, SharedTurns
 from tests.support.virtual_time import VirtualClock, run
-
-
-def flights(
-    answers: MemoryAnswers | None = None, turns: SharedTurns | None = None, soft: float = 0.0
-) -> Flights:
-    clock, telemetry = VirtualClock(), Telemetry.off()
-    if answers is None:
-        return Flights(clock, telemetry)
-    ages = Ages(soft, 3600.0)
-    cached = Cached(answers, Untracked(), clock, lambda _: ages, lambda: 1.0, telemetry, 1000)
-    return Flights(clock, telemetry, cached, turns)
-
-
-def reading(
-    source: Source, own: MemoryAnswers
-) -> Callable[[Group], Coroutine[None, None, Sequence[Outcome]]]:
-    """Reads from the source and holds what it reads."""
-
-    async def read(asked: Group) -> Sequence[Outcome]:
-        outcomes = await source(asked)
-        for each, outcome in zip(asked.questions, outcomes, strict=True):
-            assert isinstance(outcome, Answer)
-            own.keep(Held(each.key, outcome.table, outcome.status, Reach("flights")), 60.0)
-        return outcomes
-
-    return read
-
-
-def rows(outcomes: Sequence[Outcome]) -> list[int]:
-    return [outcome.table.row_count if isinstance(outcome, Answer) else -1 for outcome in outcomes]
-
-
-def on_virtual_time(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """A test on a loop whose time jumps, and which ends with no task left over."""
-
-    def runs() -> None:
-        async def main() -> None:
-            await test()
-
-        run(main())
-
-    runs.__name__ = test.__name__
-    return runs
 
 
 @on_virtual_time
@@ -257,6 +212,40 @@ async def test_what_the_dead_one_had_read_long_before_is_no_answer() -> None:
     assert found.status.as_of == VirtualClock().now(), "it was read again"
     assert len(source.asked) == 3
     await asyncio.gather(dying, return_exceptions=True)
+
+
+@on_virtual_time
+async def test_what_somebody_else_read_meanwhile_on_other_terms_is_no_answer() -> None:
+    source, turns, shared = Source(), SharedTurns(), MemoryAnswers()
+    asked = group(question(0, AnswerPolicy(rollup=RollupMode.FORBID)))
+    first, second = (flights(MemoryAnswers(far=shared.far), turns) for _ in range(2))
+    dying = asyncio.create_task(first.answer(asked, source))
+    await asyncio.sleep(0.5)
+    waiting = asyncio.create_task(second.answer(asked, source))
+    await asyncio.sleep(0.1)
+    rolled = answer(AnswerKind.ROLLUP)
+    shared.keep(Held(asked.questions[0].key, rolled.table, rolled.status, Reach("flights")), 60.0)
+    dying.cancel()
+    (found,) = await waiting
+    assert isinstance(found, Answer)
+    assert found.status.kind is AnswerKind.LIVE
+    await asyncio.gather(dying, return_exceptions=True)
+
+
+@on_virtual_time
+async def test_a_reading_that_began_longer_ago_than_the_caller_allows_is_not_joined() -> None:
+    source, air = Source(), flights()
+    asked = group(question(0, AnswerPolicy(max_staleness=0.3)))
+    first = asyncio.create_task(air.answer(asked, source))
+    await asyncio.sleep(0.2)
+    second = asyncio.create_task(air.answer(asked, source))
+    await asyncio.sleep(0.3)
+    third = asyncio.create_task(air.answer(asked, source))
+    await asyncio.sleep(0.2)
+    fourth = asyncio.create_task(air.answer(asked, source))
+    await asyncio.gather(first, second, third, fourth)
+    assert len(source.asked) == 2, "the third reads anew, and the fourth joins it"
+    assert air.count == 0
 
 
 @on_virtual_time
