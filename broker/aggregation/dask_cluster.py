@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 from distributed import Client
 from distributed.client import Future
@@ -27,7 +27,6 @@ from broker.domain.plan import ScanResult, SegmentBlock
 from broker.domain.pool import PoolName
 from broker.domain.segment import SegmentBuild
 
-KERNELS: Final = "broker.aggregation.tasks:"
 _BESIDE = 256 * 1024
 """Frames from this size on go to a worker directly, not by way of the scheduler, which then costs more."""
 _CONNECT_SECONDS, _LOOK_SECONDS, _PAUSE_SECONDS = 5.0, 1.0, 2.0
@@ -49,7 +48,7 @@ class DaskCluster:
         address: str,
         memory: Mapping[PoolName, int],
         smallest: int,
-        functions: str = KERNELS,
+        functions: str,
         patience: float = 2.0,
     ) -> None:
         self._address = address

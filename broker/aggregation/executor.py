@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from broker.aggregation import inline
 from broker.aggregation.forkserver import ForkServer
@@ -30,6 +30,8 @@ from broker.telemetry.names import SpanName
 from broker.telemetry.spans import error_type
 
 _TASKS = "broker.aggregation.tasks"
+KERNELS: Final = f"{_TASKS}:"
+"""How the names of the functions begin that are pure, and may be done on any machine."""
 _SAMPLED = "broker.aggregation.sampled:block_sums"
 
 

@@ -21,6 +21,7 @@ from broker.app.query import build_gate, build_planner
 from broker.app.results import result_store
 from broker.app.rollup_work import rollup_work
 from broker.app.stopping import until
+from broker.app.workers import FarSteps, far_steps
 from broker.config.settings import Settings
 from broker.domain.fleet import MemberKind
 from broker.domain.model import Model
@@ -68,6 +69,7 @@ async def run_worker(
         data = await running.enter("database", database(settings, POOLS, own.value), [own])
         queue = await running.enter("jobs", _queue(settings, own.value), [own])
         children = await running.enter("children", _children(settings), [own])
+        far = await running.enter("cluster", far_steps(settings), [own])
         seats = await running.enter("seats", _seats(settings, own.value), [own])
         rollups = await running.enter(
             "rollups", rollup_work(settings, model, own.value, data.value, seats.value), [data, seats]
@@ -81,8 +83,9 @@ async def run_worker(
             children.value,
             job_seats(seats.value),
             kinds=rollups.value.kinds,
+            elsewhere=far.value,
         )
-        running.start("worker", partial(_work, worker), [data, queue, children, seats, rollups])
+        running.start("worker", partial(_work, worker), [data, queue, children, far, seats, rollups])
         if rollups.value.upkeep is not None:
             running.start("upkeep of rollups", rollups.value.run, [rollups])
         if stop is not None:
@@ -156,6 +159,7 @@ def build_worker(
     seats: Seat,
     *,
     kinds: Mapping[str, JobKind],
+    elsewhere: FarSteps | None = None,
 ) -> Worker:
     """The worker over the open parts; ``kinds`` are those of rollups."""
     results = result_store(settings.jobs)
@@ -166,7 +170,7 @@ def build_worker(
     export = ExportKind(sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats)
     report = ReportKind(sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats)
     custom = {
-        name: RunningKind(kind, ports.checkpoints, decode)
+        name: RunningKind(kind, ports.checkpoints, decode, elsewhere)
         for name, kind in custom_kinds(settings.jobs.kinds).items()
     }
     tools = Tools(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 
-from broker.aggregation.executor import Cluster, WorkerPools
+from broker.aggregation.executor import KERNELS, Cluster, WorkerPools
+from broker.aggregation.framing import Request
 from broker.app.loop import StartError
 from broker.app.process import Process
 from broker.config.settings import Settings
 from broker.domain.pool import PoolName
+from broker.jobs.step import FAR, Failure, Value
 
 
 @asynccontextmanager
@@ -28,8 +31,41 @@ async def workers(
         await pools.close()
 
 
-def cluster(settings: Settings) -> Cluster | None:
-    """The cluster that is configured, not yet looked for.
+@dataclass(frozen=True, slots=True)
+class FarSteps:
+    """CPU steps of jobs on a cluster."""
+
+    cluster: Cluster
+
+    async def compute(self, function: str, argument: object, seconds: float) -> Value | Failure | None:
+        """What came of a step; None where no cluster can be reached."""
+        reply = await self.cluster.run(PoolName.JOB, Request(FAR, (function, argument)), seconds)
+        if reply is None:
+            return None
+        if reply.error is not None:
+            raise reply.error
+        if reply.fault:
+            return Failure(None, reply.fault)
+        made: Value | Failure = reply.value
+        return made
+
+
+@asynccontextmanager
+async def far_steps(settings: Settings) -> AsyncIterator[FarSteps | None]:
+    """Where CPU steps may go, however little is sent; None without a cluster that takes jobs."""
+    far = cluster(settings, smallest=0, functions=FAR) if PoolName.JOB in settings.cluster.pools else None
+    if far is None:
+        yield None
+        return
+    try:
+        await far.start()
+        yield FarSteps(far)
+    finally:
+        await far.close()
+
+
+def cluster(settings: Settings, smallest: int | None = None, functions: str = KERNELS) -> Cluster | None:
+    """The cluster that is configured, not yet looked for; it takes functions whose names begin so.
 
     Raises:
         StartError: The extra is not installed.
@@ -43,4 +79,4 @@ def cluster(settings: Settings) -> Cluster | None:
     from broker.aggregation.dask_cluster import DaskCluster
 
     memory = {name: settings.pools[name].worker_memory for name in given.pools}
-    return DaskCluster(given.address, memory, given.smallest)
+    return DaskCluster(given.address, memory, given.smallest if smallest is None else smallest, functions)

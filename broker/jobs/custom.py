@@ -27,6 +27,7 @@ from broker.ports.jobs import Staging
 P = TypeVar("P")
 
 MAX_CHECKPOINT = 1 << 20
+_LONGEST_STEP = 86_400.0
 
 
 class PermanentError(Exception):
@@ -63,16 +64,34 @@ class CustomKind(Protocol[P]):
         ...
 
 
+class Elsewhere(Protocol):
+    """Worker processes of a cluster."""
+
+    async def compute(self, function: str, argument: object, seconds: float) -> Value | Failure | None:
+        """What came of a step; None where no cluster can be reached, and nothing was done.
+
+        Raises:
+            BrokerError: WORKER_LOST, RESULT_TOO_LARGE, DEADLINE_EXCEEDED after so many seconds.
+        """
+        ...
+
+
 class CustomAttempt(Generic[P]):
     """One attempt, as the kind sees it. ``checkpoint`` holds what the attempts before saved last; empty at first."""
 
     def __init__(
-        self, context: JobContext, parameters: P, checkpoint: bytes, checkpoints: Checkpoints
+        self,
+        context: JobContext,
+        parameters: P,
+        checkpoint: bytes,
+        checkpoints: Checkpoints,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.parameters = parameters
         self.checkpoint = checkpoint
         self._context = context
         self._checkpoints = checkpoints
+        self._elsewhere = elsewhere
 
     @property
     def job(self) -> Job:
@@ -102,16 +121,29 @@ class CustomAttempt(Generic[P]):
             raise BrokerError(ErrorReason.WORKER_LOST, "Another attempt has the job.")
         self.checkpoint = checkpoint
 
-    async def compute(self, function: str, argument: object) -> Any:
+    async def compute(self, function: str, argument: object, *, anywhere: bool = False) -> Any:
         """What ``function`` (as ``module:name``) returns for the argument, computed in a child process.
 
         It is called with the argument and a function that reports progress. Argument and result are pickled. The child
         has a limit of memory, and is killed with everything it has started when the attempt ends.
 
+        With ``anywhere`` it may be computed on a cluster, where one is configured and can be reached; its progress is
+        not heard of from there, and the process that is killed may be one that has served other steps.
+
         Raises:
             ChildLostError: It died, by itself or for want of memory; three times end the job.
+            BrokerError: The same on a cluster: WORKER_LOST, RESULT_TOO_LARGE.
             PermanentError, PassingError: As the function raised them.
         """
+        if anywhere and self._elsewhere is not None:
+            seconds = self.job.attempt_timeout or _LONGEST_STEP
+            match await self._elsewhere.compute(function, argument, seconds):
+                case Value(value):
+                    return value
+                case Failure(error, text):
+                    raise error or StepError(text)
+                case None:
+                    pass  # nobody is there: it is computed here
         async with self._context.children.child(STEP, (function, argument)) as child:
             while True:
                 match await child.receive():
@@ -188,6 +220,7 @@ class RunningKind:
     registered: Registered
     checkpoints: Checkpoints
     decode: Callable[[bytes], JobAsk]
+    elsewhere: Elsewhere | None = None
 
     @property
     def name(self) -> str:
@@ -200,7 +233,7 @@ class RunningKind:
         assert isinstance(ask.work, CustomWork)
         parameters = self.registered.parse(ask.work.parameters)
         checkpoint = await self.checkpoints.load(context.job)
-        attempt = CustomAttempt(context, parameters, checkpoint, self.checkpoints)
+        attempt = CustomAttempt(context, parameters, checkpoint, self.checkpoints, self.elsewhere)
         try:
             result = await self.registered.kind.run(attempt)
         except PermanentError as error:

@@ -13,6 +13,9 @@ from broker.jobs.child import Channel
 STEP = "broker.jobs.step:run_step"
 """What the child runs; its argument is (function as ``module:name``, argument)."""
 
+FAR = "broker.jobs.step:far_step"
+"""What a worker process of a cluster calls, with function and argument."""
+
 
 @dataclass(frozen=True, slots=True)
 class Say:
@@ -58,6 +61,20 @@ def run_step(channel: Channel, argument: object) -> None:
         raise  # nobody is left to be told
     except Exception as error:  # noqa: BLE001 - whatever the function raises is the attempt's to judge
         channel.send(Failure(_sendable(error), traceback.format_exc()))
+
+
+def far_step(name: str, value: object) -> Value | Failure:
+    """The same in a worker process of a cluster, from where nobody is told how far it is."""
+    module, _, function = name.partition(":")
+    try:
+        call: Callable[..., object] = getattr(importlib.import_module(module), function)
+        return Value(call(value, _silent))
+    except Exception as error:  # noqa: BLE001 - whatever the function raises is the attempt's to judge
+        return Failure(_sendable(error), traceback.format_exc())
+
+
+def _silent(phase: str, fraction: float | None = None, message: str = "") -> None:
+    """Tells nobody how far a step is."""
 
 
 def _sendable(error: Exception) -> Exception | None:

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from broker.aggregation.dask_cluster import DaskCluster
 from broker.aggregation.executor import WorkerPools
-from broker.domain.pool import PoolLimits
+from broker.domain.pool import PoolLimits, PoolName
 from tests.integration.workers.conftest import POOL, Crew, Noting, SystemClock
 from tests.support.eventually import eventually
 
@@ -85,7 +85,9 @@ async def reached(started: Started) -> AsyncIterator[Far]:
     """A broker's worker pools that know both workers."""
     telemetry = Noting()
     limits = PoolLimits(8, 8, 2, 1, worker_memory=1 << 30)
-    link = DaskCluster(started.address, {POOL: limits.worker_memory}, 0, functions="")
+    link = DaskCluster(
+        started.address, {POOL: limits.worker_memory, PoolName.JOB: limits.worker_memory}, 0, functions=""
+    )
     pools = WorkerPools({POOL: limits}, SystemClock(), telemetry, cluster=link)
     await pools.start()
     try:

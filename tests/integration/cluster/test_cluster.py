@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +19,10 @@ from broker.aggregation import tasks
 from broker.aggregation.dask_cluster import DaskCluster
 from broker.aggregation.executor import WorkerPools
 from broker.aggregation.framing import Encoded, Request
+from broker.app.workers import FarSteps
+from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.job import Job, JobState
 from broker.domain.plan import LocalFile, ScanResult, SegmentBlock
 from broker.domain.pool import PoolLimits
 from broker.domain.query import Grain, Query
@@ -26,6 +30,8 @@ from broker.domain.rollup import Span
 from broker.domain.segment import SegmentBuild
 from broker.domain.timegrid import TimeGrid
 from broker.domain.values import ResultFormat
+from broker.jobs.custom import CustomAttempt, PermanentError
+from broker.jobs.kind import JobContext
 from broker.telemetry.instruments import Telemetry
 from tests.integration.cluster.conftest import Far, Started, reached
 from tests.integration.workers.conftest import POOL, READ, Crew, Gate, SystemClock, gates, gone
@@ -139,6 +145,30 @@ async def test_what_reads_local_files_stays_here(far: Far) -> None:
     reply = await far.cluster.run(POOL, Request("builtins:len", ((ScanResult(()),),)), 60)
     assert reply is not None
     assert reply.value == 1
+
+
+async def test_steps_of_jobs_are_computed_and_killed_there(far: Far, gates: Callable[[], Gate]) -> None:
+    steps = FarSteps(far.cluster)
+    job = Job("1", "acme", "ada", "custom:k", b"", JobState.RUNNING, "r", 0, 1, 1, 3, MOMENT, MOMENT)
+    unused: Any = None
+    context = JobContext(job, Deadline(0.0), unused, unused, lambda _: None)
+    attempt: CustomAttempt[None] = CustomAttempt(context, None, b"", unused, steps)
+    pid, argument = await attempt.compute("tests.support.far_steps:where", "given", anywhere=True)
+    assert argument == "given"
+    assert pid in {process.pid for process in far.started.kernels()}
+    with pytest.raises(PermanentError, match="no use"):
+        await attempt.compute("tests.support.far_steps:refuse", "no use", anywhere=True)
+    gate = gates()
+    task = asyncio.create_task(
+        attempt.compute("tests.support.far_steps:stuck", str(gate.path), anywhere=True)
+    )
+    await gate.reached()
+    victim = await _reader(far, gate)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await far.until(lambda: gone([victim]), "the step is dead")
+    gate.close()
 
 
 async def test_without_a_cluster_everything_is_done_here() -> None:
