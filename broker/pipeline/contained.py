@@ -78,7 +78,7 @@ class Contained:
         self.cached = cached
         self._aggregator, self._grids = aggregator, grids
         self._making: dict[str, asyncio.Event] = {}
-        self._missed: OrderedDict[str, float] = OrderedDict()
+        self._missed: OrderedDict[tuple[str, AnswerPolicy], float] = OrderedDict()
 
     async def look(
         self, asked: Sequence[Asked], found: Sequence[Answer | None], context: CallContext, pool: PoolName
@@ -103,7 +103,7 @@ class Contained:
                 async with asyncio.timeout(deadline.remaining(now)):
                     await made.wait()
             return self.cached.near(asked, context)
-        if now < self._missed.get(asked.key, now):
+        if now < self._missed.get((asked.key, asked.policy), now):
             return None
         only = asked.policy.cache is CacheMode.ONLY
 
@@ -112,25 +112,26 @@ class Contained:
 
         source = next(self._sources(asked, allowed), None)
         if source is None:
-            self._miss(asked.key, now)
+            self._miss(asked, now)
             return None
         made = self._making[asked.key] = asyncio.Event()
         try:
             return wanted(await self.made(source, asked, context, pool, deadline), asked)
         except BrokerError as error:
             _LOG.info("a held answer was not read: %s", error)
-            self._miss(asked.key, now)
+            self._miss(asked, now)
         except WorkerTaskError:
             _LOG.exception("a held answer could not be read")
-            self._miss(asked.key, now)
+            self._miss(asked, now)
         finally:
             del self._making[asked.key]
             made.set()
         return None
 
-    def _miss(self, key: str, now: float) -> None:
-        self._missed[key] = now + NOT_AGAIN
-        self._missed.move_to_end(key)
+    def _miss(self, asked: Asked, now: float) -> None:
+        name = asked.key, asked.policy  # other terms may allow what these do not
+        self._missed[name] = now + NOT_AGAIN
+        self._missed.move_to_end(name)
         if len(self._missed) > MOST_MISSED:
             self._missed.popitem(last=False)
 

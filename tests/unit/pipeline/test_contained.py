@@ -139,6 +139,14 @@ async def test_what_is_too_old_for_a_live_one_is_a_rung_below_it() -> None:
     assert (nothing.verdict, nothing.codes) == (Verdict.NOT_APPLICABLE, ("NOT_CONTAINED",))
 
 
+async def test_what_one_caller_may_not_have_is_looked_for_again_on_other_terms() -> None:
+    world = World()
+    world.hold()
+    world.clock.at += timedelta(seconds=50)
+    assert await world.fresh(asked(ALONE)) is None
+    assert await world.fresh(asked(ALONE, AnswerPolicy(cache=CacheMode.ONLY))) is not None
+
+
 async def test_edges_that_were_moved_are_told_of_what_it_is_made_of() -> None:
     world = World()
     world.hold(during(datetime(2013, 1, 1, tzinfo=UTC)))
