@@ -19,6 +19,7 @@ from broker.pipeline.catalog import Catalog
 from broker.pipeline.classified import Classifying
 from broker.pipeline.contained import Contained, StaleContained
 from broker.pipeline.degraded import Degrading, Down, is_up
+from broker.pipeline.early import BrownedOut, Early, nobody
 from broker.pipeline.execute import Loads, Noted, Observer, SnapshotAnswers
 from broker.pipeline.explain import Explainer
 from broker.pipeline.grids import GridCache
@@ -82,13 +83,17 @@ def build_query_service(
         contained = Contained(cached, aggregator, grids)
         every = [StaleCache(cached), StaleContained(contained), *rungs]
     fits = fitting(settings.server.dashboard.max_rows, settings.server.dashboard.max_bytes)
+    aside = beside(settings, admission, clock, telemetry, held, every, down)
+    early: Early = nobody
+    if cached is not None and aside.degrading is not None:
+        early = BrownedOut(aside.degrading.ladder, cached, aside.degrading.strain)
     stacks = recipes.build(
         admission,
         ids,
         SnapshotAnswers(store, rollups.rolled, aggregator, clock, observe, noted, load),
         SnapshotStream(store, rollups.rolled, aggregator, clock, observe, noted, load, limits),
         fits,
-        beside(settings, admission, clock, telemetry, held, every, down),
+        aside,
     )
     gate = build_gate(settings, model, store, seats)
     sql = SqlStream(gate, store, aggregator, admission, classifying, clock, limits, ids, load)
@@ -96,8 +101,8 @@ def build_query_service(
     planner = build_planner(model, telemetry, grids)
     meter = Meter(settings.tenants, settings.default_tenant, clock)
     return QueryService(
-        planner, stacks, classifying, explainer, sql, telemetry, limits, cached, fits, contained, meter.take
-    )
+        planner, stacks, classifying, explainer, sql, telemetry, limits, cached, fits, contained, meter.take, early
+    )  # fmt: skip
 
 
 def beside(

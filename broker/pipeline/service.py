@@ -31,6 +31,7 @@ from broker.domain.values import ResultFormat
 from broker.pipeline.cached import READ, Asked, Cached, asked_of
 from broker.pipeline.classified import Classifying
 from broker.pipeline.contained import Contained
+from broker.pipeline.early import Early, nobody
 from broker.pipeline.explain import Explainer
 from broker.pipeline.foreseen import foreseen
 from broker.pipeline.planner import Planner
@@ -68,6 +69,7 @@ class QueryService:
     fits: Fits = anything
     contained: Contained | None = None
     meter: Metered = uncounted
+    early: Early = nobody
 
     async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
         """One outcome for each panel. Raises the panels' error when none of them can be answered at all.
@@ -84,7 +86,12 @@ class QueryService:
             raise _joint(planned)
         names = [p.panel_id for p, plan in zip(ask.panels, planned, strict=True) if isinstance(plan, Plan)]
         found = await self._held(asked, context, PoolName.DASHBOARD)
-        missing = [i for i, outcome in enumerate(found) if outcome is None]
+        later = [i for i, outcome in enumerate(found) if outcome is None]
+        for i, old in zip(later, self.early([asked[i] for i in later], context), strict=True):
+            found[i] = old and self.fits(old)
+        missing = [i for i in later if found[i] is None]
+        if later and not missing and (refused := self.meter(PoolName.DASHBOARD, context.principal)):
+            raise refused
         if missing:
             questions = await self._questions(
                 context, RequestKind.DASHBOARD, [(names[i], asked[i]) for i in missing], ask.consistency
@@ -96,7 +103,7 @@ class QueryService:
                 found[i] = answered
         every = iter(found)
         outcomes: list[Outcome | None] = [next(every) if isinstance(p, Plan) else p for p in planned]
-        tokens = iter([None if i in missing else each for i, each in enumerate(asked)])
+        tokens = iter([None if i in later else each for i, each in enumerate(asked)])
         by_token = [next(tokens) if isinstance(p, Plan) else None for p in planned]
         if not any(isinstance(outcome, Answer) for outcome in outcomes):
             raise _joint(outcomes)

@@ -7,7 +7,8 @@ of each, so that a dashboard does not flicker between live and old while the loa
 An expected wait alone says too little. It has in it what is left of the work that runs, so where a question takes about
 as long as it may wait, it is near the budget whenever all seats are in use, though nobody waits. And a burst makes a
 queue that is gone before anybody is late. What has to be relieved is a queue that stands: one that is never seen empty
-for a while (Nichols, Jacobson: Controlling queue delay, 2012, tell good queues from bad ones in the same way).
+for a while (Nichols, Jacobson: Controlling queue delay, 2012, tell good queues from bad ones in the same way). Beyond
+the budget there is nothing to judge: who expects to wait that long is refused, whether a queue stands or not.
 """
 
 from __future__ import annotations

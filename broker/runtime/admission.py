@@ -170,17 +170,17 @@ class Admission:
     def strain(self, pool: PoolName, principal: Principal, budget: float) -> float:
         """Expected wait of a request of the caller over ``budget``, what it may wait; 0 while it is below a half.
 
-        And 0 while no queue of the pool stands. Every request of the tenant is asked about, whatever it asks, as at the
-        door; nothing is counted.
+        And 0 up to the whole while the queue of the pool does not stand; from there on the request would be refused.
+        Every request of the tenant is asked about, whatever it asks, as at the door; nothing is counted.
         """
         now = self._clock.monotonic()
         waiting = next((load.queue_length for load in self._core.loads() if load.pool is pool), 0)
-        if not self._standing.stands(pool, waiting, now):
-            return 0.0
+        stands = self._standing.stands(pool, waiting, now)
         refused = self._core.refusal(pool, principal.tenant, now, principal.criticality, budget / 2)
         if refused is None or refused.limiting_factor != WAIT_BUDGET:
             return 0.0
-        return refused.expected_wait / budget if budget > 0.0 else math.inf
+        strain = refused.expected_wait / budget if budget > 0.0 else math.inf
+        return strain if stands or strain >= 1.0 else 0.0
 
     def turn_away(
         self, pool: PoolName, principal: Principal, budget: float, *, seatless: bool = False

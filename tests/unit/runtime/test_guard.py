@@ -180,13 +180,15 @@ def test_who_may_be_answered_without_a_seat_is_let_in_and_the_strain_is_known() 
         await hold(admission, ask("0", 100.0), 2.0)
         assert admission.strain(POOL, CAROL, 2.0) == 0.0, "there is a seat"
         async with admission.permit(ask("1", 100.0)):
-            assert admission.strain(POOL, CAROL, 1.0) == 0.0, "nobody waits"
+            assert admission.strain(POOL, CAROL, 1.0) == pytest.approx(2.0), "she would be refused"
+            assert admission.strain(POOL, CAROL, 3.0) == 0.0, "nobody waits"
             waiter = asyncio.create_task(hold(admission, ask("2", 100.0, tenant="c"), 2.0))
             await asyncio.sleep(0)
-            assert admission.strain(POOL, CAROL, 1.0) == 0.0, "nobody has for long"
-            await asyncio.sleep(STANDS)
-            wait = 1.0 * admission.strain(POOL, CAROL, 1.0)
+            wait = admission.strain(POOL, CAROL, 1.0)
             assert wait >= 2.0
+            assert admission.strain(POOL, CAROL, 1.5 * wait) == 0.0, "nobody has for long"
+            await asyncio.sleep(STANDS)
+            assert admission.strain(POOL, CAROL, 1.5 * wait) == pytest.approx(2 / 3)
             assert admission.strain(POOL, CAROL, 2.1 * wait) == 0.0, "below a half"
             waiter.cancel()
             await asyncio.wait([waiter])
