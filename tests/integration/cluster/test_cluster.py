@@ -20,11 +20,14 @@ from broker.aggregation.dask_cluster import DaskCluster
 from broker.aggregation.executor import WorkerPools
 from broker.aggregation.framing import Encoded, Request
 from broker.app.workers import FarSteps
+from broker.app.workers import cluster as configured
+from broker.config.loader import load_text
+from broker.config.machine import Machine
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.job import Job, JobState
 from broker.domain.plan import LocalFile, ScanResult, SegmentBlock
-from broker.domain.pool import PoolLimits
+from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.query import Grain, Query
 from broker.domain.rollup import Span
 from broker.domain.segment import SegmentBuild
@@ -35,6 +38,7 @@ from broker.jobs.kind import JobContext
 from broker.telemetry.instruments import Telemetry
 from tests.integration.cluster.conftest import Far, Started, reached
 from tests.integration.workers.conftest import POOL, READ, Crew, Gate, SystemClock, gates, gone
+from tests.support.eventually import eventually
 from tests.unit.aggregation.facts import facts, plan
 from tests.unit.aggregation.source import results
 
@@ -145,6 +149,27 @@ async def test_what_reads_local_files_stays_here(far: Far) -> None:
     reply = await far.cluster.run(POOL, Request("builtins:len", ((ScanResult(()),),)), 60)
     assert reply is not None
     assert reply.value == 1
+
+
+async def test_the_configuration_says_where_to_and_what(cluster: Started) -> None:
+    text = "datasets: {t: {table: t, measures: {n: count}}}\n"
+    given = f"{text}cluster: {{address: '{cluster.address}', pools: [dashboard], smallest: 0B}}\n"
+    near, far = (load_text(t, {}, machine=Machine(2), database_needed=False).settings for t in (text, given))
+    assert configured(near) is None
+    link = configured(far)
+    assert link is not None
+    await link.start()
+    try:
+        kernel = Request("broker.aggregation.tasks:warm_up", ())
+
+        async def done() -> bool:
+            return await link.run(PoolName.DASHBOARD, kernel, 60) is not None
+
+        await eventually(done, "the cluster is found and does it")
+        assert await link.run(PoolName.JOB, kernel, 60) is None, "not one of the pools"
+        assert await link.run(PoolName.DASHBOARD, Request("os:getpid", ()), 60) is None, "not a kernel"
+    finally:
+        await link.close()
 
 
 async def test_steps_of_jobs_are_computed_and_killed_there(far: Far, gates: Callable[[], Gate]) -> None:
