@@ -30,7 +30,8 @@ TRIAL_SECONDS = 1.0
 PATIENCE = 2.0
 """Seconds that a call may take when it is the event loop that is late."""
 _BREAKER = BreakerSettings(in_a_row=3, least_calls=20, first_open=0.5, longest_open=4.0, successes=1)
-_FAULTS = (TimeoutError, RedisError, OSError)
+FAULTS = (TimeoutError, RedisError, OSError, RuntimeError)
+"""What a call ends with when the tier does not do it; uvloop raises the last where a connection has just been cut."""
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -126,7 +127,7 @@ class Link:
         except ResponseError as error:
             self._breaker.succeeded(ticket, self._clock.monotonic())
             raise FaultError(type(error).__name__, said=True) from error
-        except _FAULTS as error:
+        except FAULTS as error:
             if cancellations() > cancelled:
                 self._breaker.released(ticket, self._clock.monotonic())
                 raise asyncio.CancelledError from error
@@ -162,7 +163,7 @@ class Link:
         """Lets the connections go."""
         try:
             await self.cache.client.aclose()
-        except _FAULTS as error:
+        except FAULTS as error:
             _LOG.debug("a connection of the shared tier did not close: %s", error)
 
 

@@ -19,9 +19,8 @@ from aiocache.backends.redis import RedisCache
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
-from broker.adapters.cache_link import FaultError, Link, cancellations, script
+from broker.adapters.cache_link import FAULTS, FaultError, Link, cancellations, script
 from broker.domain.held import Selection
 from broker.domain.rollup import EPOCH, Span, micros
 from broker.policy.breaker import Rejected
@@ -187,7 +186,7 @@ async def listen(
                     message = await channels.get_message(ignore_subscribe_messages=True, timeout=None)
                     if message is not None and message["type"] == "message":
                         hear[message["channel"].decode()](message["data"])
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAULTS as error:
             _LOG.debug("messages of the shared tier are not heard: %s", error)
         if cancellations():
             raise asyncio.CancelledError

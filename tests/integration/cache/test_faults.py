@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from aiocache.backends.redis import RedisCache
 
+from broker.adapters.cache_link import FaultError, Link
 from broker.config.settings import CacheSettings
 from broker.domain.held import Selection
+from broker.runtime.clock import SystemClock
 from tests.integration.cache.conftest import Open, answer, found, gone, up
 from tests.support.eventually import eventually
 from tests.support.proxy import Way, proxied
@@ -53,6 +56,21 @@ async def test_a_server_that_dies_or_halts_is_passed_by_until_it_is_back(
         one.answers.keep(held, 100.0)
         third = await process(**given)
         assert await found(third) == held
+
+
+async def test_what_uvloop_says_of_a_connection_that_was_just_cut_is_a_fault(own_valkey: Valkey) -> None:
+    link = Link(own_valkey.url, "cut", 2.0, SystemClock(), lambda: 0.5)
+
+    async def cut(_cache: RedisCache) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    try:
+        await link.trial(lambda cache: cache.client.ping())
+        assert link.up
+        with pytest.raises(FaultError, match="RuntimeError"):
+            await link.call(cut)
+    finally:
+        await link.close()
 
 
 async def test_a_removal_reaches_those_who_were_cut_off_and_outlives_the_server(
