@@ -57,7 +57,7 @@ def log_call(
     _LOG.info("%s %s", method, code, extra={key: value for key, value in extra.items() if value != ""})
 
 
-_Key = tuple[str, str, str, str]
+_Key = tuple[str, str, str, tuple[str, str] | None]
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class UnreadLog:
     ) -> None:
         """A call was refused for a reason, or answered with these notes."""
         kind = reason or notes.get("answer-kind", "")
-        key = method, code, kind, principal.name if principal is not None else ""
+        key = method, code, kind, (principal.tenant, principal.name) if principal is not None else None
         alike = self._alike.get(key)
         if alike is None:
             log_call(method, code, seconds, request_id, principal, notes, reason)

@@ -52,3 +52,16 @@ def test_refusals_that_are_alike_share_a_line(caplog: pytest.LogCaptureFixture) 
         assert lines(caplog) == []
 
     run(main())
+
+
+def test_the_same_name_in_two_tenants_has_two_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, ACCESS_LOGGER)
+    log = UnreadLog()
+
+    async def main() -> None:
+        for tenant in ("a", "b"):
+            log.add("s/M", "OK", 0.001, tenant, Principal("alice", tenant), notes={"answer-kind": "live"})
+        assert lines(caplog) == [("alice", "a", 1), ("alice", "b", 1)]
+        log.flush()
+
+    run(main())
