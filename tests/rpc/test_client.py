@@ -233,6 +233,8 @@ async def test_the_synchronous_client_does_the_same(broker: Serving, tmp_path: P
             job = client.jobs.submit(QUERY, format="csv")
             asyncio.run_coroutine_threadsafe(broker.jobs.succeed("job001", DATA), loop).result()
             states = [state.state for state in client.jobs.watch(job.name)]
+            with pytest.raises(IsADirectoryError, match="a file in it"):
+                client.jobs.download(job.name, tmp_path)
             path = client.jobs.download(job.name, tmp_path / "sync.csv")
             with pytest.raises(QueryBrokerError) as missing:
                 client.jobs.get("tenants/acme/jobs/none")

@@ -160,6 +160,8 @@ class Jobs:
     ) -> Path:
         """Writes a file of a result; it appears under its name only once it is complete and verified."""
         target = Path(path)
+        if target.is_dir():
+            raise IsADirectoryError(f"{target} is a folder; give the name of a file in it")
         partial = target.with_name(f"{target.name}.part")
         with partial.open("wb") as file:
             async for data in self.read(name, part_index, timeout=timeout):
