@@ -8,13 +8,13 @@ from dataclasses import replace
 from broker.adapters import pg_jobs_sql as sql
 from broker.adapters.pg_job_events import PgJobHints
 from broker.adapters.pg_jobs_pool import JobDatabase
-from broker.adapters.pg_jobs_rows import job_of
+from broker.adapters.pg_jobs_rows import change_of, job_of
 from broker.adapters.pg_jobs_values import dump
 from broker.domain.attempts import cancelled
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.job import Job
+from broker.domain.job import Job, JobChange, JobVersion
 from broker.domain.state import Backlog, JobQueueState, JobWorkerState
-from broker.ports.jobs import JobFilter, JobVersion, Submission
+from broker.ports.jobs import JobFilter, Submission
 
 
 class PgJobStore:
@@ -86,6 +86,10 @@ class PgJobStore:
     async def get_many(self, ids: Sequence[str]) -> Sequence[Job]:
         """Those of the jobs that exist."""
         return [job_of(row) for row in await self._database.fetch(sql.GET_MANY, ids, repeatable=True)]
+
+    async def changes(self, ids: Sequence[str]) -> Sequence[JobChange]:
+        """What may have changed of those of the jobs that exist; cheaper than the jobs."""
+        return [change_of(row) for row in await self._database.fetch(sql.CHANGES, ids, repeatable=True)]
 
     async def versions(self, ids: Sequence[str]) -> Sequence[JobVersion]:
         """The revisions of those of the jobs that exist."""

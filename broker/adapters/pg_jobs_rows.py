@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 
 from broker.adapters.pg_jobs_values import dump, load, load_mapping
-from broker.domain.job import Job, JobFailure, JobProgress, JobResult, JobState, ResultPart
+from broker.domain.job import Job, JobChange, JobFailure, JobProgress, JobResult, JobState, ResultPart
 from broker.domain.principal import Principal
 
 NO_PROGRESS: Final = JobProgress()
@@ -51,6 +51,13 @@ def job_of(row: asyncpg.Record) -> Job:
         start_by_time=row["start_by_time"],
         trace=load_mapping(row["trace"]),
     )
+
+
+def change_of(row: asyncpg.Record) -> JobChange:
+    """A row of what changes while a job runs."""
+    job_id, revision, state, fence, text, update_time, cancel_requested = row.values()
+    progress = NO_PROGRESS if text == "{}" else load(JobProgress, text)
+    return JobChange(job_id, revision, JobState(state), fence, progress, update_time, cancel_requested)
 
 
 def claimed_job(row: asyncpg.Record, worker_id: str) -> Job:

@@ -30,6 +30,12 @@ SELECT j.*, CASE WHEN j.state = 'succeeded' THEN broker.job_parts(j.id) END AS p
 FROM broker.job j WHERE id = ANY($1::text[])
 """
 
+# What JobChange holds: few and narrow columns, since watchers ask for thousands of rows in a second.
+CHANGES = """
+SELECT id, revision, state, fence, progress, update_time, cancellation IS NOT NULL AS cancel_requested
+FROM broker.job WHERE id = ANY($1::text[])
+"""
+
 VERSIONS = "SELECT id, revision FROM broker.job WHERE id = ANY($1::text[])"
 
 # Without the bytes of small results: a page of them would be large, and nobody shows them.

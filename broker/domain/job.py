@@ -120,8 +120,8 @@ class Job:
     ``fence`` grows with every claim and guards every later write of that claim; ``attempt`` only counts, and
     ``crash_count`` counts the attempts that took their process with them. ``principal`` is the submitter as they were
     at submission, so that row policies hold when the job runs. ``attempt_timeout`` is in seconds. ``trace`` holds the
-    W3C headers of the submission. ``next_attempt_time`` is set while a queued job waits for a time. ``estimated_time`` is
-    when a job may begin that has just been submitted; it is not stored.
+    W3C headers of the submission. ``next_attempt_time`` is set while a queued job waits for a time. ``estimated_time``
+    is when a job may begin that has just been submitted; it is not stored.
     """
 
     id: str
@@ -172,6 +172,44 @@ class Job:
                 return JobStage.QUEUED if self.next_attempt_time is None else JobStage.SCHEDULED
             case _:
                 return JobStage.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class JobVersion:
+    """What tells whether a job has changed."""
+
+    id: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """What changes of a job while it runs; everything else stays as long as ``state`` and ``fence`` do."""
+
+    id: str
+    revision: int
+    state: JobState
+    fence: int
+    progress: JobProgress
+    update_time: datetime
+    cancel_requested: bool
+
+    def follows(self, job: Job) -> bool:
+        """Whether the job was in the same attempt, so that this is all that has changed since."""
+        return self.state is JobState.RUNNING is job.state and self.fence == job.fence
+
+    def applied(self, job: Job) -> Job:
+        """The job with this change, which ``follows`` it."""
+        changed = object.__new__(Job)
+        put = object.__setattr__  # `replace` takes as long as all the rest of an event
+        for name in Job.__slots__:
+            put(changed, name, getattr(job, name))
+        for name in _CHANGING:
+            put(changed, name, getattr(self, name))
+        return changed
+
+
+_CHANGING = ("revision", "progress", "update_time", "cancel_requested")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,41 +36,53 @@ class HubPace:
 
 
 class _Watcher:
-    """Room for one event."""
+    """Room for one event. ``known`` is the newest job that was offered, taken or not."""
 
     def __init__(self, after_revision: int) -> None:
         self.revision = after_revision
+        self.known: Job | None = None
         self._newest: Job | None = None
         self._gone = False
-        self._ready = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None
 
     def offer(self, job: Job) -> None:
         """Takes a newer state; a final one stays."""
-        known = self._newest
+        if self.known is None or job.revision > self.known.revision:
+            self.known = job
+        held = self._newest
         if job.revision > self.revision and (
-            known is None or (not known.state.final and job.revision > known.revision)
+            held is None or (not held.state.final and job.revision > held.revision)
         ):
             self._newest = job
-            self._ready.set()
+            self._wake()
 
     def end(self) -> None:
         """The job does not exist any more."""
         self._gone = True
-        self._ready.set()
+        self._wake()
 
     async def take(self, seconds: float) -> Job | None:
         """The newest state that was not taken yet, None after so many seconds without one."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._ready.wait()
+        if self._newest is None and not self._gone:
+            loop = asyncio.get_running_loop()
+            # Not `asyncio.timeout`, and no event: they cost more than the rest of an event together.
+            self._waiting = loop.create_future()
+            silence = loop.call_later(seconds, self._wake)
+            try:
+                await self._waiting
+            finally:
+                silence.cancel()
+                self._waiting = None
         job, self._newest = self._newest, None
         if job is not None:
             self.revision = job.revision
         elif self._gone:
             raise LookupError
-        if not self._gone:
-            self._ready.clear()
         return job
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
 
 class JobHub:
@@ -168,9 +180,32 @@ class JobHub:
 
     async def _look_at(self, ids: Sequence[str]) -> None:
         for batch in (ids[i : i + BATCH] for i in range(0, len(ids), BATCH)):
-            for job in await self._store.get_many(batch):
-                for watcher in self._watchers.get(job.id, ()):
-                    watcher.offer(job)
+            whole: list[str] = []
+            for change in await self._store.changes(batch):
+                known = self._known(change.id)
+                if known is None or not change.follows(known):
+                    whole.append(change.id)
+                elif change.revision > known.revision:
+                    self._offer(change.applied(known))
+            if whole:
+                for job in await self._store.get_many(whole):
+                    self._offer(job)
+
+    def _offer(self, job: Job) -> None:
+        """The same value to every watcher, so that what is made of it can be shared."""
+        for watcher in self._watchers.get(job.id, ()):
+            watcher.offer(job)
+
+    def _known(self, job_id: str) -> Job | None:
+        """What every watcher of a job that looks has seen, None while one may have seen less."""
+        newest: Job | None = None
+        for watcher in self._watchers.get(job_id, ()):
+            known = watcher.known
+            if known is None:
+                return None
+            if newest is None or known.revision < newest.revision:
+                newest = known
+        return newest
 
 
 async def _events(watcher: _Watcher, job: Job, keep_alive: float) -> AsyncGenerator[JobEvent, None]:

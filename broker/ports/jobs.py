@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from broker.domain.attempts import Ending
-from broker.domain.job import Job, JobEvent, JobProgress, JobResult, JobState
+from broker.domain.job import Job, JobChange, JobEvent, JobProgress, JobResult, JobState, JobVersion
 from broker.domain.principal import Principal
 from broker.domain.state import Backlog, JobQueueState
 
@@ -59,14 +59,6 @@ class JobFilter:
     before: tuple[datetime, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class JobVersion:
-    """What tells whether a job has changed."""
-
-    id: str
-    revision: int
-
-
 class JobStore(Protocol):
     """The jobs, seen from the service."""
 
@@ -92,6 +84,10 @@ class JobStore(Protocol):
 
     async def get_many(self, ids: Sequence[str]) -> Sequence[Job]:
         """Those of the jobs that exist."""
+        ...
+
+    async def changes(self, ids: Sequence[str]) -> Sequence[JobChange]:
+        """What may have changed of those of the jobs that exist; cheaper than the jobs."""
         ...
 
     async def versions(self, ids: Sequence[str]) -> Sequence[JobVersion]:

@@ -22,7 +22,7 @@ def encode_job(job: Job, describe: Describe) -> job_pb2.Job:
         state=JOB_STATE.proto(job.state),
         stage=JOB_STAGE.proto(job.stage),
         spec=request.spec,
-        progress=_progress(job.progress),
+        progress=encode_progress(job.progress),
         error=encode_failure(job.failure, describe) if job.failure is not None else None,
         result=encode_result(job.result, job.request_id) if job.result is not None else None,
         revision=job.revision,
@@ -109,7 +109,8 @@ def encode_result_part(part: ResultPart) -> job_pb2.ResultPart:
     )
 
 
-def _progress(progress: JobProgress) -> job_pb2.JobProgress:
+def encode_progress(progress: JobProgress) -> job_pb2.JobProgress:
+    """How far an attempt is."""
     return job_pb2.JobProgress(
         phase=progress.phase,
         fraction=progress.fraction or 0.0,

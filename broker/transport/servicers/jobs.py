@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.rpc.status_pb2 import Status
 
@@ -15,7 +15,9 @@ from broker.transport.call import Call, Service, streaming, unary
 from broker.transport.decode_admin import decode_listing, one_job
 from broker.transport.decode_job import decode_submission
 from broker.transport.decode_list import Page
+from broker.transport.encode_answer import Describe
 from broker.transport.encode_job import encode_job, encode_result_part
+from broker.transport.encode_watch import EventEncoder
 from broker.transport.services import JobApp
 from broker.transport.status import Statuses
 from querybroker.v1 import job_pb2, job_service_pb2
@@ -29,6 +31,7 @@ class JobServicer:
     statuses: Statuses
     defaults: AnswerPolicy
     ids: Callable[[], str]
+    events: EventEncoder = field(default_factory=EventEncoder)
 
     def service(self) -> Service:
         """The service with its handlers."""
@@ -77,10 +80,7 @@ class JobServicer:
         named = one_job(request.name, after_revision=request.after_revision)
         async with aclosing(self.app.watch(call.context, *named, request.after_revision)) as events:
             async for event in events:
-                response = job_service_pb2.WatchJobResponse(
-                    job=self.encode(call, event.job), keep_alive=event.keep_alive
-                )
-                yield response.SerializeToString()
+                yield self.events.encode(event, self._describe(call, event.job))
 
     async def read(
         self, call: Call, request: job_service_pb2.ReadJobResultRequest
@@ -99,11 +99,13 @@ class JobServicer:
 
     def encode(self, call: Call, job: Job) -> job_pb2.Job:
         """The job in the contract's form."""
+        return encode_job(job, self._describe(call, job))
 
+    def _describe(self, call: Call, job: Job) -> Describe:
         def describe(error: BrokerError) -> Status:
             return self.statuses.status(error, job.request_id or call.request_id)
 
-        return encode_job(job, describe)
+        return describe
 
 
 def page_of(jobs: Sequence[Job], asked: Page) -> tuple[Sequence[Job], str]:
