@@ -160,7 +160,7 @@ class Jobs:
     ) -> Path:
         """Writes a file of a result; it appears under its name only once it is complete and verified."""
         target = Path(path)
-        if target.is_dir():
+        if await asyncio.to_thread(target.is_dir):
             raise IsADirectoryError(f"{target} is a folder; give the name of a file in it")
         partial = target.with_name(f"{target.name}.part")
         with partial.open("wb") as file:
