@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from tests.bench.parts.fault_deck import Faults
 from tests.bench.parts.fault_leaks import leaks, told
 from tests.bench.parts.fault_load import Load
 from tests.bench.parts.fault_refresher import Refresher
+from tests.support.eventually import eventually
 from tests.support.pg import temporary_server
 from tests.support.proxy import proxied
 from tests.support.rollups import built, entered, install
@@ -55,16 +56,20 @@ class Broken:
         return left + told([f.broker.log, *f.refresher.logs])
 
     async def _calm(self) -> None:
-        """Once everything is given back, everything is answered."""
-        before = self.load.reasons.copy()
+        """Once everything is given back, everything is answered before long."""
         rng = random.Random(0)
         async with grpc.aio.insecure_channel(self.faults.broker.address) as channel:
-            for _ in range(AFTER):
-                await self.load.once(QueryServiceStub(channel), rng, patient=True)
-        self.load.calm = self.load.reasons - before
-        del self.load.calm[
-            "POLICY_UNSATISFIABLE"
-        ]  # that nothing is held is an answer to who asked the cache alone
+
+            async def answered() -> bool:
+                before = self.load.reasons.copy()
+                for _ in range(AFTER):
+                    await self.load.once(QueryServiceStub(channel), rng, patient=True)
+                self.load.calm = self.load.reasons - before
+                del self.load.calm["POLICY_UNSATISFIABLE"]  # an answer to who asked the cache alone
+                return not self.load.calm
+
+            with suppress(AssertionError):  # what is left tells it
+                await eventually(answered, "everything is answered")
 
 
 @asynccontextmanager

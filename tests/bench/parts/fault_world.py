@@ -26,7 +26,7 @@ DAYS = MONTHS[-1]
 MIDDLE = 31
 KINDS = 5
 BASE = 3_000
-MOST = BASE + 60_000
+MOST = BASE + 20_000
 """Rows at first, and at last."""
 PERIOD = 0.03
 """Seconds between two writes."""
