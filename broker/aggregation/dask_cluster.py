@@ -154,7 +154,7 @@ class DaskCluster:
     async def _keep(self, looked: asyncio.Event) -> None:
         """Holds a connection, and makes a new one whenever it is lost."""
         told = False
-        while True:
+        while not self._closed:  # Dask may swallow a cancel while it closes
             client = Client(
                 self._address,
                 asynchronous=True,
@@ -176,7 +176,8 @@ class DaskCluster:
                 with suppress(Exception):  # it may be half open, or its scheduler gone
                     await client.close()
             looked.set()
-            await asyncio.sleep(_PAUSE_SECONDS)
+            if not self._closed:
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _watch(self, client: Client, looked: asyncio.Event) -> None:
         """Counts the workers until the connection is lost, or a task found a worker that does not know us."""
