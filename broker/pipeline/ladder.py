@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
+from broker.aggregation.executor import WorkerTaskError
 from broker.domain.answer import Answer, AnswerKind, DegradationReason, LadderStep, Rung, Verdict
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
@@ -27,6 +29,7 @@ FADING = 0.95
 """How much of the longest time of a rung is remembered from one answer to the next."""
 SAFETY = 1.5
 """The reserve, as a multiple of what the rungs have taken of late."""
+_LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -150,6 +153,9 @@ class Ladder:
             late = error.reason is ErrorReason.DEADLINE_EXCEEDED
             verdict = Verdict.TIMED_OUT if late else Verdict.FAILED
             found = LadderStep(rung.rung, verdict, codes=(error.reason.value,))
+        except WorkerTaskError:
+            _LOG.exception("the rung %s could not be read", rung.rung.value)
+            found = LadderStep(rung.rung, Verdict.FAILED, codes=(ErrorReason.INTERNAL.value,))
         seconds = self.clock.monotonic() - started
         self.reserve.took(rung.rung, seconds)
         if isinstance(found, LadderStep):
