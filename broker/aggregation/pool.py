@@ -111,7 +111,8 @@ class WorkerPool:
             return await waiter
         except asyncio.CancelledError:
             if waiter.cancelled():
-                self._waiting.remove(waiter)
+                if waiter in self._waiting:  # else a worker was offered since, and went past it
+                    self._waiting.remove(waiter)
             elif waiter.exception() is None:
                 self._offer(waiter.result())  # it was handed over in the same turn of the loop
             raise
