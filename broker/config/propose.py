@@ -37,6 +37,7 @@ _HEAD = """\
 # needs. Then:
 #
 #   broker check-config --database     # compares this file with the database
+#   broker migrate                     # makes the tables for jobs, rollups and shared seats, in the schema `broker`
 #   broker serve                       # answers
 #
 # The address of the database comes from the variable DATABASE_URL; or set `database.dsn` here. The reference of
