@@ -109,8 +109,11 @@ class Attempt:
         task = asyncio.current_task()
         assert task is not None
         self._context, self._working = context, task
+        if self._stop is not None:
+            # Work that was under way before it became a job is ended by its kind, which has to be told.
+            asyncio.get_running_loop().call_soon(self._interrupt)
         try:
-            result = await self._kind.run(context) if self._stop is None else asyncio.CancelledError()
+            result = await self._kind.run(context)
         except asyncio.CancelledError as error:
             if not self._interrupted and task.cancelling():
                 raise  # the whole program ends

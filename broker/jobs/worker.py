@@ -225,9 +225,12 @@ class Worker:
     async def adopt(self, store: Callable[[str], Awaitable[Job | None]], kind: JobKind) -> Job | None:
         """Runs work that is under way already; ``store`` makes a job of it under the lease. None without a lease."""
         async with self._claiming.shared():  # so that it is not looked for before it is known here
-            job = await store(self._worker_id) if self._worker_id is not None else None
+            worker_id = self._worker_id
+            job = await store(worker_id) if worker_id is not None else None
             if job is not None:
-                self._begin(job, kind)
+                attempt = self._begin(job, kind)
+                if self._worker_id != worker_id:  # the lease ended in between: workers begin the job anew
+                    attempt.stop(Stop.LEASE_LOST)
             return job
 
     def _free(self) -> int:
@@ -238,12 +241,13 @@ class Worker:
         self._working -= 1
         self._wake.set()
 
-    def _begin(self, job: Job, kind: JobKind | None = None) -> None:
+    def _begin(self, job: Job, kind: JobKind | None = None) -> Attempt:
         attempt = Attempt(job, kind or self._kinds[job.kind], self._tools, self._worked)
         self._attempts[job.id, job.fence] = attempt
         self._working += 1
         attempt.task = asyncio.create_task(self._run(attempt))
         self._idle.clear()
+        return attempt
 
     async def _run(self, attempt: Attempt) -> None:
         job = attempt.job
