@@ -18,4 +18,5 @@ async def test_every_answer_is_right_or_declared_through_faults_and_nothing_leak
     assert load.faults == []
     assert left == []
     assert not load.calm
+    assert load.writer.ended, "rows were written meanwhile"
     assert load.answers >= FAULTS, "what was asked was answered, too"

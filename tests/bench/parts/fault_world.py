@@ -106,7 +106,7 @@ class Writer:
                             connection = await asyncpg.connect(self.dsn)
                             await self._caught_up(connection)
                         await self._write(connection)
-                except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                except Exception:  # noqa: BLE001 - a server that dies ends calls with errors of many kinds, none matters
                     if connection is not None:
                         connection.terminate()
                     connection = None
