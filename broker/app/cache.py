@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from broker.adapters.cache_memory import MemoryTier
 from broker.adapters.cache_news import News, listen
 from broker.adapters.cache_shared import SharedTier
 from broker.adapters.cache_turns import OwnTurns, SharedTurns
+from broker.app.behind import behind
 from broker.app.process import Process
 from broker.config.settings import CacheSettings, Settings
 from broker.domain.model import Dataset, Model
@@ -26,7 +25,6 @@ from broker.telemetry import catalog_cache as catalog
 from broker.telemetry.instruments import Telemetry
 
 TOKEN_BITS = 128
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +96,8 @@ async def _shared(
         "cache turns": turns.renew(),
         "cache messages": listen(given.shared, hear, news.wake, chance.random),
     }
-    tasks = [asyncio.create_task(each, name=name) for name, each in work.items()]
-    for task in tasks:
-        task.add_done_callback(_ended)
     try:
-        yield turns
+        async with behind(work):
+            yield turns
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await link.close()
-
-
-def _ended(task: asyncio.Task[None]) -> None:
-    """Tells of work behind the cache that ended by a mistake; answers are served without it."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _LOG.error("%s ended", task.get_name(), exc_info=error)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from broker.adapters.pg_changes import Changes
 from broker.adapters.pg_changes_poll import ChangePoller
+from broker.app.behind import behind
 from broker.app.options import connection_settings
 from broker.app.process import Process
 from broker.config.settings import Settings
@@ -29,7 +28,7 @@ async def change_log(settings: Settings, model: Model, own: Process) -> AsyncIte
     changes = Changes(model.datasets.values(), now, max(LEAST, LOOKS * every))
     made = connection_settings(settings.database)
     poller = ChangePoller(changes, settings.database.dsn, made, every, now, own.random, own.telemetry)
-    async with _running(poller.run(), "changes"):
+    async with behind({"changes": poller.run()}):
         yield changes
 
 
@@ -45,15 +44,5 @@ def revalidation(admission: Admission, own: Process) -> Revalidation:
 @asynccontextmanager
 async def revalidating(refreshes: Revalidation, ask: Ask) -> AsyncIterator[None]:
     """What was wished for is read while the block runs."""
-    async with _running(refreshes.run(ask), "refreshes"):
+    async with behind({"refreshes": refreshes.run(ask)}):
         yield
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    task = asyncio.create_task(work, name=name)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
