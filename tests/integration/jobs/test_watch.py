@@ -55,7 +55,9 @@ async def test_the_current_state_comes_first_and_the_final_one_last(jobs: Jobs) 
         await jobs.ports.queue.report([(job, JobProgress("reading", row_count=1))])
         event = await following(events)
         assert (event.job.progress.row_count, event.keep_alive) == (1, False)
-        assert event.job == await jobs.get(job.id), "what did not change was not read, and is there all the same"
+        assert event.job == await jobs.get(job.id), (
+            "what did not change was not read, and is there all the same"
+        )
         await jobs.ports.queue.succeed(job, JobResult(row_count=7), JobProgress("done"), 60.0)
         last = await following(events)
         assert last.job.state is JobState.SUCCEEDED
