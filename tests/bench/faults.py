@@ -20,7 +20,7 @@ from tests.bench.parts.fault_load import Load
 from tests.bench.parts.fault_place import broken
 
 CLASSES = ("wrong", "undeclared", "incomplete_undeclared")
-QUICK, FULL = 200, 1_000
+QUICK, FULL = 120, 1_000
 PACE = 0.12
 GOALS = {name: Goal("<=", 0) for name in (*CLASSES, "leaked", "calm_failures")}
 
