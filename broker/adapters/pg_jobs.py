@@ -24,7 +24,7 @@ class PgJobStore:
         self._database = database
         self._hints = hints
 
-    async def submit(self, submission: Submission) -> Job:
+    async def submit(self, submission: Submission, *, again: bool = True) -> Job:
         """Stores the job, or returns the one with the same tenant, request id, owner and hash."""
         s = submission
         row = await self._database.fetch_one(
@@ -49,8 +49,11 @@ class PgJobStore:
             self._hints.queued(row["queue_rank"])
             return job_of(row)
         found = await self.find_request(s.principal.tenant, s.request_id)
-        if found is None:  # deleted between the two statements: the id is free again
-            return await self.submit(submission)
+        if found is None and again:  # deleted between the two statements: the id is free again
+            return await self.submit(submission, again=False)
+        if found is None:
+            text = "The request_id belongs to a job that is being deleted. Send a new one, or the same a little later."
+            raise BrokerError(ErrorReason.STORE_UNAVAILABLE, text, retry_after=1.0)
         job, spec_hash = found
         if spec_hash == s.spec_hash and job.owner == s.principal.name:
             return job

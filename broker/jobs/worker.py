@@ -226,7 +226,9 @@ class Worker:
         """Runs work that is under way already; ``store`` makes a job of it under the lease. None without a lease."""
         async with self._claiming.shared():  # so that it is not looked for before it is known here
             worker_id = self._worker_id
-            job = await store(worker_id) if worker_id is not None else None
+            if worker_id is None or self._stopping.is_set():  # nobody would look after it
+                return None
+            job = await store(worker_id)
             if job is not None:
                 attempt = self._begin(job, kind)
                 if self._worker_id != worker_id:  # the lease ended in between: workers begin the job anew

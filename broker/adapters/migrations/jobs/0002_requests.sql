@@ -1,5 +1,9 @@
 -- What never changes after submission and is searched for, apart from the row that changes with every claim and every
 -- end: each change of that row would have to write these indexes again.
+
+-- A job that is submitted meanwhile would be in neither of the two.
+LOCK TABLE broker.job IN SHARE ROW EXCLUSIVE MODE;
+
 CREATE TABLE broker.job_request (
     tenant      text NOT NULL,
     request_id  text NOT NULL,
