@@ -10,6 +10,7 @@ from broker.app.cache import Cache, ages, cache
 from broker.app.freshness import change_log, revalidating, revalidation
 from broker.app.process import Process
 from broker.config.settings import Settings
+from broker.domain.errors import BrokerError
 from broker.domain.held import Content
 from broker.domain.model import Model
 from broker.domain.plan import Plan
@@ -20,6 +21,7 @@ from broker.pipeline.revalidate import Revalidation
 from broker.pipeline.service import QueryService
 from broker.policy.containment import Asking
 from broker.runtime.admission import Admission
+from broker.transport.health import Check
 
 ANSWERED = frozenset({PoolName.DASHBOARD, PoolName.EXPLORATION})
 """Pools whose calls may be answered without a seat."""
@@ -39,6 +41,21 @@ class HeldAnswers:
         if self.cached is None or pool not in ANSWERED:
             return False
         return any(tier.entry_count for tier in self.cache.answers.states())
+
+    def ready(self, check: Check) -> Check:
+        """A check of the databases that passes while there is something to answer dashboards from without them.
+
+        Else, when a database is away, load balancers would take every broker away, and with them what is held.
+        """
+
+        async def either() -> None:
+            try:
+                await check()
+            except BrokerError:
+                if not self.answers(PoolName.DASHBOARD):
+                    raise
+
+        return either
 
 
 @asynccontextmanager

@@ -273,7 +273,7 @@ class Broker:
             AdminServicer(admin, job_servicer, operated, cached).service(),
             OperationsServicer(job_servicer.app, statuses, own.clock).service(),
         ]
-        checks = {QUERY_SERVICE: protection.before(backends.check), JOB_SERVICE: self.jobs.ready}
+        checks = {QUERY_SERVICE: protection.before(held.ready(backends.check)), JOB_SERVICE: self.jobs.ready}
         return Server(path, services, checks, options)
 
 
