@@ -43,8 +43,11 @@ class Valkey:
         self._server.stop()
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Ends it at once, and waits until it is gone: the library waits for a second at most."""
+        process = self._server._process
         self._server.terminate()
+        if process is not None:
+            process.wait()
 
     def halt(self) -> None:
         """Lets it accept and answer nothing."""
