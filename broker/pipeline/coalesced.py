@@ -82,6 +82,8 @@ class Flights:
             return damped
         while True:
             flight = self._under_way(names, group) if joins else None
+            if flight is None and joins and (landed := self._landed(group)) is not None:
+                return landed
             if flight is None:
                 flight = self._start(group, names, inner)
                 await self._wait(flight)
@@ -98,6 +100,16 @@ class Flights:
             self._forget(flight)  # whoever comes next joins the one that begins now
             return None
         return flight
+
+    def _landed(self, group: Group) -> list[Outcome] | None:
+        """The answers of flights that ended while their question was on its way here, after it had looked for them."""
+        found: list[Outcome] = []
+        for question in group.questions:
+            answer = self._cached.near(_asked(question, group), group.context) if self._cached else None
+            if answer is None:
+                return None
+            found.append(answer)
+        return found
 
     def _start(self, group: Group, names: Sequence[Name], inner: Handler) -> Flight:
         led = any(led_for_others(question, group) for question in group.questions)
@@ -209,7 +221,7 @@ class Flights:
         """An answer that was read while this question waited, or that is fresh to its caller."""
         if held is None or self._cached is None:
             return None
-        asked = Asked(question.plan, question.policy, question.format, group.consistency, question.key)
+        asked = _asked(question, group)
         if old is not None and held.as_of <= old.as_of:
             if question.policy.cache is not CacheMode.DEFAULT:
                 return None
@@ -221,6 +233,10 @@ class Flights:
         step = LadderStep(Rung.LIVE, Verdict.ANSWERED, "flight", duration=held.seconds)
         ladder = (*question.ladder, step)
         return Answer(held.table, replace(held.status, staleness=staleness, ladder=ladder))
+
+
+def _asked(question: Question, group: Group) -> Asked:
+    return Asked(question.plan, question.policy, question.format, group.consistency, question.key)
 
 
 async def _read(group: Group, inner: Handler) -> Sequence[Outcome]:

@@ -249,6 +249,20 @@ async def test_a_reading_that_began_longer_ago_than_the_caller_allows_is_not_joi
 
 
 @on_virtual_time
+async def test_who_looked_before_a_reading_ended_and_comes_after_it_has_its_answer() -> None:
+    source, own = Source(), MemoryAnswers()
+    air = flights(own, soft=60.0)
+    await air.answer(group(), reading(source, own))
+    (found,) = await air.answer(group(), reading(source, own))
+    assert isinstance(found, Answer)
+    assert found.status.kind is AnswerKind.CACHE_FRESH
+    assert len(source.asked) == 1
+    fresh = group(question(0, AnswerPolicy(cache=CacheMode.REVALIDATE)))
+    await air.answer(fresh, reading(source, own))
+    assert len(source.asked) == 2, "who asked for a reading has one"
+
+
+@on_virtual_time
 async def test_a_turn_that_ended_a_moment_ago_has_left_its_answer() -> None:
     source, turns, shared = Source(), SharedTurns(), MemoryAnswers()
     first, second = (MemoryAnswers(far=shared.far) for _ in range(2))
