@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import asyncpg
 import grpc.aio
@@ -14,10 +15,13 @@ import grpc.aio
 from broker.adapters.auth_keys import digest, make_key
 from broker.adapters.migrate import COMPONENTS, migrate
 from broker.demo.embedded import EmbeddedPostgres
-from querybroker.v1 import answer_pb2, policy_pb2, query_pb2, query_service_pb2
+from querybroker.v1 import admin_service_pb2, answer_pb2, policy_pb2, query_pb2, query_service_pb2
+from querybroker.v1.admin_service_pb2_grpc import AdminServiceStub
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
+from tests.support.eventually import eventually
 from tests.support.pg import run_sync
 from tests.support.server import RunningBroker, running_broker
+from tests.system.secured import free_port
 
 EVENTS = 20_000
 SCHEMA = f"""
@@ -147,6 +151,24 @@ class Place:
         trailers = {key: str(value) for key, value in await call.trailing_metadata()}
         return Reply(found.status, found.table, trailers)
 
+    async def settled(self, channel: grpc.aio.Channel) -> None:
+        """Waits until nothing that was given out before is to be read again behind it: that would take seats too."""
+
+        def scraped() -> str:
+            with urlopen(f"http://{self.broker.metrics}/metrics") as page:
+                return str(page.read(), "utf-8")
+
+        async def still() -> bool:
+            lines = (await asyncio.to_thread(scraped)).splitlines()
+            waiting = [line for line in lines if line.startswith("querybroker_cache_refreshes_waiting")]
+            assert waiting, "the gauge is there"
+            request = admin_service_pb2.GetStateRequest()
+            state = (await AdminServiceStub(channel).GetState(request, metadata=as_caller("boss"))).state
+            used = any(pool.seats_used for pool in state.pools)
+            return not used and not any(float(line.split()[-1]) for line in waiting)
+
+        await eventually(still, "nothing is read behind the answers")
+
     async def execute(self, sql: str) -> None:
         """Runs a statement beside the broker."""
         connection = await asyncpg.connect(self.dsn)
@@ -207,7 +229,12 @@ def cached_broker(
     ]
     model = home / "broker.yaml"
     model.write_text(_MODEL.replace("KEYS", "\n".join(keys)))
-    own = {"pools.dashboard.workers": 1, "pools.exploration.workers": 1, "cache.memory": "64MB"}
+    own = {
+        "pools.dashboard.workers": 1,
+        "pools.exploration.workers": 1,
+        "cache.memory": "64MB",
+        "telemetry.prometheus_port": free_port(),
+    }
     with running_broker(dsn, home, config=model, overrides={**own, **(overrides or {})}) as broker:
         yield Place(broker, postgres, dsn)
 

@@ -184,6 +184,7 @@ async def test_a_stampede_is_one_question_to_the_database(place: Place, channel:
     control = await asyncpg.connect(place.dsn)
     try:
         await control.execute(f"SELECT pg_advisory_lock({LOCK})")
+        await place.settled(channel)
         before = await admitted(channel)
         calls = [asyncio.ensure_future(place.ask(channel, question=SLOW, seconds=60)) for _ in range(500)]
 
