@@ -130,7 +130,7 @@ class Ladder:
             answer, step = await self._try(rung, question, group)
             steps.append(step)
             if answer is not None:
-                if reason:
+                if reason and answer.status.kind is not AnswerKind.CACHE_FRESH:
                     self.telemetry.fallback(Rung.LIVE.value, rung.rung.value, reason)
                 return told(answer, cause, tuple(steps))
         if cause.error is not None and reason:
@@ -163,7 +163,8 @@ class Ladder:
         if (refused := _unacceptable(found, question)) is not None:
             return None, LadderStep(rung.rung, Verdict.REFUSED, codes=(refused,), duration=seconds)
         name = found.status.parts[0].source_name if found.status.parts else ""
-        return found, LadderStep(rung.rung, Verdict.ANSWERED, name, duration=seconds)
+        stood = Rung.CACHE_FRESH if found.status.kind is AnswerKind.CACHE_FRESH else rung.rung
+        return found, LadderStep(stood, Verdict.ANSWERED, name, duration=seconds)
 
 
 def _without_estimate(error: BrokerError, steps: Sequence[LadderStep]) -> BrokerError:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.trace import NoOpTracerProvider
 
 from broker.aggregation.executor import WorkerTaskError
 from broker.domain.answer import Answer, AnswerKind, LadderStep, Rung, Verdict
@@ -11,8 +14,10 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.terms import AnswerPolicy
 from broker.pipeline.ladder import Ladder
 from broker.pipeline.stage import Group, Question
+from broker.telemetry.catalog import FALLBACK
 from broker.telemetry.instruments import Telemetry
 from tests.support.answering import answer, group, question
+from tests.support.metrics import read
 from tests.support.virtual_time import VirtualClock, run
 
 
@@ -52,5 +57,33 @@ def test_a_rung_that_a_worker_fails_is_passed_by(below: bool) -> None:
         failed, answered = found.status.ladder[-2:]
         assert (failed.verdict, failed.codes) == (Verdict.FAILED, ("INTERNAL",))
         assert (answered.rung, answered.verdict) == (Rung.ESTIMATE, Verdict.ANSWERED)
+
+    run(main())
+
+
+class Fresh(Failing):
+    """A rung that has become fresh while the live one failed."""
+
+    rung = Rung.CACHE_STALE
+
+    def allowed(self, policy: AnswerPolicy) -> bool:
+        return True
+
+    async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
+        return answer(AnswerKind.CACHE_FRESH)
+
+
+def test_what_is_fresh_by_then_is_told_as_fresh_and_is_no_fallback() -> None:
+    async def main() -> None:
+        reader = InMemoryMetricReader()
+        telemetry = Telemetry(NoOpTracerProvider(), MeterProvider([reader]))
+        ladder = Ladder((Fresh(),), VirtualClock(), telemetry)
+        asked = question(0)
+        error = BrokerError(ErrorReason.OVERLOADED, "full")
+        found = await ladder.walk(asked, group(asked), ladder.failed(asked, error, 0.0))
+        assert isinstance(found, Answer)
+        assert (found.status.degraded, found.status.reasons) == (False, ())
+        assert found.status.ladder[-1].rung is Rung.CACHE_FRESH
+        assert FALLBACK.name not in read(reader)
 
     run(main())
