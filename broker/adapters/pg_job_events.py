@@ -83,6 +83,7 @@ class PgJobHints:
             except BrokerError as error:
                 logger.info("hints about jobs were not sent: %s", error)
             except Exception:
+                # Hints only hasten what polling finds: whatever it was, the next ones are to be sent.
                 logger.exception("hints about jobs were not sent")
 
     def _gather(self, channel: str, ids: Iterable[str]) -> None:
@@ -152,8 +153,9 @@ class PgJobSignals:
                 level = logging.WARNING if failures == 1 else logging.DEBUG
                 logger.log(level, "the channel of job hints broke, polling goes on: %s", error.metadata)
             except Exception:
+                # Nobody else listens again; polling goes on meanwhile.
                 failures += 1
-                logger.exception("the channel of job hints broke, polling goes on")  # and so does this loop
+                logger.exception("the channel of job hints broke, polling goes on")
             finally:
                 self._listening = False
             await asyncio.sleep(self._rng.uniform(0.0, min(5.0, 0.2 * 2 ** min(failures, 6))))

@@ -160,9 +160,8 @@ class JobHub:
                 logger.info("watchers wait for the job database: %s", error)
                 self._all = True
             except Exception:
-                logger.exception(
-                    "watchers wait: looking at their jobs failed"
-                )  # but must not end for all of them
+                # Every watcher of this process depends on this loop: it looks again, at everything.
+                logger.exception("watchers wait: looking at their jobs failed")
                 self._all = True
             await asyncio.sleep(max(0.0, began + self._pace.gather - loop.time()))
 
