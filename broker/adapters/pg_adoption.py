@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broker.adapters.pg_job_events import PgJobHints
 from broker.adapters.pg_jobs_pool import JobDatabase
-from broker.adapters.pg_jobs_rows import job_of
+from broker.adapters.pg_jobs_rows import job_of, stored
 from broker.adapters.pg_jobs_values import dump
 from broker.domain.job import Job
 from broker.ports.jobs import Submission
@@ -44,17 +44,7 @@ class PgAdoption:
         s = submission
         row = await self._database.fetch_one(
             ADOPT,
-            s.id,
-            s.principal.tenant,
-            s.principal.name,
-            s.kind,
-            s.spec,
-            s.spec_hash,
-            s.request_id,
-            dump(s.principal),
-            s.priority,
-            s.max_attempts,
-            s.attempt_timeout,
+            *stored(s),
             dump(s.trace),
             worker_id,
         )

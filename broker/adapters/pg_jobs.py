@@ -8,7 +8,7 @@ from dataclasses import replace
 from broker.adapters import pg_jobs_sql as sql
 from broker.adapters.pg_job_events import PgJobHints
 from broker.adapters.pg_jobs_pool import JobDatabase
-from broker.adapters.pg_jobs_rows import change_of, job_of
+from broker.adapters.pg_jobs_rows import change_of, job_of, stored
 from broker.adapters.pg_jobs_values import dump
 from broker.domain.attempts import cancelled
 from broker.domain.errors import BrokerError, ErrorReason
@@ -29,17 +29,7 @@ class PgJobStore:
         s = submission
         row = await self._database.fetch_one(
             sql.SUBMIT,
-            s.id,
-            s.principal.tenant,
-            s.principal.name,
-            s.kind,
-            s.spec,
-            s.spec_hash,
-            s.request_id,
-            dump(s.principal),
-            s.priority,
-            s.max_attempts,
-            s.attempt_timeout,
+            *stored(s),
             dump(s.labels),
             dump(s.trace),
             s.start_by_time,

@@ -11,6 +11,7 @@ import asyncpg
 from broker.adapters.pg_jobs_values import dump, load, load_mapping
 from broker.domain.job import Job, JobChange, JobFailure, JobProgress, JobResult, JobState, ResultPart
 from broker.domain.principal import Principal
+from broker.ports.jobs import Submission
 
 NO_PROGRESS: Final = JobProgress()
 _NOTHING: Final = JobResult()
@@ -50,6 +51,23 @@ def job_of(row: asyncpg.Record) -> Job:
         next_attempt_time=row["run_at"] if waits else None,
         start_by_time=row["start_by_time"],
         trace=load_mapping(row["trace"]),
+    )
+
+
+def stored(s: Submission) -> tuple[object, ...]:
+    """What every statement that makes a job stores of its submission, as its parameters from $1 to $11."""
+    return (
+        s.id,
+        s.principal.tenant,
+        s.principal.name,
+        s.kind,
+        s.spec,
+        s.spec_hash,
+        s.request_id,
+        dump(s.principal),
+        s.priority,
+        s.max_attempts,
+        s.attempt_timeout,
     )
 
 

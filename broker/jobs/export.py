@@ -15,7 +15,6 @@ from broker.domain.answer import Cost
 from broker.domain.job import ExportFormat, JobProgress, JobResult, ResultPart
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
-from broker.domain.request import CallContext
 from broker.domain.terms import AnswerPolicy
 from broker.domain.work import ExportWork, JobAsk
 from broker.jobs.children import Child
@@ -23,7 +22,7 @@ from broker.jobs.kind import JobContext
 from broker.jobs.order import WRITER, End, Order, PartDone
 from broker.jobs.progress import Rate
 from broker.jobs.seats import Seat, no_seat
-from broker.jobs.sources import Reading, Source, Sources, for_job, reading_of, status_of
+from broker.jobs.sources import Reading, Source, Sources, call_of, for_job, reading_of, status_of
 from broker.jobs.transfer import INLINE_BYTES, Parts, Progress, both, collect, expected_rows, send
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore, SqlPlan
@@ -58,10 +57,7 @@ class ExportKind:
         ask = self.decode(job.spec)
         assert isinstance(ask.work, ExportWork)
         context.report(JobProgress("planning"))
-        # The moment of the submission, so that "the last 7 days" are the same ones in every attempt.
-        call = CallContext(
-            job.request_id, job.principal, context.deadline, job.create_time, "job", job.attempt, job.trace
-        )
+        call = call_of(context)
         source = await self.sources.make(call, ask)
         total = await expected_rows(self.store, [source], context)
         began = self.clock.monotonic()

@@ -10,7 +10,6 @@ from broker.domain.answer import AnswerStatus, Cost, Exactness
 from broker.domain.job import JobProgress, JobResult, ResultPart
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
-from broker.domain.request import CallContext
 from broker.domain.terms import AnswerPolicy
 from broker.domain.work import JobAsk, ReportWork
 from broker.jobs.children import Child
@@ -18,7 +17,7 @@ from broker.jobs.kind import JobContext
 from broker.jobs.order import ARCHIVER, ArchiveOrder, Close, End, Section
 from broker.jobs.progress import Rate
 from broker.jobs.seats import Seat, no_seat
-from broker.jobs.sources import Reading, Sources, for_job, reading_of, status_of
+from broker.jobs.sources import Reading, Sources, call_of, for_job, reading_of, status_of
 from broker.jobs.transfer import INLINE_BYTES, Parts, Progress, both, collect, expected_rows, send
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore
@@ -48,10 +47,7 @@ class ReportKind:
         ask = self.decode(job.spec)
         assert isinstance(ask.work, ReportWork)
         context.report(JobProgress("planning"))
-        # The moment of the submission, so that "the last 7 days" are the same ones in every attempt and section.
-        call = CallContext(
-            job.request_id, job.principal, context.deadline, job.create_time, "job", job.attempt, job.trace
-        )
+        call = call_of(context)
         plans = self.sources.sections(call, ask)
         total = await expected_rows(self.store, plans, context)
         began = self.clock.monotonic()

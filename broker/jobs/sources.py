@@ -24,6 +24,7 @@ from broker.domain.request import Basis, CallContext, Classification
 from broker.domain.terms import AnswerPolicy
 from broker.domain.values import ResultFormat
 from broker.domain.work import ExportWork, JobAsk, ReportWork
+from broker.jobs.kind import JobContext
 from broker.pipeline import status
 from broker.pipeline.rolled import Seen
 from broker.pipeline.routed import considered, refusal
@@ -33,6 +34,18 @@ from broker.policy.admission.values import Quantiles
 from broker.policy.classify import Classified
 from broker.policy.rollups.seals import Seals
 from broker.ports.store import Snapshot, SqlPlan
+
+
+def call_of(context: JobContext) -> CallContext:
+    """The call that a job stands for, at the moment of its submission.
+
+    So "the last 7 days" are the same ones in every attempt, and in every section.
+    """
+    job = context.job
+    return CallContext(
+        job.request_id, job.principal, context.deadline, job.create_time, "job", job.attempt, job.trace
+    )
+
 
 Planner = Callable[[Query, CallContext, str], Plan]
 """Resolves a query for the caller; the text is the query's path in the request, for its violations."""
