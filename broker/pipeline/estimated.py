@@ -37,6 +37,7 @@ from broker.domain.sample import BlockSums, Figure, NoEstimate
 from broker.domain.terms import AnswerPolicy, CacheMode, Consistency, RollupMode
 from broker.pipeline.admitted import Seats
 from broker.pipeline.drawing import Asked, Seeds, draw
+from broker.pipeline.ladder import declined
 from broker.pipeline.sealed import missing
 from broker.pipeline.stage import Group, Question
 from broker.policy.estimate_design import (
@@ -105,23 +106,20 @@ class Estimated:
         """The estimate, or why there is none."""
         began = self._clock.monotonic()
 
-        def step(verdict: Verdict, *codes: str) -> LadderStep:
-            return LadderStep(self.rung, verdict, "", codes, self._clock.monotonic() - began)
-
         hindered = self._hindered(question, group)
         if hindered:
-            return step(Verdict.NOT_APPLICABLE, *(code.value for code in hindered))
+            return declined(self.rung, Verdict.NOT_APPLICABLE, *(code.value for code in hindered))
         try:
             async with asyncio.timeout(deadline.remaining(began)):
                 found = await self._estimate(question, group, deadline)
         except TimeoutError:
-            return step(Verdict.TIMED_OUT, ErrorReason.DEADLINE_EXCEEDED.value)
+            return declined(self.rung, Verdict.TIMED_OUT, ErrorReason.DEADLINE_EXCEEDED.value)
         except OverflowError:
-            return step(Verdict.FAILED, ErrorReason.STORE_REJECTED.value)
+            return declined(self.rung, Verdict.FAILED, ErrorReason.STORE_REJECTED.value)
         except BrokerError as error:
-            return step(_verdict(error), error.reason.value)
+            return declined(self.rung, _verdict(error), error.reason.value)
         if isinstance(found, NoEstimate):
-            return step(Verdict.REFUSED, found.value)
+            return declined(self.rung, Verdict.REFUSED, found.value)
         spent = self._clock.monotonic() - began
         cost = Cost(spent, spent, found.table.row_count, len(found.table.encoded))
         return replace(found, status=replace(found.status, actual=cost))

@@ -54,6 +54,11 @@ class LowerRung(Protocol):
         ...
 
 
+def declined(rung: Rung, verdict: Verdict, *codes: str) -> LadderStep:
+    """The step of a rung that has no answer; how long it took, the walk knows."""
+    return LadderStep(rung, verdict, codes=codes)
+
+
 class Reserve:
     """How much of a deadline the lower rungs need, from what they have taken: the longest times of late, fading."""
 

@@ -34,6 +34,7 @@ from broker.domain.rollup import Cover, Coverage, Rejection, Rollup, Rule, Segme
 from broker.domain.terms import AnswerPolicy, CacheMode, EdgeMode, PartialMode, RollupMode
 from broker.pipeline.execute import pool_of
 from broker.pipeline.fetched import overlapping
+from broker.pipeline.ladder import declined
 from broker.pipeline.looks import Look
 from broker.pipeline.rolled import Rolled
 from broker.pipeline.routes import Route, Router
@@ -104,16 +105,13 @@ class StaleRollup:
         """The answer, or why there is none: the rules by which the nearest rollup was passed over."""
         began = self._clock.monotonic()
 
-        def step(verdict: Verdict, *codes: str) -> LadderStep:
-            return LadderStep(self.rung, verdict, "", codes, self._clock.monotonic() - began)
-
         found = self._found(question, group)
         if not isinstance(found, Stale):
-            return step(Verdict.NOT_APPLICABLE, *(rule.value for rule in found))
+            return declined(self.rung, Verdict.NOT_APPLICABLE, *(rule.value for rule in found))
         age = (self._clock.now() - found.as_of).total_seconds()
         allowed = found.route.lateness
         if allowed is not None and age > allowed:
-            return step(Verdict.REFUSED, Rule.STALE.value)
+            return declined(self.rung, Verdict.REFUSED, Rule.STALE.value)
         finish = replace(found.question.plan.finish, pushed_down=False)
         try:
             results = self._rolled.local(found.route, found.covers, found.coverage, finish)
@@ -122,11 +120,11 @@ class StaleRollup:
                     pool_of(group), results, finish, question.format, deadline
                 )
         except TimeoutError:
-            return step(Verdict.TIMED_OUT, ErrorReason.DEADLINE_EXCEEDED.value)
+            return declined(self.rung, Verdict.TIMED_OUT, ErrorReason.DEADLINE_EXCEEDED.value)
         except BrokerError as error:
             self._rolled.forgot(error)
             late = error.reason is ErrorReason.DEADLINE_EXCEEDED
-            return step(Verdict.TIMED_OUT if late else Verdict.FAILED, error.reason.value)
+            return declined(self.rung, Verdict.TIMED_OUT if late else Verdict.FAILED, error.reason.value)
         seconds = self._clock.monotonic() - began
         cost = Cost(seconds, seconds, table.row_count, len(table.encoded))
         return Answer(table, _status(found, self._clock.now(), cost))
