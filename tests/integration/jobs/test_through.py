@@ -54,7 +54,7 @@ async def test_an_export_through_s3_and_two_brokers(fresh_database: FreshDatabas
         stack.enter_context(s3_environment(stack.enter_context(s3_server())))
         jobs = await stack.enter_async_context(job_database(await fresh_database(flights=True)))
         await jobs.admin.execute(GATE)
-        kind = replace(await stack.enter_async_context(export_kind(jobs.dsn, 400_000)), inline_bytes=0)
+        kind = replace(await stack.enter_async_context(export_kind(jobs.dsn, 1)), inline_bytes=0)
         store = S3Results(ADDRESS, tmp_path / "worker")
         await stack.enter_async_context(
             worker(jobs.ports, {"export": kind}, tmp_path, results=store, seconds=30.0)
@@ -63,7 +63,8 @@ async def test_an_export_through_s3_and_two_brokers(fresh_database: FreshDatabas
         opened = open_jobs(jobs.dsn, connections=2, clock=monotonic, rng=Random(3))
         other = await broker(stack, await stack.enter_async_context(opened), tmp_path / "other")
 
-        submitted = await jobs.ports.store.submit(export(ROWS, ExportFormat.CSV))
+        monthly = replace(ROWS, dimensions=(*ROWS.dimensions, "month"))
+        submitted = await jobs.ports.store.submit(export(monthly, ExportFormat.CSV))
         async with closed_gate(jobs):
             seen = 0
             async with aclosing(one.watch(call(), "acme", submitted.id, 0)) as events:
@@ -79,7 +80,7 @@ async def test_an_export_through_s3_and_two_brokers(fresh_database: FreshDatabas
         job = later[-1].job
         assert job.state is JobState.SUCCEEDED
         assert job.result is not None
-        assert len(job.result.parts) == 2
+        assert len(job.result.parts) > 1, "a part ends with each block, of which this much has several"
         for part in job.result.parts:
             data = await read(other, job, part.index, 0)
             assert (len(data), hashlib.sha256(data).digest()) == (part.byte_count, part.sha256)
