@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections import Counter
 from contextlib import suppress
@@ -14,6 +13,7 @@ import asyncpg
 
 from broker.demo.embedded import EmbeddedPostgres
 from tests.bench.parts.crash_fleet import Fleet, Supervised
+from tests.support.processes import kill_same
 
 DECK = (
     ("worker",) * 6 + ("child",) * 2 + ("broker",) * 1 + ("postmaster",) * 1 + ("pause",) * 1 + ("cut",) * 1
@@ -70,12 +70,13 @@ class Faults:
         return 1
 
     async def _child(self) -> int:
-        """A child process of some attempt, if there is one now; they write down who they are."""
+        """A child process of some attempt, if there is one now; workers write down who they are."""
         for mark in self._rng.sample(found := sorted((self._folder / "children").iterdir()), len(found)):
-            mark.unlink(missing_ok=True)
-            with suppress(ProcessLookupError):
-                os.kill(int(mark.name), signal.SIGKILL)
-                return 1
+            with suppress(FileNotFoundError):  # it has just ended
+                began = mark.read_text()
+                mark.unlink()
+                if kill_same(int(mark.name), began):
+                    return 1
         return 0
 
     async def _postmaster(self) -> int:

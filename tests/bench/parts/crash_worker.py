@@ -31,6 +31,7 @@ from broker.jobs.upkeep import Upkeep
 from broker.jobs.worker import Pace, Worker
 from broker.ports.jobs import WorkerIdentity
 from broker.runtime.clock import SystemClock
+from tests.support.processes import begun
 
 MODULE = "tests.bench.parts.crash_worker"
 """The name by which children find this module, which is the main one of its own process."""
@@ -66,8 +67,9 @@ class Effects:
         seconds = self.rng.uniform(0.0, 0.3)
         if self.with_child:
             async with context.children.child(f"{MODULE}:compute", seconds) as child:
-                mark = self.folder / "children" / str(await child.receive())
-                mark.touch()
+                process_id = int(str(await child.receive()))
+                mark = self.folder / "children" / str(process_id)
+                mark.write_text(begun(process_id))
                 try:
                     await child.receive()
                 finally:
