@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from broker.domain.errors import BrokerError
 from broker.domain.job import JobProgress
-from broker.domain.plan import Block
+from broker.domain.plan import Block, CsvBlock
 from broker.jobs.children import Child, ChildLostError
 from broker.jobs.kind import JobContext
 from broker.jobs.order import Chunk, Done, Failed, PartDone, Whole, Wrote
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 ALMOST = 0.99
 """How far an attempt can be by an estimate; only the end itself is the whole."""
+CHUNK_BYTES = 1 << 20
+"""Rows are sent to the child in messages of about so many bytes."""
 INLINE_BYTES = 256 << 10
 """A result that is one file of at most so many bytes is kept in the job's row."""
 
@@ -79,9 +81,23 @@ async def send(source: Source, snapshot: Snapshot, child: Child) -> Whole | None
 
 
 async def _feed(blocks: AsyncGenerator[Block, None], child: Child) -> None:
+    """Sends the blocks, small ones joined: what the child does with a block costs it nearly the same for any size."""
+    held: list[CsvBlock] = []
     async with aclosing(blocks):
         async for block in blocks:
-            await child.send(Chunk(block))
+            if not isinstance(block, CsvBlock):
+                await child.send(Chunk(block))
+                continue
+            held.append(block)
+            if sum(len(each.data) for each in held) >= CHUNK_BYTES:
+                await child.send(_joined(held))
+                held = []
+    if held:
+        await child.send(_joined(held))
+
+
+def _joined(blocks: Sequence[CsvBlock]) -> Chunk:
+    return Chunk(CsvBlock(blocks[0].columns, b"".join([block.data for block in blocks])))
 
 
 class Parts:
