@@ -16,7 +16,8 @@ from typing import TextIO
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -93,12 +94,16 @@ def start(options: TelemetryOptions, stream: TextIO = sys.stderr) -> TelemetrySe
     tracers = TracerProvider(sampler=_sampler(options), resource=resource, shutdown_on_exit=False)
     if options.otlp_endpoint:
         tracers.add_span_processor(_span_export(options))
-    meters = MeterProvider(readers, resource, shutdown_on_exit=False)
+    exemplars = (
+        None if options.otlp_endpoint else AlwaysOffExemplarFilter()
+    )  # they name spans, and none is recorded
+    recorded = MeterProvider(readers, resource, exemplar_filter=exemplars, shutdown_on_exit=False)
+    meters = recorded if readers else NoOpMeterProvider()
     constant = {"service": options.service_name, "instance": options.instance_id}
     if options.process is not None:
         constant["process"] = str(options.process)
     handler = logs.configure(stream, options.log_format, options.log_level, constant)
-    closers = (tracers.shutdown, meters.shutdown, lambda: logs.release(handler))
+    closers = (tracers.shutdown, recorded.shutdown, lambda: logs.release(handler))
     session = TelemetrySession(Telemetry(tracers, meters), closers)
     if options.prometheus_port:
         try:

@@ -81,6 +81,21 @@ class SpanScope:
             otel.attach(self._before)
 
 
+class UnsampledScope(SpanScope):
+    """What stands for a span below one that is not sampled: that one, which goes on. It costs next to nothing."""
+
+    __slots__ = ()
+
+    def __init__(self, current: Span) -> None:
+        self.span = current
+
+    def __enter__(self) -> Span:
+        return self.span
+
+    def close(self, error: BaseException | None) -> None:
+        """Nothing has begun."""
+
+
 class StoreScope(SpanScope):
     """The span of one statement; reports the statement's duration, SQLSTATE and kind of error when it ends."""
 
@@ -97,14 +112,36 @@ class StoreScope(SpanScope):
 
     def close(self, error: BaseException | None) -> None:
         """Ends the span and reports the statement."""
-        sqlstate = _sqlstate(error)
-        if sqlstate:
+        if error is not None and (sqlstate := _sqlstate(error)):
             self.span.set_attribute(n.DB_STATUS, sqlstate)
         super().close(error)
+        self._report(error)
+
+    def _report(self, error: BaseException | None) -> None:
+        sqlstate = "" if error is None else _sqlstate(error)
         self._finished(self._clock() - self._start, sqlstate, "" if error is None else error_type(error))
 
 
-def _sqlstate(error: BaseException | None) -> str:
+class UnsampledStoreScope(StoreScope):
+    """The same below a span that is not sampled: only the report is made."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, current: Span, clock: Callable[[], float], finished: Callable[[float, str, str], None]
+    ) -> None:
+        self.span = current
+        self._clock, self._finished, self._start = clock, finished, clock()
+
+    def __enter__(self) -> Span:
+        return self.span
+
+    def close(self, error: BaseException | None) -> None:
+        """Reports the statement."""
+        self._report(error)
+
+
+def _sqlstate(error: BaseException) -> str:
     if isinstance(error, BrokerError):
         return error.metadata.get("sqlstate", "")
     return str(getattr(error, "sqlstate", None) or "")
