@@ -2,13 +2,17 @@
 
 Full: 20 seeds of every study, rivals on three seeds; about half an hour of two processors. Quick: shorter scenarios,
 one seed or two, and rivals on one where they differ most. Figures depend on the seeds only, but for the speed, which
-is in seconds of processor time. A gate holds when its medians do; `worst` tells whether every seed does.
+is in seconds of processor time. A gate holds when its medians do; `worst` tells whether every seed does. With `--kept`
+every run is written down as it ends, and a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
@@ -37,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", help="names of studies, with commas between")
     parser.add_argument("--no-rivals", action="store_true", help="the broker's own core only")
     parser.add_argument("--processes", type=int, default=2, help="processes to run on; 2 unless told")
+    parser.add_argument(
+        "--kept", type=Path, help="file of ended runs of this very code, read first and added to"
+    )
 
 
 def planned(options: harness.Options, studies: Sequence[Study]) -> list[Task]:
@@ -70,7 +77,7 @@ def measure(options: harness.Options) -> harness.Report:
     found: dict[tuple[str, str], list[Mapping[str, float]]] = {}
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("runs", total=len(tasks))
-        for task, figures in measure_all(tasks, options.own.processes):
+        for task, figures in measured(tasks, options.own.processes, options.own.kept):
             found.setdefault((task.study, task.core), []).append(figures)
             progress.advance(bar)
     own = {study.name: outcomes(study, found[study.name, OWN]) for study in studies}
@@ -81,6 +88,22 @@ def measure(options: harness.Options) -> harness.Report:
         if (study.name, rival) in found
     }
     return report(studies, own, rivals)
+
+
+def measured(
+    tasks: Sequence[Task], processes: int, kept: Path | None
+) -> Iterator[tuple[Task, Mapping[str, float]]]:
+    """The figures of all tasks; of those that a file has, as they were measured then."""
+    if kept is None:
+        yield from measure_all(tasks, processes)
+        return
+    lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    known: dict[Task, Mapping[str, float]] = {Task(**line["task"]): line["figures"] for line in lines}
+    yield from ((task, known[task]) for task in tasks if task in known)
+    with kept.open("a") as file:
+        for task, figures in measure_all([task for task in tasks if task not in known], processes):
+            print(json.dumps({"task": asdict(task), "figures": figures}), file=file, flush=True)
+            yield task, figures
 
 
 def report(
