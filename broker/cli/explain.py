@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 )
 @connection_options
 def explain(data: Mapping[str, object], kind: Any, connection: Connection) -> None:
-    r"""Tell how a question would be answered, without answering it.
+    """Tell how a question would be answered, without answering it.
 
     \b
       broker explain flights -m flights,p95_delay -b dest -r 2013-Q1
 
     Shows the sources that were considered, the class and its pool, the predicted cost, the columns, and, to callers
     that may see them (grant explain.statements), the SQL.
-    """
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with this character
     from broker.cli.ask.question import question_of
 
     question = question_of(data)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def explore(
     data: Mapping[str, object], format: str, output: Path | None, rows: int, connection: Connection
 ) -> None:
-    r"""Stream an answer of any size, to the screen or into a file.
+    """Stream an answer of any size, to the screen or into a file.
 
     \b
       broker explore flights -m flights,arr_delay -b carrier,dest,tailnum -r 2013
@@ -46,7 +46,7 @@ def explore(
 
     A file appears under its name only once the answer is complete. Rows that cannot be taken as fast as they come hold
     the broker back, not the memory of either side.
-    """
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with this character
     from broker.cli.ask.question import question_of
     from broker.cli.render.status import status_line
     from broker.cli.writers import wire_format

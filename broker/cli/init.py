@@ -36,7 +36,7 @@ _LIBPQ = ("PGHOST", "PGDATABASE", "PGUSER", "PGSERVICE")
 )
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 def init(tables: tuple[str, ...], dsn: str | None, output: Path, force: bool) -> None:
-    r"""Propose a configuration for the database: its largest tables, or TABLES, with their joins.
+    """Propose a configuration for the database: its largest tables, or TABLES, with their joins.
 
     \b
       export DATABASE_URL=postgresql://reader:secret@db.example.com/shop
@@ -44,7 +44,7 @@ def init(tables: tuple[str, ...], dsn: str | None, output: Path, force: bool) ->
       broker init orders sales.returns -o shop.yaml
 
     Only the catalog is read: tables, columns, keys, comments, estimates. The address stays out of the file.
-    """
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with this character
     if output.exists() and not force:
         fail(
             f"{output} is there already. Choose another file with -o, or replace it with --force.", Exit.USAGE

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 )
 @connection_options
 def query(data: Mapping[str, object], format: str, connection: Connection) -> None:
-    r"""Ask one question, or the panels of a dashboard from a file, and print the answers.
+    """Ask one question, or the panels of a dashboard from a file, and print the answers.
 
     \b
       broker query flights -m flights,dep_delay -b carrier -r 2013 --order=-flights
@@ -37,7 +37,7 @@ def query(data: Mapping[str, object], format: str, connection: Connection) -> No
       broker query -f dashboard.yaml
 
     A file holds a query, with the names of the contract or of these options as keys, or `panels` with several.
-    """
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with this character
     from broker.cli.ask.question import dashboard_of
     from broker.cli.render.cells import duration_text
     from broker.cli.render.status import clock_text

@@ -50,14 +50,14 @@ def submit(  # noqa: PLR0917 - click passes options by name
     output: Path | None,
     connection: Connection,
 ) -> None:
-    r"""Export an answer as a job, which goes on without this command and survives restarts.
+    """Export an answer as a job, which goes on without this command and survives restarts.
 
     \b
       broker submit flights -m flights,miles -b carrier,dest,tailnum -r 2013 -g day
       broker submit flights -m flights -b dest --format csv -o exports/
 
     Prints the name of the job; `broker watch` and `broker jobs` take it.
-    """
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with this character
     from broker.cli.ask.question import question_of
 
     question = question_of(data)

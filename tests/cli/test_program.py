@@ -58,6 +58,10 @@ def test_every_command_is_there_with_help_that_says_what_it_does(name: str) -> N
     assert command is not None
     assert command.name == name
     assert len(command.get_short_help_str(200)) > 20
+    shown = command.get_help(click.Context(command))
+    assert "\\b" not in shown
+    examples = [line.strip() for line in (command.help or "").splitlines() if line.startswith("  broker ")]
+    assert set(examples) <= {line.strip() for line in shown.splitlines()}  # each on a line of its own
     assert all(option.help for option in command.params if isinstance(option, click.Option))
 
 
