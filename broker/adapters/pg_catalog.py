@@ -182,6 +182,7 @@ def _relation(
         ),
         unique_keys=tuple(tuple(index["columns"]) for index in indexes if index["unique"]),
         indexed=frozenset(index["first"] for index in indexes if index["first"] is not None),
+        ranged_by=row["ranged_by"] or "",
         rows=rows,
         readable=row["readable"],
         comment=row["comment"],

@@ -25,6 +25,9 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
             WHEN c.relkind IN ('r', 'm') AND c.reltuples < 0 THEN pg_relation_size(c.oid) / 100.0
             ELSE greatest(c.reltuples, 0)
        END::float8 AS rows,
+       (SELECT a.attname FROM pg_partitioned_table AS p JOIN pg_attribute AS a
+            ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] AND a.attnum > 0
+         WHERE p.partrelid = c.oid AND p.partstrat = 'r') AS ranged_by,
        has_table_privilege(c.oid, 'SELECT') AS readable,
        coalesce(obj_description(c.oid, 'pg_class'), '') AS comment
   FROM pg_class AS c

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 def check_config(file: Path, settings: tuple[str, ...], database: bool, strict: bool, schema: bool) -> None:
     """Check a configuration: every error with its file, line and path, and the nearest valid name.
 
+    Kinds of job of your own (`jobs.kinds`) are imported, as they are by `broker serve` and `broker worker`.
+
     With --database also whether tables and columns exist, have the types that the model says and may be read, whether
     joins meet as many rows as they say, and whether the server has room for the connections.
     """
@@ -38,7 +40,7 @@ def check_config(file: Path, settings: tuple[str, ...], database: bool, strict: 
         click.echo(json_schema(), nl=False)
         return
     loaded = load_configuration(file, settings, database_needed=database)
-    findings = [*loaded.findings, *(_verified(loaded) if database else ())]
+    findings = [*loaded.findings, *_kinds(loaded), *(_verified(loaded) if database else ())]
     show_findings(findings)
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = sum(finding.severity == "warning" for finding in findings)
@@ -46,6 +48,17 @@ def check_config(file: Path, settings: tuple[str, ...], database: bool, strict: 
         click.echo(f"{file}: {_count(errors, 'error')}, {_count(warnings, 'warning')}.", err=True)
         raise EndedError(Exit.CONFIG)
     click.echo(f"{file}: {_summary(loaded)}. {'It fits the database.' if database else 'It can be used.'}")
+
+
+def _kinds(loaded: Configuration) -> Iterator[Finding]:
+    """What keeps kinds of the operator's own from being loaded; only a warning where that may be due to this machine."""
+    from broker.app.kinds import kind_problems
+    from broker.config.findings import Severity
+
+    for name, text, missing in kind_problems(loaded.settings.jobs.kinds):
+        path = f"jobs.kinds.{name}"
+        severity = Severity.WARNING if missing else Severity.ERROR
+        yield loaded.finding(("jobs", "kinds", name), text.removeprefix(f"{path}: "), severity)
 
 
 def _verified(loaded: Configuration) -> Sequence[Finding]:

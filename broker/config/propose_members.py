@@ -66,11 +66,11 @@ def measures(dataset: str, judgements: Sequence[Judgement], names: Names) -> Ite
 
 
 def default_time(judgements: Sequence[Judgement], relation: Relation) -> RelationColumn | None:
-    """The time column that ranges are most likely about: indexed, never null, of a usual name, the first."""
+    """The time column that ranges are most likely about: indexed or partitioned by, never null, of a usual name, the first."""
 
     def rank(column: RelationColumn) -> tuple[bool, bool, int]:
         usual = [i for i, word in enumerate(_USUAL_TIMES) if word in column.name.lower()]
-        return column.name not in relation.indexed, column.nullable, min(usual, default=len(_USUAL_TIMES))
+        return not relation.narrowed(column.name), column.nullable, min(usual, default=len(_USUAL_TIMES))
 
     times = [judgement.column for judgement in judgements if judgement.use is Use.TIME]
     return min(times, key=rank, default=None)

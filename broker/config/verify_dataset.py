@@ -179,7 +179,7 @@ class DatasetCheck:
             return
         for dimension in dataset.dimensions.values():
             column = column_of(dimension.sql, dataset.name, relation)
-            if dimension.time and column is not None and column.name not in relation.indexed:
+            if dimension.time and column is not None and not relation.narrowed(column.name):
                 index = f"CREATE INDEX ON {dataset.table} ({quote(column.name)})"
                 text = f"no index begins with it, so every time range reads all rows: {index}"
                 self._say((*self._path, "dimensions", dimension.name), text, Severity.HINT)

@@ -64,7 +64,8 @@ class Relation:
     """A table or view.
 
     ``rows`` is an estimate, 0 for views; ``unique_keys`` hold for every row; ``indexed`` are the columns that lead an
-    index; ``readable`` says whether the current role may select from it.
+    index; ``ranged_by`` is the column whose ranges its partitions are; ``readable`` says whether the current role may
+    select from it.
     """
 
     schema: str
@@ -75,6 +76,7 @@ class Relation:
     foreign_keys: tuple[ForeignKey, ...] = ()
     unique_keys: tuple[tuple[str, ...], ...] = ()
     indexed: frozenset[str] = frozenset()
+    ranged_by: str = ""
     rows: int = 0
     readable: bool = True
     comment: str = ""
@@ -82,6 +84,10 @@ class Relation:
     def column(self, name: str) -> RelationColumn | None:
         """The column of a name."""
         return next((column for column in self.columns if column.name == name), None)
+
+    def narrowed(self, name: str) -> bool:
+        """Whether a range of a column can be read without reading all rows."""
+        return name in self.indexed or name == self.ranged_by
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,9 @@ async def test_keys_are_those_that_cover_every_row(shop_dsn: str) -> None:
         ForeignKey(("sku",), "sales", "product", ("sku",)),
     )
     assert (await _relation(shop_dsn, "customer")).unique_keys == (("customer_id",), ("email",))
-    assert (await _relation(shop_dsn, "visit")).primary_key == ("id", "at")
+    visit = await _relation(shop_dsn, "visit")
+    assert (visit.primary_key, visit.ranged_by, order.ranged_by) == (("id", "at"), "at", "")
+    assert [visit.narrowed(name) for name in ("id", "at", "page")] == [True, True, False]
 
 
 async def test_statistics_and_comments_are_read(shop_dsn: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from broker.app.kinds import custom_kinds
+from broker.app.kinds import custom_kinds, kind_problems
 from broker.app.loop import StartError
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.job import Job, JobState
@@ -126,7 +126,16 @@ async def test_what_does_not_fit_is_told_at_once(kinds: dict[str, Any]) -> None:
     assert {v.field for v in caught.value.violations} == {f"{path}.limit", f"{path}.step", f"{path}.steps"}
 
 
-@pytest.mark.parametrize("place", ["nowhere:Kind", "primes:Nothing", "primes:count"])
-def test_what_is_no_kind_is_said_at_the_start(kinds: dict[str, Any], place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "elsewhere"),
+    [("nowhere:Kind", True), ("primes:Nothing", True), ("primes:count", False), ("broken:Kind", False)],
+)
+def test_what_is_no_kind_is_said_at_the_start(
+    kinds: dict[str, Any], tmp_path: Path, place: str, elsewhere: bool
+) -> None:
+    (tmp_path / "broken.py").write_text("class Kind:\n    parameters: int = 1 / 0\n")
     with pytest.raises(StartError, match=r"jobs\.kinds\.mine"):
         custom_kinds({"mine": place})
+    ((name, text, missing),) = kind_problems({"mine": place, "primes": "primes:Primes"})
+    assert (name, missing) == ("mine", elsewhere)
+    assert place in text

@@ -76,6 +76,7 @@ async def test_a_time_without_an_index_is_mentioned_where_it_matters() -> None:
     assert await findings(replace(EVENTS, rows=1000)) == []
     assert await findings(replace(EVENTS, kind=RelationKind.VIEW)) == []
     assert await findings(replace(EVENTS, indexed=frozenset({"at", "seen"}))) == []
+    assert await findings(replace(EVENTS, ranged_by="seen")) == []  # its partitions are passed over
 
 
 async def test_pools_fit_into_the_server() -> None:
