@@ -65,7 +65,7 @@ def judge(column: RelationColumn, relation: Relation) -> Judgement:
         return Judgement(column, Use.DIMENSION)
     if kind is DataType.STRING:
         return _text(column, relation)
-    return _number(column)
+    return _number(column, in_key=column.name in relation.primary_key)
 
 
 def good_label(column: RelationColumn, relation: Relation) -> bool:
@@ -85,12 +85,12 @@ def _text(column: RelationColumn, relation: Relation) -> Judgement:
     return Judgement(column, Use.DIMENSION)
 
 
-def _number(column: RelationColumn) -> Judgement:
+def _number(column: RelationColumn, *, in_key: bool) -> Judgement:
     name, whole = column.name.lower(), column.sql_type.type is DataType.INT64
     few = column.distinct is not None and column.distinct <= CODES
     if _COORDINATE.search(name):
         return Judgement(column, Use.NOTHING, "is a coordinate")
-    if _CODE.search(name):
+    if in_key or _CODE.search(name):  # a part of a key tells rows apart: its sum means nothing
         return Judgement(column, Use.DIMENSION)
     return Judgement(column, Use.CODE_AND_AMOUNT if whole and few else Use.AMOUNT)
 

@@ -113,6 +113,13 @@ def test_columns_become_what_they_are_good_for() -> None:
     assert dataset.primary_key == ("id",)
 
 
+def test_parts_of_a_key_group_and_are_not_added_up() -> None:
+    columns = (column("Order No.", BIGINT), column("line", BIGINT), column("amount", BIGINT))
+    dataset = load(table("lines", *columns, primary_key=("Order No.", "line")))["lines"]
+    assert set(dataset.dimensions) == {"order_no", "line"}
+    assert set(dataset.measures) == {"lines", "total_amount", "average_amount"}
+
+
 def test_foreign_keys_become_joins_two_steps_deep() -> None:
     country = table("country", column("code"), column("name"), primary_key=("code",))
     city = table(
