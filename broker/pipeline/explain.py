@@ -57,8 +57,21 @@ class Explainer:
             candidates=_candidates(question, sources),
             bounds=error_bounds(plan),
             resolved_range=Interval(bounds.start, bounds.end) if bounds is not None else None,
-            statements=self.store.statements(plan) if context.principal.has(GRANT) else (),
+            statements=self._statements(question, sources) if context.principal.has(GRANT) else (),
         )
+
+    def _statements(self, question: Question, sources: Sources) -> tuple[str, ...]:
+        """The statements over the tables: of the whole plan, or of the pieces that no rollup answers."""
+        plan, route = question.plan, question.route
+        if not sources.used or route is None:
+            return self.store.statements(plan)
+        finish = replace(plan.finish, pushed_down=False)
+        found: list[str] = []
+        for each, cover in zip(route.scans, sources.covers, strict=True):
+            if cover.live:
+                scan = replace(each.scan, pieces=cover.live)
+                found += self.store.statements(replace(plan, main=scan, comparison=None, finish=finish))
+        return tuple(found)
 
     async def _sources(self, asked: Prospect, policy: AnswerPolicy, context: CallContext) -> Sources:
         """Where the question would be answered now."""

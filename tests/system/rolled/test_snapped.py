@@ -128,8 +128,12 @@ async def test_these_edges_stay_where_they_are(place: Place, case: str) -> None:
         "live": query_service_pb2.Panel(query=question, policy=policy(rollup="forbid")),
     }
     async with place.client() as client:
+        explained = await client.explain(question, policy=panels["rolled"].policy, kind="dashboard")
         answers = await client.dashboard(panels)
     rolled = answers["rolled"]
+    shown = list(explained.statements)  # of what the rollups leave to the tables, and of nothing else
+    assert bool(shown) is (kind_of(rolled) == "hybrid")
+    assert all("T11:30:00+00:00' AS TIMESTAMPTZ" in statement for statement in shown)
     assert rolled.status.exactness == answer_pb2.EXACTNESS_EXACT
     assert not rolled.status.HasField("effective_range")
     assert kind_of(rolled) in ("rollup", "hybrid")
