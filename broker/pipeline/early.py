@@ -1,11 +1,13 @@
 """Old answers for those whom the brown-out dial sends down, before anything is classified.
 
-The dial spares the live rung. So it had better spare what leads there too: a class, a route, the planner's estimate,
-and the stages in between cost the event loop more than the answer that is at hand. Nothing is waited for here: only the
-memory of this process is looked at. Who is not answered goes on, and may go down later.
+The dial spares the live rung. So it had better spare what leads there too: proofs that another answer contains this
+one, a class, a route, the planner's estimate, and the stages in between cost the event loop more than the answer that
+is at hand. Nothing is waited for here: only the memory of this process is looked at. Who is not answered goes on, and
+may go down later.
 
-Nobody has told the class of these questions. They are taken for what dashboards usually ask, and the queue of the pool
-of dashboards decides.
+Nobody has told the class of these questions. They are taken for what such calls usually ask, and the queue of their
+pool decides. The dial is for dashboards, which come again and again. Who explores wants to see what is there now: only
+who would be refused, whatever the question, has an old answer in place of the refusal.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ from broker.pipeline.routed import considered
 from broker.policy.brownout import dial, goes_down
 from broker.policy.freshness import Standing
 
-Early = Callable[[Sequence[Asked], CallContext], Sequence[Answer | None]]
-"""What is answered from below at once, of what dashboards ask."""
+Early = Callable[[Sequence[Asked], CallContext, PoolName], Sequence[Answer | None]]
+"""What is answered from below at once, of what is asked for seats of a pool."""
 _SKIPPED = LadderStep(Rung.ROLLUP, Verdict.SKIPPED, codes=(DegradationReason.BROWNOUT.name,))
 
 
-def nobody(asked: Sequence[Asked], _context: CallContext) -> Sequence[Answer | None]:
+def nobody(asked: Sequence[Asked], _context: CallContext, _pool: PoolName) -> Sequence[Answer | None]:
     """Everybody goes on."""
     return [None] * len(asked)
 
@@ -42,12 +44,16 @@ class BrownedOut:
     cached: Cached
     strain: Strain
 
-    def __call__(self, asked: Sequence[Asked], context: CallContext) -> Sequence[Answer | None]:
+    def __call__(
+        self, asked: Sequence[Asked], context: CallContext, pool: PoolName
+    ) -> Sequence[Answer | None]:
         """For each question its old answer, if it is to go down and one is held that the caller takes."""
+        if not asked:
+            return ()
         left = context.deadline.remaining(self.ladder.clock.monotonic())
-        strain = self.strain(PoolName.DASHBOARD, context.principal, left)
-        if dial(strain) <= 0.0:
-            return nobody(asked, context)
+        strain = self.strain(pool, context.principal, left)
+        if strain < 1.0 if pool is not PoolName.DASHBOARD else dial(strain) <= 0.0:
+            return nobody(asked, context, pool)
         return [self._answer(each, context) if goes_down(each.key, strain) else None for each in asked]
 
     def _answer(self, asked: Asked, context: CallContext) -> Answer | None:

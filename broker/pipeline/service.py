@@ -85,13 +85,8 @@ class QueryService:
         if not asked:
             raise _joint(planned)
         names = [p.panel_id for p, plan in zip(ask.panels, planned, strict=True) if isinstance(plan, Plan)]
-        found = await self._held(asked, context, PoolName.DASHBOARD)
-        later = [i for i, outcome in enumerate(found) if outcome is None]
-        for i, old in zip(later, self.early([asked[i] for i in later], context), strict=True):
-            found[i] = old and self.fits(old)
-        missing = [i for i in later if found[i] is None]
-        if later and not missing and (refused := self.meter(PoolName.DASHBOARD, context.principal)):
-            raise refused
+        found, old = await self._held(asked, context, PoolName.DASHBOARD)
+        missing = [i for i, outcome in enumerate(found) if outcome is None]
         if missing:
             questions = await self._questions(
                 context, RequestKind.DASHBOARD, [(names[i], asked[i]) for i in missing], ask.consistency
@@ -103,7 +98,7 @@ class QueryService:
                 found[i] = answered
         every = iter(found)
         outcomes: list[Outcome | None] = [next(every) if isinstance(p, Plan) else p for p in planned]
-        tokens = iter([None if i in later else each for i, each in enumerate(asked)])
+        tokens = iter([None if i in old or i in missing else each for i, each in enumerate(asked)])
         by_token = [next(tokens) if isinstance(p, Plan) else None for p in planned]
         if not any(isinstance(outcome, Answer) for outcome in outcomes):
             raise _joint(outcomes)
@@ -136,23 +131,26 @@ class QueryService:
             return error
 
     async def _held(
-        self, asked: Sequence[Asked], context: CallContext, pool: PoolName
-    ) -> list[Outcome | None]:
-        """What the cache answers; a caller who accepts nothing else has an error for what it does not hold.
+        self, asked: Sequence[Asked], context: CallContext, pool: PoolName, *, early: bool = True
+    ) -> tuple[list[Outcome | None], Sequence[int]]:
+        """What the cache answers, and the places of what is old because the pool has no room, where that may be.
 
-        Answers that are made out of others are made by workers of the pool.
+        A caller who accepts nothing else has an error for what the cache does not hold. Answers that are made out of
+        others are made by workers of the pool.
         """
         if self.cached is None:
-            return [None] * len(asked)
+            return [None] * len(asked), ()
         found = await self.cached.look(asked, context)
+        later = [i for i, answer in enumerate(found) if answer is None] if early else []
+        for i, below in zip(later, self.early([asked[i] for i in later], context, pool), strict=True):
+            found[i] = below
+        old = [i for i in later if found[i] is not None]
         if self.contained is not None:
             found = await self.contained.look(asked, found, context, pool)
         if all(found) and (refused := self.meter(pool, context.principal)) is not None:
             raise refused
-        return [
-            self.fits(answer) if answer is not None else _not_held(each)
-            for answer, each in zip(found, asked, strict=True)
-        ]
+        both = zip(found, asked, strict=True)
+        return [_not_held(each) if answer is None else self.fits(answer) for answer, each in both], old
 
     async def _questions(
         self,
@@ -209,7 +207,8 @@ class QueryService:
     async def _streamed(
         self, asked: Asked, context: CallContext, ask: ExploreAsk
     ) -> AsyncGenerator[ExploreEvent, None]:
-        (found,) = await self._held([asked], context, PoolName.EXPLORATION)
+        early = ask.job is None  # what may go on as a job is not refused for the caller's deadline
+        (found,), _ = await self._held([asked], context, PoolName.EXPLORATION, early=early)
         if isinstance(found, BrokerError) and found.reason is not ErrorReason.RESULT_TOO_LARGE:
             raise found
         if isinstance(found, Answer) and len(found.table.encoded) <= MOST_WHOLE:

@@ -40,9 +40,10 @@ def early(
     consistency: Consistency = Consistency.BOUNDED,
     *,
     rollups: bool = False,
+    pool: PoolName = PoolName.DASHBOARD,
 ) -> Answer | None:
-    def strained(pool: PoolName, _principal: Principal, _left: float) -> float:
-        assert pool is PoolName.DASHBOARD
+    def strained(asked: PoolName, _principal: Principal, _left: float) -> float:
+        assert asked is pool
         return strain
 
     asked = asked_of(PLAN, policy or AnswerPolicy(), ResultFormat.COLUMNS, consistency)
@@ -52,7 +53,7 @@ def early(
         )
         asked = replace(asked, plan=replace(PLAN, main=replace(PLAN.main, dataset=dataset)))
     ladder = Ladder([StaleCache(world.cached)], VirtualClock(), Telemetry.off())
-    (found,) = BrownedOut(ladder, world.cached, strained)([asked], CONTEXT)
+    (found,) = BrownedOut(ladder, world.cached, strained)([asked], CONTEXT, pool)
     return found
 
 
@@ -86,6 +87,16 @@ def test_the_dial_decides_by_the_key() -> None:
         assert early(world, strain=0.0) is None
         assert early(world, strain=0.5 + 0.49 * place) is None
         assert early(world, strain=0.5 + 0.51 * place) is not None
+
+    run(main())
+
+
+def test_who_explores_goes_down_only_where_nobody_comes_in() -> None:
+    async def main() -> None:
+        world = await stale()
+        assert early(world, strain=0.99, pool=PoolName.EXPLORATION) is None
+        found = early(world, strain=1.0, pool=PoolName.EXPLORATION)
+        assert found is not None and found.status.reasons == (DegradationReason.BROWNOUT,)
 
     run(main())
 
