@@ -1,8 +1,8 @@
 """The statements of the job queue. Each is a transaction of its own unless it says otherwise.
 
 ``now()`` is the database's clock at the start of the statement; lease rows use ``clock_timestamp()``, because a wait
-for a row lock must not make a lease look younger. Every statement that ends an attempt also writes its line of history,
-in the same transaction.
+for a row lock must not make a lease look younger. Every statement that ends an attempt without success also writes its
+line of history, in the same transaction.
 """
 
 # The request id is taken and the job stored, or neither.

@@ -11,18 +11,20 @@ _DUE = """state = 'queued' AND run_at <= now() AND kind = ANY($2::text[])
       AND EXISTS (SELECT FROM broker.worker w
                   WHERE w.id = $1 AND NOT w.lost AND w.lease_expire_time > clock_timestamp())"""
 
+# Found again by its place, which stays while its row is locked. A row that was changed between the look and the lock is
+# not found by the place of its new version, which this statement does not see; the next claim finds it.
 _TAKE = """UPDATE broker.job j SET
     state = 'running', fence = j.fence + 1, attempt = j.attempt + 1, revision = j.revision + 1, worker_id = $1,
     start_time = now(), update_time = now(), attempt_deadline = now() + make_interval(secs => j.attempt_timeout),
     progress = '{}'
-FROM picked WHERE j.id = picked.id
+FROM picked WHERE j.ctid = picked.ctid
 RETURNING j.id, j.tenant, j.owner, j.kind, j.spec, j.request_id, j.principal, j.labels, j.trace, j.priority, j.revision,
           j.fence, j.attempt, j.max_attempts, j.crash_count, j.attempt_timeout, j.queue_rank, j.start_by_time,
           j.create_time, j.start_time, j.failure"""
 
 CLAIM = f"""
 WITH picked AS MATERIALIZED (
-    SELECT id FROM broker.job
+    SELECT ctid FROM broker.job
     WHERE {_DUE}
     ORDER BY queue_rank, id LIMIT $3 FOR UPDATE SKIP LOCKED
 )
@@ -46,19 +48,19 @@ WITH busy AS MATERIALIZED (
 ), full_kind AS MATERIALIZED (
     SELECT kind FROM limits WHERE most <= (SELECT coalesce(sum(b.jobs), 0) FROM busy b WHERE b.kind = limits.kind)
 ), found AS MATERIALIZED (
-    SELECT id, tenant, kind, queue_rank FROM broker.job
+    SELECT ctid, id, tenant, kind, queue_rank FROM broker.job
     WHERE {_DUE}
       AND tenant NOT IN (SELECT tenant FROM full_tenant) AND kind NOT IN (SELECT kind FROM full_kind)
     ORDER BY queue_rank, id LIMIT $3 FOR UPDATE SKIP LOCKED
 ), placed AS (
-    SELECT id, kind,
+    SELECT ctid, kind,
            row_number() OVER (PARTITION BY tenant ORDER BY queue_rank, id)
            + (SELECT coalesce(sum(jobs), 0) FROM busy b WHERE b.tenant = found.tenant) AS of_tenant,
            row_number() OVER (PARTITION BY kind ORDER BY queue_rank, id)
            + (SELECT coalesce(sum(jobs), 0) FROM busy b WHERE b.kind = found.kind) AS of_kind
     FROM found
 ), picked AS MATERIALIZED (
-    SELECT p.id FROM placed p LEFT JOIN limits l ON l.kind = p.kind
+    SELECT p.ctid FROM placed p LEFT JOIN limits l ON l.kind = p.kind
     WHERE p.of_tenant <= coalesce($5::integer, p.of_tenant) AND p.of_kind <= coalesce(l.most, p.of_kind)
 )
 {_TAKE}
@@ -71,9 +73,8 @@ WHERE j.id = u.id AND j.fence = u.fence AND j.worker_id IS NOT DISTINCT FROM $1 
 RETURNING j.id
 """
 
-# Several attempts of one worker at once; each with its manifest, its parts and its line of history, or not at all. IS
-# NOT DISTINCT FROM, because no index answers it: rows are to be found by their ids, not by walking over all that the
-# worker has run lately.
+# Several attempts of one worker at once; each with its manifest and its parts, or not at all. IS NOT DISTINCT FROM,
+# because no index answers it: rows are to be found by their ids, not by walking over all that the worker has run lately.
 SUCCEED = """
 WITH done AS (
     UPDATE broker.job j SET
@@ -83,14 +84,11 @@ WITH done AS (
     FROM unnest($3::text[], $4::bigint[], $5::text[], $6::bytea[], $7::text[])
         AS e (id, fence, result, inline, progress)
     WHERE j.id = e.id AND j.fence = e.fence AND j.worker_id IS NOT DISTINCT FROM $1 AND j.state = 'running'
-    RETURNING j.id, j.fence, j.attempt, j.worker_id, j.start_time, j.progress
+    RETURNING j.id, j.fence
 ), parts AS (
     INSERT INTO broker.job_part (job_id, part_index, key, file_name, content_type, row_count, byte_count, sha256)
     SELECT p.* FROM unnest($8::text[], $9::integer[], $10::text[], $11::text[], $12::text[], $13::bigint[],
                            $14::bigint[], $15::bytea[]) AS p (job_id) JOIN done ON done.id = p.job_id
-), history AS (
-    INSERT INTO broker.job_attempt (job_id, fence, attempt, worker_id, start_time, outcome, progress)
-    SELECT id, fence, attempt, worker_id, start_time, 'succeeded', progress FROM done
 )
 SELECT id, fence FROM done
 """

@@ -136,7 +136,7 @@ async def _judged(
     writes = await connection.fetchval("SELECT count(*) FROM write")
     states = await connection.fetch("SELECT state, count(*) FROM broker.job GROUP BY 1")
     attempts = await connection.fetch(
-        "SELECT outcome, count(*) FROM broker.job_attempt GROUP BY 1 ORDER BY 1"
+        "SELECT outcome, count(*) FROM broker.job_history GROUP BY 1 ORDER BY 1"
     )
     published = {
         row["id"] for row in await connection.fetch("SELECT id FROM broker.job WHERE result IS NOT NULL")

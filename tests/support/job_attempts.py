@@ -177,8 +177,11 @@ async def claim_during(
 
 
 async def two_claims_of_one_job(jobs: Jobs) -> None:
-    await jobs.ports.store.submit(submission())
-    assert await claim_during(jobs, work.CLAIM, limits=None) == []
+    """The second does not wait for the first, but takes the next job."""
+    first, second = [await jobs.ports.store.submit(submission()) for _ in range(2)]
+    claimed = await claim_during(jobs, work.CLAIM, limits=None)
+    assert [job.id for job in claimed] == [second.id]
+    assert (await jobs.get(first.id)).fence == 1
 
 
 async def two_claims_within_a_limit(jobs: Jobs) -> None:

@@ -124,7 +124,7 @@ class Jobs:
     async def history(self, job_id: str) -> list[tuple[int, int, str]]:
         """Fence, attempt and outcome of the attempts that have ended."""
         rows = await self.admin.fetch(
-            "SELECT fence, attempt, outcome FROM broker.job_attempt WHERE job_id = $1 ORDER BY fence", job_id
+            "SELECT fence, attempt, outcome FROM broker.job_history WHERE job_id = $1 ORDER BY fence", job_id
         )
         return [(row["fence"], row["attempt"], row["outcome"]) for row in rows]
 
