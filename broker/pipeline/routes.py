@@ -19,6 +19,7 @@ from broker.domain.query import AbsoluteRange, Filter
 from broker.domain.rollup import Cover, Coverage, Piece, Rejection, Rollup, Rule, Span, instant
 from broker.domain.terms import AnswerPolicy, Consistency, EdgeMode, RollupMode
 from broker.pipeline.looks import Look
+from broker.policy.rollups.asked import Asked
 from broker.policy.rollups.candidates import Candidates
 from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.cover import cover as cheapest
@@ -38,13 +39,15 @@ class ScanRoute:
     """The rollups that may answer one scan, all over one time dimension, and those that may not.
 
     ``filters`` has for each rollup what stored values are filtered by: the scan's filter and its row policies. Where
-    conditions of the filter bound the time dimension, they are in the scan's bounds.
+    conditions of the filter bound the time dimension, they are in the scan's bounds. ``asked`` is what it asks of
+    rollups over that dimension.
     """
 
     scan: Scan
     rollups: tuple[Rollup, ...]
     rejected: Sequence[Rejection]
     filters: Mapping[str, Filter | None] = field(default_factory=dict)
+    asked: Asked | None = None
 
     def stored(self, rollup: Rollup) -> Scan:
         """The scan over stored values: what its filter and the row policies ask of them, and no more."""
@@ -123,6 +126,7 @@ class Route:
             sealed=seals.get(time, ()),
             excluded=route.rejected,
             memory=self.memory,
+            asked=route.asked,
         )
 
 
@@ -179,11 +183,11 @@ class Router:
         scans = [self._scan(scan, candidates, consistency) for scan in plan.scans]
         costs = Costs.predicted(live_seconds / len(scans), self._extents.get(dataset.name))
         require = policy.rollup is RollupMode.REQUIRE
-        route = Route(tuple(scans), costs, require, allowed, memory=self._memory)
-        known = self._known.get(dataset.name)
-        if not known or not route.rollups:
+        known = self._known.get(dataset.name) if any(scan.rollups for scan in scans) else None
+        route = Route(tuple(scans), costs, require, allowed, (), known or {}, self._memory)
+        if not known:
             return route
-        return replace(route, expected=route.cover(known, self._seals[dataset.name]), known=known)
+        return replace(route, expected=route.cover(known, self._seals[dataset.name]))
 
     def snapped(
         self,
@@ -226,13 +230,17 @@ class Router:
         others = [Rejection(rollup.name, (Rule.TIME,)) for rollup in checked.accepted if rollup.time != time]
         rejected = Reasons(lambda: others, checked.rejected) if others else checked.rejected
         bounded = _bounded(scan, dataset.dimensions[time], checked.span(time))
-        return ScanRoute(bounded, along, rejected, {rollup.name: checked.filter(rollup) for rollup in along})
+        filters = {rollup.name: checked.filter(rollup) for rollup in along}
+        asked = checked.asked(time)
+        if asked.span != bounded.span:  # an end of time would ask for rows without a time as well
+            asked = replace(asked, span=bounded.span)
+        return ScanRoute(bounded, along, rejected, filters, asked)
 
 
 def _bounded(scan: Scan, time: Dimension, span: Span) -> Scan:
     """The scan along a time dimension, bounded by a span that its filter implies."""
     if span == scan.span:
-        return replace(scan, time=time)
+        return scan if scan.time is time else replace(scan, time=time)
     start, end = instant(span.lo) or _FIRST, instant(span.hi) or _LAST
     return replace(scan, time=time, bounds=AbsoluteRange(start, end))
 

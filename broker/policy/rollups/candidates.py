@@ -47,6 +47,10 @@ class Checked:
         self.accepted, self.rejected = accepted, rejected
         self._index, self._asked, self._policy = index, asked, policy
 
+    def asked(self, time: str) -> Asked:
+        """What is asked of rollups over a time dimension that one has."""
+        return self._asked[time]
+
     def span(self, time: str) -> Span:
         """The range that is asked for of a time dimension that a rollup has: the bounds, and conditions on it."""
         return self._asked[time].span

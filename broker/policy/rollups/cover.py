@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from broker.domain.plan import Scan
 from broker.domain.rollup import Cover, Coverage, Rejection, Rollup, Span
+from broker.policy.rollups.asked import Asked
 from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.covering import Covering, Terms
 from broker.policy.rollups.stored import Memory
@@ -23,6 +24,7 @@ def cover(
     sealed: Sequence[Span] = (),
     excluded: Sequence[Rejection] = (),
     memory: Memory | None = None,
+    asked: Asked | None = None,
 ) -> Cover:
     """The cheapest cover; one without pieces when there is none.
 
@@ -32,11 +34,12 @@ def cover(
     more rollups than the candidates, and ``sealed`` ones along the same time dimension. A rollup that may miss
     rows later than ``lateness_allowed`` seconds is not used; None allows any lateness. With ``require`` at least one
     rollup takes part, and the tables give only what no rollup holds, in as many spans as it takes; without ``live``
-    they give nothing. ``memory`` makes it faster where segments are seen again.
+    they give nothing. ``memory`` makes it faster where segments are seen again, ``asked`` where it is known already
+    what the scan asks of rollups over the candidates' time dimension.
 
     The range is cut where a bucket, a segment or a change of any rollup begins or ends. :mod:`cheapest` says what is
     minimised over these intervals, for the best
     ``MAX_COMBINED`` candidates. Of equal costs the fresher cover is taken, then that of fewer spans, then by name.
     """
     own = Terms(lateness_allowed, require, live, sealed)
-    return Covering(scan, candidates, coverage, costs, own, excluded, memory or Memory()).find()
+    return Covering(scan, candidates, coverage, costs, own, excluded, memory or Memory(), asked).find()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isinf
+from operator import gt
 
 from broker.domain.plan import Scan
 from broker.domain.query import Grain
@@ -55,15 +56,15 @@ class Covering:
         terms: Terms,
         excluded: Sequence[Rejection],
         memory: Memory,
+        asked: Asked | None = None,
     ) -> None:
         self._scan, self._costs, self._terms = scan, costs, terms
         self._candidates = sorted(candidates, key=lambda rollup: rollup.name)
         self._coverage, self._excluded = coverage, excluded
-        self._stored = memory.of_all(coverage)
+        self._memory = memory
         self._passed: dict[str, tuple[Rule, str]] = {}
-        self._parts = conjuncts(scan.filter)
-        self._row = costs.rows(scan, self._parts)
-        self._asked = self._find_asked()
+        self._asked = asked or self._find_asked()
+        self._row = costs.rows(scan, self._asked.rest)
         self._span = self._asked.span
         self._extent = self._find_extent()
         self._sealed = self._find_sealed()
@@ -79,6 +80,8 @@ class Covering:
             return self._cover((Piece("", (self._span,)),), self._live_alone())
         if self._span.lo >= self._span.hi or (self._terms.require and not own):
             return self._cover((), 0.0)
+        if len(own) == 1 and not sealed and (whole := self._whole(own[0])) is not None:
+            return whole
         cuts = self._cuts(own, sealed)
         own, problem, cuts = self._problem(own, cuts, sealed)
         best = cheapest(problem, None if self._terms.require else self._costs.max_live_spans)
@@ -89,20 +92,44 @@ class Covering:
         names = ["" if source == LIVE else own[source].rollup.name for source in sources]
         return self._cover(_pieces(names, cuts), seconds(total))
 
+    def _whole(self, held: Held) -> Cover | None:
+        """All of the range from one rollup, where no other choice can be as cheap: when it is no dearer than the tables
+        anywhere, whatever is read live only adds to the cost. None where that is not so plain.
+        """  # noqa: D205 - one sentence
+        span, name = self._span, held.rollup.name
+        cuts = [span.lo, *(run.hi for run, _ in held.runs)]
+        gaps = any(run.lo != cuts[i] for i, (run, _) in enumerate(held.runs))
+        if gaps or cuts[-1] != span.hi or self._coverage[name].lateness is not None:
+            return None
+        parts = self._ways.parts(held, span, cuts, {cut: i for i, cut in enumerate(cuts)})
+        stored = stored_costs(held, parts, len(cuts) - 1, self._row(held.rollup))
+        total = self._enter(held.rollup) + sum(stored)
+        if not self._terms.require:
+            live = self._live_costs(cuts)
+            if any(map(gt, stored, live)) or total >= self._live_first() + sum(live):
+                return None
+        return self._cover((Piece(name, (span,)),), seconds(total))
+
+    def _enter(self, rollup: Rollup) -> int:
+        return integer(self._costs.fixed(rollup) + self._costs.piece, spans=1)
+
+    def _live_first(self) -> int:
+        return integer(self._costs.live_fixed + self._costs.live_span, spans=1)
+
     def _find_asked(self) -> Asked:
-        scan = self._scan
+        scan, parts = self._scan, conjuncts(self._scan.filter)
         if self._candidates:
             time = scan.dataset.dimensions[self._candidates[0].time]
-            return asked_of(scan, time, self._parts, ())
+            return asked_of(scan, time, parts, ())
         if scan.time is not None:
-            return asked_of(scan, scan.time, self._parts, ())
-        return Asked(ALWAYS, nulls=True, rest=(), given=())
+            return asked_of(scan, scan.time, parts, ())
+        return Asked(ALWAYS, nulls=True, rest=parts, given=())
 
     def _find_extent(self) -> Span:
         """Between which instants of the range the rows are."""
         reach = Span(0, 0)
         if self._costs.extent is None and not limited(self._span):
-            known = [each.places for each in self._stored.values()]
+            known = [each.places for each in self._memory.of_all(self._coverage).values()]
             first = min((each.starts[0] for each in known), default=0)
             reach = Span(first, max((each.ends[-1] for each in known), default=0))
         return self._costs.extent_of(self._span, reach)
@@ -131,7 +158,7 @@ class Covering:
         grains: dict[tuple[tuple[Grain, ...], str], Grain | None] = {}
         found: list[tuple[float, str, Rollup]] = []
         for rollup in rollups:
-            stored = self._stored[rollup.name]
+            stored = self._memory.of(self._coverage[rollup.name])
             share = shares.get(stored.places)
             if share is None:
                 first, last, part, covered = stored.places.share(span)
@@ -163,7 +190,7 @@ class Covering:
         if inner.lo >= inner.hi:
             self._passed[rollup.name] = Rule.EDGE, ""
             return None
-        stored = self._stored[rollup.name]
+        stored = self._memory.of(coverage)
         runs = self._ways.runs(stored, coverage, inner, edges)
         if not runs:
             self._passed[rollup.name] = Rule.COVER if runs is None else Rule.LOG, ""
@@ -210,7 +237,7 @@ class Covering:
                 weights = [self._within(Span(lo, hi)) // 1_000_000 for lo, hi in pairwise(cuts)]
                 stored = late(stored, weights, rank)
             begins = self._ways.opens(self._edges(each), cuts)
-            entries.append(Entry(integer(costs.fixed(rollup) + costs.piece, spans=1), stored, begins, each))
+            entries.append(Entry(self._enter(rollup), stored, begins, each))
         live = self._live_costs(cuts)
         for span in sealed:
             live[place[span.lo] : place[span.hi]] = [NEVER] * (place[span.hi] - place[span.lo])
@@ -228,7 +255,7 @@ class Covering:
             opens=[[own[i] for i in (*starts, -1)] for own in opens],
             enter=[entry.enter for entry in entries],
             again=integer(costs.piece, spans=1),
-            live_first=integer(costs.live_fixed + costs.live_span, spans=1),
+            live_first=self._live_first(),
             live_again=integer(costs.live_span, spans=1),
         ), cuts  # fmt: skip
 
