@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -31,6 +31,17 @@ class Asked:
     rest: tuple[Filter, ...]
     given: tuple[Filter, ...]
     problem: Rule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a cover has to keep to, and what is known already: see :func:`broker.policy.rollups.cover.cover`."""
+
+    lateness_allowed: float | None = None
+    require: bool = False
+    live: bool = True
+    sealed: Sequence[Span] = ()
+    asked: Asked | None = None
 
 
 def bounded(scan: Scan) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from broker.domain.plan import Scan
 from broker.domain.rollup import Cover, Coverage, Rejection, Rollup, Span
-from broker.policy.rollups.asked import Asked
+from broker.policy.rollups.asked import Asked, Terms
 from broker.policy.rollups.costs import Costs
-from broker.policy.rollups.covering import Covering, Terms
+from broker.policy.rollups.covering import Covering
 from broker.policy.rollups.stored import Memory
 
 
@@ -41,5 +41,5 @@ def cover(
     minimised over these intervals, for the best
     ``MAX_COMBINED`` candidates. Of equal costs the fresher cover is taken, then that of fewer spans, then by name.
     """
-    own = Terms(lateness_allowed, require, live, sealed)
-    return Covering(scan, candidates, coverage, costs, own, excluded, memory or Memory(), asked).find()
+    own = Terms(lateness_allowed, require, live, sealed, asked)
+    return Covering(scan, candidates, coverage, costs, own, excluded, memory or Memory()).find()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import isinf
 from operator import gt
@@ -11,7 +10,7 @@ from operator import gt
 from broker.domain.plan import Scan
 from broker.domain.query import Grain
 from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Rejection, Rollup, Rule, Span
-from broker.policy.rollups.asked import Asked, asked_of
+from broker.policy.rollups.asked import Asked, Terms, asked_of
 from broker.policy.rollups.boundaries import Boundaries, limited
 from broker.policy.rollups.cheapest import LIVE, NEVER, Problem, cheapest
 from broker.policy.rollups.costs import Costs
@@ -22,8 +21,10 @@ from broker.policy.rollups.intervals import (
     joined_spans,
     late,
     merged,
+    pieces,
     seconds,
     stored_costs,
+    summed,
 )
 from broker.policy.rollups.normal import conjuncts
 from broker.policy.rollups.reasons import Reasons
@@ -32,16 +33,6 @@ from broker.policy.rollups.ways import Ways
 
 MAX_COMBINED = 6
 """Rollups that may take part, of those that hold something: the ones that beside the tables alone cost least."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a cover has to keep to: see :func:`broker.policy.rollups.cover.cover`."""
-
-    lateness_allowed: float | None = None
-    require: bool = False
-    live: bool = True
-    sealed: Sequence[Span] = ()
 
 
 class Covering:
@@ -56,14 +47,13 @@ class Covering:
         terms: Terms,
         excluded: Sequence[Rejection],
         memory: Memory,
-        asked: Asked | None = None,
     ) -> None:
         self._scan, self._costs, self._terms = scan, costs, terms
         self._candidates = sorted(candidates, key=lambda rollup: rollup.name)
         self._coverage, self._excluded = coverage, excluded
         self._memory = memory
         self._passed: dict[str, tuple[Rule, str]] = {}
-        self._asked = asked or self._find_asked()
+        self._asked = terms.asked or self._find_asked()
         self._row = costs.rows(scan, self._asked.rest)
         self._span = self._asked.span
         self._extent = self._find_extent()
@@ -90,7 +80,7 @@ class Covering:
             return self._cover((), 0.0)
         total, sources = best
         names = ["" if source == LIVE else own[source].rollup.name for source in sources]
-        return self._cover(_pieces(names, cuts), seconds(total))
+        return self._cover(pieces(names, cuts), seconds(total))
 
     def _whole(self, held: Held) -> Cover | None:
         """All of the range from one rollup, where no other choice can be as cheap: when it is no dearer than the tables
@@ -98,8 +88,9 @@ class Covering:
         """  # noqa: D205 - one sentence
         span, name = self._span, held.rollup.name
         cuts = [span.lo, *(run.hi for run, _ in held.runs)]
-        gaps = any(run.lo != cuts[i] for i, (run, _) in enumerate(held.runs))
-        if gaps or cuts[-1] != span.hi or self._coverage[name].lateness is not None:
+        if any(run.lo != cut for cut, (run, _) in zip(cuts, held.runs, strict=False)):
+            return None
+        if cuts[-1] != span.hi or self._coverage[name].lateness is not None:
             return None
         parts = self._ways.parts(held, span, cuts, {cut: i for i, cut in enumerate(cuts)})
         stored = stored_costs(held, parts, len(cuts) - 1, self._row(held.rollup))
@@ -130,8 +121,11 @@ class Covering:
         reach = Span(0, 0)
         if self._costs.extent is None and not limited(self._span):
             known = [each.places for each in self._memory.of_all(self._coverage).values()]
-            first = min((each.starts[0] for each in known), default=0)
-            reach = Span(first, max((each.ends[-1] for each in known), default=0))
+            reach = (
+                Span(min(each.starts[0] for each in known), max(each.ends[-1] for each in known))
+                if known
+                else reach
+            )
         return self._costs.extent_of(self._span, reach)
 
     def _allowed(self, rollup: Rollup) -> bool:
@@ -250,8 +244,8 @@ class Covering:
         opens = [entry.opens for entry in entries]
         starts, cuts = merged([entry.stored for entry in entries], live, opens, cuts)
         return [entry.held for entry in entries], Problem(
-            stored=[_summed(entry.stored, starts) for entry in entries],
-            live=_summed(live, starts),
+            stored=[summed(entry.stored, starts) for entry in entries],
+            live=summed(live, starts),
             opens=[[own[i] for i in (*starts, -1)] for own in opens],
             enter=[entry.enter for entry in entries],
             again=integer(costs.piece, spans=1),
@@ -276,9 +270,8 @@ class Covering:
         return [integer(rate * max(0, min(hi, last) - max(lo, first))) for lo, hi in pairwise(cuts)]
 
     def _live_alone(self) -> float:
-        costs = self._costs
-        rate = costs.live_rate(self._extent) * self._within(self._span)
-        return costs.live_fixed + costs.live_span + rate
+        costs, width = self._costs, self._within(self._span)
+        return costs.live_fixed + costs.live_span + costs.live_rate(self._extent) * width
 
     def _impossible(self, own: Sequence[Held], problem: Problem) -> None:
         """Notes why the rollups that hold something are not enough."""
@@ -299,22 +292,3 @@ class Covering:
                     yield Rejection(rollup.name, (rule,), message)
 
         return Cover(pieces, cost, Reasons(reasons, self._excluded))
-
-
-def _summed(costs: list[int], starts: list[int]) -> list[int]:
-    """The costs of joined intervals."""
-    return [min(NEVER, sum(costs[a:b])) for a, b in pairwise([*starts, len(costs)])]
-
-
-def _pieces(names: Sequence[str], cuts: Sequence[int]) -> tuple[Piece, ...]:
-    """One piece for every source, in the order in which they first occur, with neighbouring intervals as one span."""
-    spans: dict[str, list[Span]] = {}
-    before = None
-    for i, name in enumerate(names):
-        own = spans.setdefault(name, [])
-        if name == before:
-            own[-1] = Span(own[-1].lo, cuts[i + 1])
-        else:
-            own.append(Span(cuts[i], cuts[i + 1]))
-        before = name
-    return tuple(Piece(name, tuple(own)) for name, own in spans.items())

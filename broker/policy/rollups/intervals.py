@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from broker.domain.query import Grain
-from broker.domain.rollup import Rollup, Span
+from broker.domain.rollup import Piece, Rollup, Span
 from broker.policy.rollups.boundaries import Boundaries
 from broker.policy.rollups.cheapest import NEVER
 from broker.policy.rollups.stored import Stored
@@ -196,3 +196,22 @@ def merged(
             starts.append(i)
         before = shape
     return starts, [*(cuts[i] for i in starts), cuts[-1]]
+
+
+def summed(costs: list[int], starts: list[int]) -> list[int]:
+    """The costs of joined intervals."""
+    return [min(NEVER, sum(costs[a:b])) for a, b in pairwise([*starts, len(costs)])]
+
+
+def pieces(names: Sequence[str], cuts: Sequence[int]) -> tuple[Piece, ...]:
+    """One piece for every source, in the order in which they first occur, with neighbouring intervals as one span."""
+    spans: dict[str, list[Span]] = {}
+    before = None
+    for i, name in enumerate(names):
+        own = spans.setdefault(name, [])
+        if name == before:
+            own[-1] = Span(own[-1].lo, cuts[i + 1])
+        else:
+            own.append(Span(cuts[i], cuts[i + 1]))
+        before = name
+    return tuple(Piece(name, tuple(own)) for name, own in spans.items())
