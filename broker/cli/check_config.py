@@ -51,7 +51,7 @@ def check_config(file: Path, settings: tuple[str, ...], database: bool, strict: 
 
 
 def _kinds(loaded: Configuration) -> Iterator[Finding]:
-    """What keeps kinds of the operator's own from being loaded; only a warning where that may be due to this machine."""
+    """What keeps kinds of one's own from being loaded; only a warning where that may be due to this machine."""
     from broker.app.kinds import kind_problems
     from broker.config.findings import Severity
 

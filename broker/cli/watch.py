@@ -84,8 +84,10 @@ def show_end(job: Job, address: str) -> Exit:
     if job.state == job_pb2.JOB_STATE_SUCCEEDED:
         files = "1 file" if len(job.result.parts) == 1 else f"{len(job.result.parts)} files"
         kept = f" in {files}" if job.result.parts else ""  # what a rollup holds is no file
-        size = size_text(job.result.byte_count)
-        click.echo(f"{job.name}: {job.result.row_count:,} rows{kept}, {size}.", err=True)
+        rows = "1 row" if job.result.row_count == 1 else f"{job.result.row_count:,} rows"
+        told = f"{rows}{kept}, {size_text(job.result.byte_count)}"
+        empty = not (job.result.row_count or job.result.byte_count or job.result.parts)
+        click.echo(f"{job.name}: {'succeeded; nothing was written' if empty else told}.", err=True)
         return Exit.OK
     state = short(job_pb2.JobState.DESCRIPTOR, job.state)
     if job.HasField("error"):

@@ -9,12 +9,15 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
+from broker.cli.exits import Exit
 from broker.cli.failures import show_error
 from broker.cli.render.cells import duration_text, formatter, heading, size_text
 from broker.cli.render.status import bound_text, status_line
 from broker.cli.render.tables import answer_table
+from broker.cli.watch import show_end
 from querybroker.errors import QueryBrokerError, Violation
 from querybroker.v1 import answer_pb2 as pb
+from querybroker.v1 import job_pb2
 from querybroker.v1.answer_pb2 import ColumnSchema
 
 MEASURE = pb.COLUMN_ROLE_MEASURE
@@ -83,6 +86,30 @@ def test_the_row_of_all_others_is_marked_and_its_flag_is_not_shown() -> None:
     console.print(answer_table(schema, [("ORD", 5, False), (None, 2, False), (None, 3, True)], title="[x]"))
     rows = [line.split() for line in console.export_text().splitlines() if line.strip()]
     assert rows == [["[x]"], ["dest", "n"], rows[2], ["ORD", "5"], ["–", "2"], ["(other)", "3"]]
+
+
+def test_values_cannot_break_the_lines_of_a_table_or_steer_the_terminal() -> None:
+    schema = [column("name", pb.DATA_TYPE_STRING, pb.COLUMN_ROLE_DIMENSION)]
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(answer_table(schema, [("a\tb\nc\\",), ("\x1b[31mred",), ("süß",)]))
+    rows = [line.strip() for line in console.export_text().splitlines() if line.strip()]
+    assert rows[2:] == ["a\\tb\\nc\\", "\\x1b[31mred", "süß"]
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (job_pb2.JobResult(), "succeeded; nothing was written"),
+        (job_pb2.JobResult(row_count=1, byte_count=9), "1 row, 9 B"),
+        (job_pb2.JobResult(parts=[job_pb2.ResultPart()]), "0 rows in 1 file, 0 B"),
+    ],
+)
+def test_the_end_of_a_job_in_one_line(
+    capsys: pytest.CaptureFixture[str], result: job_pb2.JobResult, told: str
+) -> None:
+    job = job_pb2.Job(name="it", state=job_pb2.JOB_STATE_SUCCEEDED, result=result)
+    assert show_end(job, "") is Exit.OK
+    assert capsys.readouterr().err == f"it: {told}.\n"
 
 
 def test_a_status_in_one_line() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from rich import box
 from rich.table import Table
@@ -10,6 +11,12 @@ from rich.text import Text
 
 from broker.cli.render.cells import NULL, OTHER_SUFFIX, formatter, heading, is_number
 from querybroker.v1.answer_pb2 import ColumnSchema
+
+_VISIBLE: Final = {
+    **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
+    **{ord(control): repr(control)[1:-1] for control in "\t\n\r"},
+}
+"""Control characters in values, which would break the lines of a table or steer the terminal, as they are escaped."""
 
 
 def answer_table(
@@ -48,4 +55,4 @@ def answer_table(
 def _cell(write: Callable[[object], str], value: object, *, other: bool) -> Text:
     if other:
         return Text("(other)", style="italic")
-    return Text(NULL, style="dim") if value is None else Text(write(value))
+    return Text(NULL, style="dim") if value is None else Text(write(value).translate(_VISIBLE))
