@@ -26,6 +26,8 @@ from broker.telemetry.meters import Reading
 
 GIVEN_UP = 1.0
 """A connection that was not made in so many seconds counts as failed even when its caller's time ended first."""
+_SOON = 0.05
+"""Seconds that are told as a moment."""
 _LEVELS = {Breaker.CLOSED: 0, Breaker.HALF_OPEN: 1, Breaker.OPEN: 2}
 _LOG = logging.getLogger(__name__)
 
@@ -123,11 +125,8 @@ class Guard:
 
     def _refusal(self, rejected: Rejected) -> BrokerError:
         wait = rejected.retry_after
-        when = (
-            "It is being tried now"
-            if rejected.state is Breaker.HALF_OPEN
-            else f"In {wait:.1f} s it is tried again"
-        )
+        due = "In a moment it is tried again" if wait < _SOON else f"In {wait:.1f} s it is tried again"
+        when = "It is being tried now" if rejected.state is Breaker.HALF_OPEN else due
         text = (
             f"{self._title} cannot answer, for {rejected.since:.1f} s now: {in_words(rejected.cause)}. "
             f"{when}. Retry after the hint."

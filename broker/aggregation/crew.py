@@ -134,7 +134,8 @@ class Crew:
         end = ended.result()
         reason = worker.doom or ("memory" if end.out_of_memory else "crashed")
         if reason == "crashed":
-            shown = (worker.pid, self._name, end.code, end.errors)
-            logger.warning("worker %d of the pool %s died, exit code %s: %s", *shown)
+            how = "with the process that forks workers" if end.code is None else f"exit code {end.code}"
+            words = f": {end.errors}" if end.errors else ""
+            logger.warning("worker %d of the pool %s died, %s%s", worker.pid, self._name, how, words)
         self._listener.replaced(reason)
         self._replace()

@@ -108,6 +108,6 @@ def _misfit(error: Exception) -> BrokerError:
     shown = str(error).partition("\n")[0][:200]
     text = (
         f"The database returned a value that does not fit the declared type of its column ({shown}). "
-        "Declare a wider type in the model, or exclude the value with a filter."
+        "Declare a wider type in the model (only double holds NaN and infinity), or exclude the value with a filter."
     )
     return BrokerError(ErrorReason.STORE_REJECTED, text, metadata={"detail": shown})
