@@ -10,7 +10,7 @@ from broker.domain.values import Column, ResultFormat
 
 
 class AnswerKind(StrEnum):
-    """Kind of source, best first."""
+    """Kind of source, best first; the last is what a job made, which is asked for by its own name."""
 
     LIVE = "live"
     CACHE_FRESH = "cache_fresh"
@@ -19,6 +19,7 @@ class AnswerKind(StrEnum):
     CACHE_STALE = "cache_stale"
     ROLLUP_STALE = "rollup_stale"
     ESTIMATE = "estimate"
+    MATERIALIZED = "materialized"
 
 
 class Exactness(StrEnum):
@@ -79,6 +80,7 @@ class PartSource(StrEnum):
     ROLLUP = "rollup"
     CACHE = "cache"
     SAMPLE = "sample"
+    MATERIALIZED = "materialized"
 
 
 class Rung(StrEnum):

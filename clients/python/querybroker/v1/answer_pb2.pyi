@@ -119,6 +119,8 @@ class _AnswerKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AnswerKind
     """From rollups that miss recent changes, or at a coarser grain."""
     ANSWER_KIND_ESTIMATE: _AnswerKind.ValueType  # 7
     """Estimated from a sample."""
+    ANSWER_KIND_MATERIALIZED: _AnswerKind.ValueType  # 8
+    """From a dataset that a job made: equal to a live answer when it was made, which is `as_of`."""
 
 class AnswerKind(_AnswerKind, metaclass=_AnswerKindEnumTypeWrapper):
     """Kind of an answer, best first."""
@@ -139,6 +141,8 @@ ANSWER_KIND_ROLLUP_STALE: AnswerKind.ValueType  # 6
 """From rollups that miss recent changes, or at a coarser grain."""
 ANSWER_KIND_ESTIMATE: AnswerKind.ValueType  # 7
 """Estimated from a sample."""
+ANSWER_KIND_MATERIALIZED: AnswerKind.ValueType  # 8
+"""From a dataset that a job made: equal to a live answer when it was made, which is `as_of`."""
 Global___AnswerKind: _TypeAlias = AnswerKind  # noqa: Y015
 
 class _Exactness:
@@ -313,6 +317,8 @@ class _PartSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PartSource
     """A cached answer."""
     PART_SOURCE_SAMPLE: _PartSource.ValueType  # 4
     """A sample."""
+    PART_SOURCE_MATERIALIZED: _PartSource.ValueType  # 5
+    """A dataset that a job made; the name is the job's."""
 
 class PartSource(_PartSource, metaclass=_PartSourceEnumTypeWrapper):
     """Where a piece of an answer was read."""
@@ -327,6 +333,8 @@ PART_SOURCE_CACHE: PartSource.ValueType  # 3
 """A cached answer."""
 PART_SOURCE_SAMPLE: PartSource.ValueType  # 4
 """A sample."""
+PART_SOURCE_MATERIALIZED: PartSource.ValueType  # 5
+"""A dataset that a job made; the name is the job's."""
 Global___PartSource: _TypeAlias = PartSource  # noqa: Y015
 
 class _BoundMethod:
