@@ -51,7 +51,7 @@ def list_(limit: int, connection: Connection) -> None:
         table.add_column(column, overflow="fold", justify="right" if column == "attempts" else "left")
     for job in found:
         table.add_row(short_name(job.name), job.owner, str(job.attempt), job.error.message)
-    console().print(table)
+    console().print(table if found else "No jobs failed for good.")
 
 
 @dead.command()

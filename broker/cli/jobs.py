@@ -63,9 +63,10 @@ def list_(state: tuple[str, ...], all_owners: bool, dead: bool, limit: int, conn
         table.add_column(
             column, overflow="fold", justify="right" if column in ("rows", "attempt") else "left"
         )
-    for job in call(connection, newest):
+    found = call(connection, newest)
+    for job in found:
         table.add_row(*_summary(job))
-    console().print(table)
+    console().print(table if found else "No jobs.")
 
 
 @jobs.command()

@@ -115,6 +115,11 @@ def run(arguments: list[str] | None = None) -> int:
     except CommandError as error:
         click.echo(str(error), err=True)
         return error.code
+    except OSError as error:
+        if error.filename is None:
+            raise
+        click.echo(f"{error.filename}: {error.strerror}.", err=True)
+        return Exit.FAILED
 
 
 def _exit_code(result: object) -> int:

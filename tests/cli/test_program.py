@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -69,6 +70,13 @@ def test_help_names_every_command_and_every_exit_code() -> None:
     shown = run_broker("--help").stdout
     assert all(f"  {name} " in shown for name in NAMES)
     assert all(f" {code.value} " in shown.replace("\n", " ") for code in Exit)
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    output = tmp_path / "none" / "x.csv"
+    ended = run_broker("explore", "flights", "-m", "flights", "--format", "csv", "-o", str(output))
+    assert ended.returncode == Exit.FAILED
+    assert ended.stderr == f"{output}.part: No such file or directory.\n"
 
 
 def test_unknown_commands_and_options_are_usage_errors() -> None:
