@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from struct import Struct
 
 from broker.domain.timegrid import TimeGrid
 from broker.domain.values import DataType, Scalar
 
+_INSTANT = Struct("<q")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -25,3 +28,11 @@ def beginning(grid: TimeGrid, position: int, kind: DataType) -> int:
     """First instant of a bucket in microseconds, or its date in days."""
     unit = timedelta(days=1) if kind is DataType.DATE else timedelta(microseconds=1)
     return (grid.starts[position] - EPOCH) // unit
+
+
+def beginnings(grid: TimeGrid, positions: Sequence[int], kind: DataType) -> list[int]:
+    """The same for several buckets; in one go where it pays to have all starts of the grid in microseconds."""
+    if kind is DataType.DATE or len(grid.starts) > 4 * len(positions):
+        return [beginning(grid, position, kind) for position in positions]
+    packed, read = grid.packed, _INSTANT.unpack_from
+    return [read(packed, 8 * position)[0] for position in positions]

@@ -16,7 +16,7 @@ from broker.aggregation.schema import (
     VALIDITY,
     VALUE_FIELDS,
     VALUES,
-    schema,
+    heading,
 )
 from broker.domain.values import Column, DataType, ResultFormat
 
@@ -27,7 +27,7 @@ _DECIMAL_DIGITS = 38
 def table(values: Sequence[Values], columns: Sequence[Column]) -> tuple[int, bytes] | None:
     """Row count and serialized ``Table``; None when a value does not fit its column's type."""
     body = _body(values, columns)
-    return None if body is None else (len(values[0]), b"".join([*schema(columns), *body]))
+    return None if body is None else (len(values[0]), b"".join([heading(tuple(columns)), *body]))
 
 
 def row_batch(values: Sequence[Values], columns: Sequence[Column]) -> tuple[int, bytes] | None:
@@ -57,9 +57,9 @@ def _values(values: Values, column: Column) -> wire.Parts | None:
     match column.type:
         case DataType.INT64 | DataType.TIMESTAMP | DataType.DATE:
             numbers = [0 if v is None else v for v in values]
-            if not all(-(1 << 63) <= v < 1 << 63 for v in numbers):
+            if numbers and not (min(numbers) >= -(1 << 63) and max(numbers) < 1 << 63):
                 return None
-            return wire.packed(VALUES, b"".join(_varint(v << 1 ^ v >> 63) for v in numbers))
+            return wire.packed(VALUES, wire.varints([v << 1 ^ v >> 63 for v in numbers]))
         case DataType.DOUBLE:
             return wire.packed(
                 VALUES, struct.pack(f"<{len(values)}d", *(0.0 if v is None else v for v in values))
@@ -69,14 +69,10 @@ def _values(values: Values, column: Column) -> wire.Parts | None:
         case DataType.STRING:
             codes: dict[str, int] = {}
             indices = [0 if v is None else codes.setdefault(v, len(codes)) for v in values]
-            return [wire.strings(DICTIONARY, codes), *wire.packed(INDICES, b"".join(map(_varint, indices)))]
+            return [wire.strings(DICTIONARY, codes), *wire.packed(INDICES, wire.varints(indices))]
         case DataType.DECIMAL:
             texts = [_plain(v, column.scale) for v in values]
             return None if None in texts else [wire.strings(VALUES, [t for t in texts if t is not None])]
-
-
-def _varint(value: int) -> bytes:
-    return value.to_bytes(1, "little") if value < wire.MORE else wire.varint(value)
 
 
 def _plain(value: Decimal | None, scale: int) -> str | None:

@@ -6,6 +6,7 @@ Apart from the encoders because the event loop uses them too, without Polars.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from broker.aggregation import wire
 from broker.domain.values import Column, ColumnRole, DataType, ResultFormat
@@ -32,6 +33,12 @@ ROLE_NUMBERS = {
     ColumnRole.MEASURE: 3,
     ColumnRole.CALCULATION: 4,
 }
+
+
+@lru_cache(maxsize=1 << 10)
+def heading(columns: tuple[Column, ...]) -> bytes:
+    """The field ``schema`` of a table as bytes. Questions of one shape have the same columns again and again."""
+    return b"".join(schema(columns))
 
 
 def schema(columns: Sequence[Column]) -> wire.Parts:
