@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -51,11 +52,12 @@ async def draw(
         return pilot
     now = clock.monotonic()
     pace = Pace(cost, now - began, SPEND * asked.deadline.remaining(now), asked.live)
-    drawing = design(asked.figures, pilot, extent, asked.limit, pace)
+    # Thousands of groups take some hundred milliseconds, in which the loop goes on.
+    drawing = await asyncio.to_thread(design, asked.figures, pilot, extent, asked.limit, pace)
     if isinstance(drawing, NoEstimate):
         return drawing
     sample = await table.read(Draw(drawing.rate, seeds()))
     if isinstance(sample, NoEstimate):
         return sample
-    found = told(asked.figures, sample, drawing, asked.limit)
+    found = await asyncio.to_thread(told, asked.figures, sample, drawing, asked.limit)
     return (found, sample) if found.groups else NoEstimate.TOO_THIN

@@ -40,10 +40,7 @@ from broker.pipeline.drawing import Asked, Seeds, draw
 from broker.pipeline.ladder import declined
 from broker.pipeline.sealed import missing
 from broker.pipeline.stage import Group, Question
-from broker.policy.estimate_design import (
-    DEFAULT_LIMIT,
-    Told,
-)
+from broker.policy.estimate_design import DEFAULT_LIMIT, Told
 from broker.policy.estimate_figures import chooses, figures, hindrances
 from broker.policy.estimate_rows import bounds_of, finish_of, rows_of
 from broker.ports.aggregator import Aggregator
@@ -105,7 +102,6 @@ class Estimated:
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         """The estimate, or why there is none."""
         began = self._clock.monotonic()
-
         hindered = self._hindered(question, group)
         if hindered:
             return declined(self.rung, Verdict.NOT_APPLICABLE, *(code.value for code in hindered))
