@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -12,13 +12,13 @@ from broker.adapters.pg_plan import read_plan
 from broker.adapters.pg_snapshot import PgSnapshot
 from broker.adapters.pg_store import PgStore
 from broker.adapters.sql.compiler import Recent, SqlCompiler
-from broker.adapters.sql.sampled import EXTENT, MOST_GROUPS, SampledBuilder, Sampling
+from broker.adapters.sql.sampled import EXTENT, SampledBuilder, Sampling
 from broker.adapters.sql.shape import scan_shape
 from broker.adapters.sql.values import Value
 from broker.domain.deadline import Deadline
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
-from broker.domain.sample import BlockSums, Draw, Extent, Figure, GroupSums, NoEstimate, Sums, exponents
+from broker.domain.sample import MOST_GROUPS, BlockSums, Draw, Extent, GroupSums, NoEstimate
 from broker.policy.estimate_figures import figures
 
 _SHAPES = 500
@@ -98,21 +98,12 @@ class PgSampledTable:
         if len(found) > MOST_GROUPS:
             return NoEstimate.GROUPS
         drawn = found[0][0] if found else 0
-        return BlockSums(self._blocks, drawn, tuple(self._group(tuple(row)[1:]) for row in found))
+        keys = self._sampling.keys
+        groups = tuple(GroupSums.of(tuple(row)[1:], keys, self._figures) for row in found)
+        return BlockSums(self._blocks, drawn, groups)
 
     def _given(self, draw: Draw) -> tuple[object, ...]:
         return (*self._values, draw.rate * 100, float(draw.seed), self._blocks)
-
-    def _group(self, row: Sequence[object]) -> GroupSums:
-        keys = self._sampling.keys
-        blocks, rest = row[keys], list(row[keys + 1 :])
-        assert isinstance(blocks, int), "a count"
-        sums: list[Sums] = []
-        for figure in self._figures:
-            products, counts = len(exponents(figure)), len(figure.columns)
-            sums.append(_sums(figure, rest[:products], rest[products : products + counts]))
-            del rest[: products + counts]
-        return GroupSums(tuple(row[:keys]), blocks, tuple(sums))
 
 
 def sample_cost(text: str) -> float:
@@ -134,9 +125,3 @@ def sample_cost(text: str) -> float:
         if "Aggregate" in node["Node Type"]:
             return found + float(below["Total Cost"])
         node = below
-
-
-def _sums(figure: Figure, products: Sequence[object], counts: Sequence[object]) -> Sums:
-    numbers = [float(each) if isinstance(each, float) else 0.0 for each in products]
-    found = [each if isinstance(each, int) else 0 for each in counts]
-    return Sums(dict(zip(exponents(figure), numbers, strict=True)), *found)

@@ -13,7 +13,7 @@ import polars as pl
 from broker.aggregation import held
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.plan import BUCKET, HeldBlock
-from broker.domain.sample import BlockSums, Figure, GroupSums, KeptRows, Sums, exponents
+from broker.domain.sample import BlockSums, Figure, GroupSums, KeptRows, exponents
 
 
 def block_sums(kept: KeptRows, block: HeldBlock, figures: Sequence[Figure], most: int) -> BlockSums | None:
@@ -36,9 +36,8 @@ def block_sums(kept: KeptRows, block: HeldBlock, figures: Sequence[Figure], most
     groups = cells.group_by(keys[:-1], maintain_order=True).agg(sums) if keys[:-1] else cells.select(sums)
     if groups.height > most:
         return None
-    return BlockSums(
-        kept.blocks, kept.drawn, tuple(_group(row, len(keys) - 1, figures) for row in groups.rows())
-    )
+    found = tuple(GroupSums.of(row, len(keys) - 1, figures) for row in groups.rows())
+    return BlockSums(kept.blocks, kept.drawn, found)
 
 
 def _sums(place: int, figure: Figure, columns: dict[str, str]) -> list[pl.Expr]:
@@ -49,16 +48,3 @@ def _sums(place: int, figure: Figure, columns: dict[str, str]) -> list[pl.Expr]:
     ]
     seen = [(pl.col(columns[name]) != 0).sum().alias(f"{place}.{name}") for name in figure.columns]
     return [*found, *seen]
-
-
-def _group(row: tuple[object, ...], keys: int, figures: Sequence[Figure]) -> GroupSums:
-    blocks, rest = row[keys], list(row[keys + 1 :])
-    sums: list[Sums] = []
-    for figure in figures:
-        products, counts = len(exponents(figure)), len(figure.columns)
-        powers = [float(each) if isinstance(each, float) else 0.0 for each in rest[:products]]
-        seen = [each if isinstance(each, int) else 0 for each in rest[products : products + counts]]
-        sums.append(Sums(dict(zip(exponents(figure), powers, strict=True)), *seen))
-        del rest[: products + counts]
-    assert isinstance(blocks, int), "a count"
-    return GroupSums(row[:keys], blocks, tuple(sums))

@@ -6,10 +6,12 @@ powers of their totals, so a sample of any size comes back as one short row for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+MOST_GROUPS = 2_000
+"""Groups that are told; each has some thirty sums."""
 POWERS = 4
 """Highest power of a block's total that is summed: two for the variance, three for the skewness, four for the tails."""
 
@@ -103,6 +105,23 @@ class GroupSums:
     key: tuple[object, ...]
     blocks: int
     sums: tuple[Sums, ...]
+
+    @classmethod
+    def of(cls, row: Sequence[object], keys: int, figures: Sequence[Figure]) -> GroupSums:
+        """From a row as a source adds it up: its keys, the blocks, and for each figure its products and its counts.
+
+        A sum of nothing, which sources give as null, is zero.
+        """
+        blocks, rest = row[keys], list(row[keys + 1 :])
+        assert isinstance(blocks, int), "a count"
+        sums: list[Sums] = []
+        for figure in figures:
+            products, counts = exponents(figure), len(figure.columns)
+            numbers = [float(each) if isinstance(each, float) else 0.0 for each in rest[: len(products)]]
+            seen = [each if isinstance(each, int) else 0 for each in rest[len(products) :][:counts]]
+            sums.append(Sums(dict(zip(products, numbers, strict=True)), *seen))
+            del rest[: len(products) + counts]
+        return cls(tuple(row[:keys]), blocks, tuple(sums))
 
 
 @dataclass(frozen=True, slots=True)

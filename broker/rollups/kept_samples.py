@@ -21,13 +21,13 @@ from broker.domain.fingerprint import fingerprint
 from broker.domain.model import Dataset
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
-from broker.domain.sample import BlockSums, Draw, Extent, KeptRows, NoEstimate
+from broker.domain.sample import MOST_GROUPS, BlockSums, Draw, Extent, KeptRows, NoEstimate
 from broker.policy.estimate_figures import figures
 from broker.policy.estimate_kept import read_from_kept
 from broker.ports.samples import BlockAdder
 
-MOST_GROUPS = 2_000
-"""Groups that are told, as of samples that the database draws."""
+_UNFINISHED = 3600.0
+"""Seconds after which a file that no head names is nobody's work any more."""
 _HEAD = ".sample.json"
 _ROWS = ".sample.rows"
 
@@ -79,7 +79,17 @@ class SampleFiles:
         for part in (old.pilot, old.main) if old is not None else ():
             with suppress(OSError):
                 Path(part.path).unlink()
+        self._sweep(dataset, kept)
         return kept
+
+    def _sweep(self, dataset: Dataset, kept: Kept) -> None:
+        """Removes what processes that were killed, or that wrote at the same time, have left behind."""
+        written = Path(kept.main.path).stat().st_mtime
+        mine = {kept.pilot.path, kept.main.path, str(self._head(dataset))}
+        for path in self._directory.glob(f"{fingerprint(self._scope, dataset.name)}[-.]*"):
+            with suppress(OSError):
+                if str(path) not in mine and path.stat().st_mtime < written - _UNFINISHED:
+                    path.unlink()
 
     def _head(self, dataset: Dataset) -> Path:
         return self._directory / f"{fingerprint(self._scope, dataset.name)}{_HEAD}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from contextlib import aclosing
 from random import Random
 
 from broker.domain.deadline import Deadline
@@ -96,6 +97,9 @@ class SampleKeeper:
             except (BrokerError, OSError) as error:
                 _LOG.warning("no new sample of %s: %s", dataset.name, error)
                 wait = min(60.0, dataset.sample_every)
+            except Exception:  # noqa: BLE001 - a fault here must not end the samples of all datasets unseen
+                _LOG.exception("no new sample of %s", dataset.name)
+                wait = min(60.0, dataset.sample_every)
             await asyncio.sleep(wait)
 
     def _left(self, dataset: Dataset, found: Kept | None) -> float:
@@ -108,10 +112,11 @@ async def _collected(source: SampleSource, draw: Draw) -> tuple[Block, ...]:
     """The rows of a draw. Raises BrokerError RESULT_TOO_LARGE."""
     rows: list[Block] = []
     size = 0
-    async for block in source.rows(draw):
-        size += len(block.data) if isinstance(block, CsvBlock) else 0
-        if size > MOST_BYTES:
-            text = f"A sample has more than {MOST_BYTES} bytes. Lower `sample.blocks` of the dataset."
-            raise BrokerError(ErrorReason.RESULT_TOO_LARGE, text)
-        rows.append(block)
+    async with aclosing(source.rows(draw)) as blocks:
+        async for block in blocks:
+            size += len(block.data) if isinstance(block, CsvBlock) else 0
+            if size > MOST_BYTES:
+                text = f"A sample has more than {MOST_BYTES} bytes. Lower `sample.blocks` of the dataset."
+                raise BrokerError(ErrorReason.RESULT_TOO_LARGE, text)
+            rows.append(block)
     return tuple(rows)

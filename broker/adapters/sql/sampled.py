@@ -24,11 +24,9 @@ from broker.adapters.sql.measures import state_columns
 from broker.adapters.sql.types import cast
 from broker.adapters.sql.values import DIALECT, Places, SqlText, render
 from broker.domain.plan import Leaf, Scan, key_name, state_name
-from broker.domain.sample import Figure, exponents
+from broker.domain.sample import MOST_GROUPS, Figure, exponents
 from broker.domain.values import Column, ColumnRole, DataType
 
-MOST_GROUPS = 2_000
-"""Groups that are decoded; each has some thirty sums."""
 _BLOCK = "block"
 
 EXTENT = """

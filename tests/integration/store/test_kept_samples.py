@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,22 @@ async def test_kept_samples_hold_the_exact_values(events_store: PgStore, tmp_pat
                     held += each.lower <= value <= each.upper
     assert said > 20
     assert held / said >= 0.8
+
+
+async def test_what_killed_processes_left_is_removed(events_store: PgStore, tmp_path: Path) -> None:
+    keeper = keeper_of(events_store, KEPT, tmp_path, KeptSamples(Inline()))
+    first = await keeper.draw(KEPT)
+    assert first is not None
+    name = Path(first.pilot.path).name.partition("-")[0]
+    old, young, other = (tmp_path / f"{name}-a.0.x", tmp_path / f"{name}-b.0.x", tmp_path / "other-a.0.x")
+    for path in (old, young, other):
+        path.write_bytes(b"")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    second = await keeper.draw(KEPT)
+    assert second is not None
+    left = {Path(second.pilot.path), Path(second.main.path), tmp_path / f"{name}.sample.json", young, other}
+    assert set(await asyncio.to_thread(lambda: list(tmp_path.iterdir()))) == left
 
 
 async def test_a_kept_sample_answers_while_the_database_is_away(
