@@ -229,9 +229,9 @@ class Router:
         along = tuple(rollup for rollup in checked.accepted if rollup.time == time)
         others = [Rejection(rollup.name, (Rule.TIME,)) for rollup in checked.accepted if rollup.time != time]
         rejected = Reasons(lambda: others, checked.rejected) if others else checked.rejected
-        bounded = _bounded(scan, dataset.dimensions[time], checked.span(time))
-        filters = {rollup.name: checked.filter(rollup) for rollup in along}
         asked = checked.asked(time)
+        bounded = _bounded(scan, dataset.dimensions[time], asked.span)
+        filters = {rollup.name: checked.filter(rollup) for rollup in along}
         if asked.span != bounded.span:  # an end of time would ask for rows without a time as well
             asked = replace(asked, span=bounded.span)
         return ScanRoute(bounded, along, rejected, filters, asked)

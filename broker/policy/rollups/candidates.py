@@ -48,17 +48,13 @@ class Checked:
         self._index, self._asked, self._policy = index, asked, policy
 
     def asked(self, time: str) -> Asked:
-        """What is asked of rollups over a time dimension that one has."""
+        """What is asked of rollups over a time dimension that one has: the bounds, and conditions on it and others."""
         return self._asked[time]
-
-    def span(self, time: str) -> Span:
-        """The range that is asked for of a time dimension that a rollup has: the bounds, and conditions on it."""
-        return self._asked[time].span
 
     def filter(self, rollup: Rollup) -> Filter | None:
         """What the stored rows of an accepted rollup have to meet: the query's filter and the row policies.
 
-        Left out are conditions on the time dimension, which are part of :meth:`span`, and what the rollup's own filter
+        Left out are conditions on the time dimension, which are part of :meth:`asked`, and what the rollup's own filter
         says already.
         """
         rest = self._index.left(rollup, self._asked[rollup.time])

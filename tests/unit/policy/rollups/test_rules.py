@@ -137,7 +137,7 @@ def test_the_order_of_conditions_changes_nothing() -> None:
         (accepted,) = checked.accepted
         left = checked.filter(accepted)
         assert isinstance(left, AllOf)
-        found.add((checked.span("at"), frozenset(left.filters)))
+        found.add((checked.asked("at").span, frozenset(left.filters)))
     ((span, left_over),) = found
     assert span == Span(micros(day(4)), micros(day(20)))
     assert left_over == {is_("kind", Op.NE, "bus"), is_("kind", Op.IN, "bike", "car")}
@@ -166,7 +166,7 @@ def test_stored_rows_are_filtered_by_what_the_rollup_does_not_say_and_by_policie
 )
 def test_conditions_on_the_time_are_bounds(where: Sequence[Filter], expected: tuple[int, int]) -> None:
     asked = scan(bounds=None, where=AllOf(tuple(where)))
-    assert Candidates(dataset(ROLLUP)).check(asked).span("at") == expected
+    assert Candidates(dataset(ROLLUP)).check(asked).asked("at").span == expected
 
 
 def test_conditions_on_a_date_are_midnights() -> None:
@@ -174,7 +174,7 @@ def test_conditions_on_a_date_are_midnights() -> None:
     where = AllOf((is_("billed", Op.GT, date(2024, 3, 3)), is_("billed", Op.LE, date(2024, 3, 5))))
     checked = Candidates(dataset(rollup)).check(scan(time="", bounds=None, where=where))
     assert checked.accepted == (rollup,)
-    assert checked.span("billed") == (micros(day(4)), micros(day(6)))
+    assert checked.asked("billed").span == (micros(day(4)), micros(day(6)))
 
 
 def test_reasons_name_what_is_missing() -> None:
