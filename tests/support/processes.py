@@ -48,3 +48,11 @@ def kill_same(pid: int, when: str) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, other than one that has ended and only waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -22,6 +22,7 @@ DECK = (
 KILLS = ("worker", "child", "broker", "postmaster")
 BETWEEN = (0.1, 0.45)
 """Seconds from one fault to the next."""
+READY_SHARE = 0.85
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'querybroker%'"
 
 
@@ -57,7 +58,10 @@ class Faults:
         await asyncio.gather(*self._pauses)
 
     async def _worker(self) -> int:
-        return self._kill(self._rng.choice(self._fleet.workers))
+        """Most often one that is at work: those that begin again have nothing to lose."""
+        ready = [worker for worker in self._fleet.workers if worker.worker_id]
+        some = ready if ready and self._rng.random() < READY_SHARE else self._fleet.workers
+        return self._kill(self._rng.choice(some))
 
     async def _broker(self) -> int:
         return self._kill(self._rng.choice(self._fleet.brokers))

@@ -20,6 +20,8 @@ PAUSE = 0.15
 PATIENCE = 3.0
 """Seconds after which a client takes a submission for lost."""
 CHILD_SHARE = 0.3
+READY = "ready"
+"""What a worker says, with its identity, once it has its first lease."""
 
 
 class Supervised:
@@ -28,6 +30,8 @@ class Supervised:
     def __init__(self, *arguments: str) -> None:
         self._arguments = arguments
         self.process: asyncio.subprocess.Process | None = None
+        self.worker_id = ""
+        """The identity that it has said to be ready under; empty before."""
         self.codes: list[int] = []
         self.answers: dict[str, asyncio.Future[str]] = {}
 
@@ -35,6 +39,7 @@ class Supervised:
         """Until it is cancelled."""
         try:
             while True:
+                self.worker_id = ""
                 self.process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", *self._arguments,
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
@@ -63,6 +68,8 @@ class Supervised:
     async def _read(self, output: asyncio.StreamReader) -> None:
         while line := await output.readline():
             request_id, job_id = line.decode().split()
+            if request_id == READY:
+                self.worker_id = job_id
             if (waiting := self.answers.pop(request_id, None)) is not None and not waiting.done():
                 waiting.set_result(job_id)
 
@@ -92,11 +99,26 @@ class Supervised:
 
 
 class Fleet:
-    """All processes but PostgreSQL. ``acknowledged`` has the job's id for every submission that was answered."""
+    """All processes but PostgreSQL. ``acknowledged`` has the job's id for every submission that was answered.
 
-    def __init__(self, dsn: str, folder: Path, lease: float, rng: Random) -> None:
+    Clients submit only while ``flowing`` is set: who works is killed so often that the queue would grow for ever.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        folder: Path,
+        lease: float,
+        rng: Random,
+        *,
+        workers: int = WORKERS,
+        clients: int = CLIENTS,
+    ) -> None:
         worker = ("tests.bench.parts.crash_worker", dsn, str(folder), str(lease))
-        self.workers = [Supervised(*worker) for _ in range(WORKERS)]
+        self.workers = [Supervised(*worker) for _ in range(workers)]
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        self._client_count = clients
         self.brokers = [Supervised("tests.bench.parts.crash_broker", dsn) for _ in range(BROKERS)]
         self.acknowledged: dict[str, str] = {}
         self.unknown = 0
@@ -114,7 +136,7 @@ class Fleet:
     async def running(self) -> AsyncIterator[Fleet]:
         """Everything runs while the context is open."""
         supervising = [asyncio.create_task(process.run()) for process in (*self.workers, *self.brokers)]
-        self._clients = [asyncio.create_task(self._client()) for _ in range(CLIENTS)]
+        self._clients = [asyncio.create_task(self._client()) for _ in range(self._client_count)]
         try:
             yield self
         finally:
@@ -126,17 +148,19 @@ class Fleet:
     async def stop_producing(self) -> None:
         """Every submission under way is repeated until it is answered, then no more come."""
         self._stop.set()
+        self.flowing.set()
         await asyncio.gather(*self._clients)
 
     async def _client(self) -> None:
         while not self._stop.is_set():
-            await self._submit(str(uuid.uuid4()), "child" if self._rng.random() < CHILD_SHARE else "async")
+            await self.flowing.wait()
+            await self.submit(str(uuid.uuid4()), "child" if self._rng.random() < CHILD_SHARE else "async")
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._rng.uniform(0.0, PAUSE)):
                     await self._stop.wait()
 
-    async def _submit(self, request_id: str, kind: str) -> None:
-        """Once, however often it has to be repeated; and now and then once more, though it was answered."""
+    async def submit(self, request_id: str, kind: str) -> str:
+        """Once, however often it has to be repeated; and now and then once more, though it was answered; its id."""
         turn = self._rng.randrange(BROKERS)
         while (job_id := await self.brokers[turn % BROKERS].ask(request_id, kind)) is None:
             self.unknown += 1
@@ -147,3 +171,4 @@ class Fleet:
         if self._rng.random() < 0.1:
             again = await self.brokers[(turn + 1) % BROKERS].ask(request_id, kind)
             self.other_ids += again is not None and again != job_id
+        return known
