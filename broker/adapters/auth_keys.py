@@ -72,6 +72,11 @@ class KeyAuthenticator:
             return self._by_key(token)
         return await self._bearer(token)
 
+    def lasting(self, metadata: Mapping[str, str]) -> bool:
+        """Keys last as long as the process, and so does having none; other tokens are asked about each time."""
+        token = _token(metadata)
+        return token is None or token.startswith(PREFIX) or self._bearer is None
+
     def _by_key(self, token: str) -> Principal:
         wanted = digest(token)
         found: Principal | None = None

@@ -36,8 +36,10 @@ from broker.domain.fleet import MemberKind
 from broker.domain.model import Model
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.terms import AnswerPolicy
+from broker.pipeline.repeated import Repeating
 from broker.pipeline.service import QueryService
 from broker.policy.classify import Classifier
+from broker.ports.clock import Clock
 from broker.runtime import collector
 from broker.runtime.admission import Admission
 from broker.runtime.fleet import Fleet
@@ -266,7 +268,7 @@ class Broker:
                 statuses,
                 defaults,
                 self.settings.server.max_panels,
-                Recollection(query.again, own.clock) if query.cached is not None else None,
+                _recollection(query, own.clock),
             ).service(),
             job_servicer.service(),
             CatalogServicer(query.plan.catalog).service(),
@@ -275,6 +277,10 @@ class Broker:
         ]
         checks = {QUERY_SERVICE: protection.before(held.ready(backends.check)), JOB_SERVICE: self.jobs.ready}
         return Server(path, services, checks, options)
+
+
+def _recollection(query: QueryService, clock: Clock) -> Recollection | None:
+    return None if query.cached is None else Recollection(Repeating(query.cached, query.meter), clock)
 
 
 def new_id() -> str:

@@ -31,6 +31,8 @@ from broker.domain.terms import AnswerPolicy
 
 _EARLY = 1.0
 """How eager early refresh is; the beta of XFetch."""
+_LEAST = 1e-12
+"""The smallest random number that counts."""
 _FOREVER = float("inf")
 
 
@@ -82,7 +84,8 @@ class Looked:
 class Freshness:
     """How fresh a held answer is to a caller, and what its status says. Durations are in seconds.
 
-    ``refresh`` asks for a newer one to be read behind it.
+    ``refresh`` asks for a newer one to be read behind it. For ``lasts`` the verdict stands as it is, whatever is drawn,
+    unless the source is looked at anew: only the age in it grows, and the bound with it where it is ``growing``.
     """
 
     standing: Standing
@@ -95,6 +98,8 @@ class Freshness:
     level: int = 0
     reasons: tuple[DegradationReason, ...] = ()
     refresh: bool = False
+    lasts: float = 0.0
+    growing: bool = False
 
     @property
     def rung(self) -> Rung:
@@ -124,21 +129,37 @@ def freshness(
         as_of = max(min(held.as_of, now), now - timedelta(seconds=seen))
         guarantee, bound = _promise(held, seen, tracked=True)
         staleness = (now - as_of).total_seconds()
-        return Freshness(Standing.FRESH, AnswerKind.CACHE_FRESH, guarantee, bound, as_of, staleness)
+        return Freshness(
+            Standing.FRESH,
+            AnswerKind.CACHE_FRESH,
+            guarantee,
+            bound,
+            as_of,
+            staleness,
+            lasts=min(hard - seen, ages.hard - age),
+            growing=guarantee is Guarantee.BOUNDED_STALENESS,
+        )
     if age <= soft:
         if looked.tracked and seen is None:
             return _aged(Standing.SOFT, held, age, soft)
         early = early_refresh(age, soft, held.seconds, draw)
         guarantee, bound = _promise(held, soft)
         return Freshness(
-            Standing.FRESH, AnswerKind.CACHE_FRESH, guarantee, bound, held.as_of, age, refresh=early
+            Standing.FRESH,
+            AnswerKind.CACHE_FRESH,
+            guarantee,
+            bound,
+            held.as_of,
+            age,
+            refresh=early,
+            lasts=max(0.0, soft - age + _EARLY * held.seconds * math.log(_LEAST)),
         )
     return _aged(Standing.STALE, held, age, hard) if age <= hard else _aged(Standing.EXPIRED, held, age, None)
 
 
 def early_refresh(age: float, soft: float, seconds: float, draw: float) -> bool:
     """Whether an answer of this age, which takes so many seconds to read, is read again before its soft age ends."""
-    chance = min(1.0, max(draw, 1e-12))
+    chance = min(1.0, max(draw, _LEAST))
     return age - _EARLY * seconds * math.log(chance) >= soft
 
 

@@ -18,3 +18,10 @@ class Authenticator(Protocol):
             BrokerError: UNAUTHENTICATED, saying which credentials are accepted.
         """
         ...
+
+    def lasting(self, metadata: Mapping[str, str]) -> bool:
+        """Whether a caller who was identified by this metadata will be the same whenever it comes again.
+
+        Not so with credentials that expire, or that may be taken back while the process runs.
+        """
+        ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from opentelemetry import context as otel
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -21,6 +22,7 @@ from opentelemetry.trace import (
     NoOpTracerProvider,
     Span,
     SpanKind,
+    Tracer,
     TracerProvider,
     get_current_span,
 )
@@ -38,18 +40,34 @@ from broker.telemetry.spans import (
     UnsampledStoreScope,
     record_error,
 )
-from broker.telemetry.tally import Key, Tally
+from broker.telemetry.tally import Batch, Key, Tally
 
 SCOPE = "querybroker"
 """Name of the instrumentation scope of every span and metric."""
 
 Value = str | bool | int | float
 _NO_CONTEXT = Context()
+_UNSAMPLED = "-00"
+"""How a W3C ``traceparent`` ends whose caller keeps no trace."""
 Attributes = Mapping[str, Value]
 
 
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Which traces are kept of those that begin here: ``draw`` says it, and ``tracer`` begins those that are.
+
+    Of the traces of callers those are kept that they keep.
+    """
+
+    draw: Callable[[], bool]
+    tracer: Tracer
+
+
 class Telemetry(Meters):
-    """Spans and metrics of one process. ``clock`` measures durations in seconds."""
+    """Spans and metrics of one process. ``clock`` measures durations in seconds.
+
+    With ``sampled`` it is known before a span is begun whether anybody will see it, where that is worth knowing.
+    """
 
     def __init__(
         self,
@@ -57,12 +75,15 @@ class Telemetry(Meters):
         meters: MeterProvider,
         *,
         clock: Callable[[], float] = time.perf_counter,
+        sampled: Sampled | None = None,
     ) -> None:
         super().__init__(meters.get_meter(SCOPE))
         self._tracer = tracers.get_tracer(SCOPE)
-        self._clock = clock
+        self._clock, self._sampled = clock, sampled
         self._answers = Tally(self._count_answers)
+        self._durations = Batch(lambda method, seconds: self.call(method, "OK", seconds))
         self.observe(c.MEMORY, self._answers.flush)
+        self.observe(c.MEMORY, self._durations.flush)
         self._propagator = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 
     @classmethod
@@ -113,16 +134,32 @@ class Telemetry(Meters):
         )
 
     def recalled(
-        self, method: str, metadata: Mapping[str, str], request_id: str, source: str, count: int
+        self,
+        method: str,
+        metadata: Mapping[str, str],
+        request_id: str,
+        source: str,
+        count: int,
+        seconds: float,
     ) -> None:
-        """Tells of a call that was answered unread: its span, if it is sampled, and its ``count`` answers."""
-        parent = self.extract(metadata) if "traceparent" in metadata else _NO_CONTEXT
-        span = self._tracer.start_span(method, parent, SpanKind.SERVER)
+        """Tells of a call that was answered unread: its duration, its ``count`` answers, and its span if sampled."""
+        self._answers.add((method, source), count)
+        self._durations.add(method, seconds)
+        caller = metadata.get("traceparent")
+        tracer, parent = self._tracer, _NO_CONTEXT
+        if caller is not None:
+            if self._sampled is not None and caller.endswith(_UNSAMPLED):
+                return
+            parent = self.extract(metadata)
+        elif self._sampled is not None:
+            if not self._sampled.draw():
+                return
+            tracer = self._sampled.tracer
+        span = tracer.start_span(method, parent, SpanKind.SERVER)
         if span.is_recording():
             named = {n.RPC_SYSTEM: "grpc", n.RPC_METHOD: method, n.RPC_STATUS: "OK", n.SOURCE: source}
             span.set_attributes({**named, n.REQUEST_ID: request_id})
         span.end()
-        self._answers.add((method, source), count)
 
     def _count_answers(self, key: Key, count: int) -> None:
         """Of their age only a bound is known to anybody but the caller: it is not among the ages of answers."""

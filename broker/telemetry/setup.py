@@ -7,6 +7,7 @@ Nothing is registered globally: whoever needs telemetry is handed the :class:`Te
 from __future__ import annotations
 
 import os
+import random
 import sys
 import threading
 import time
@@ -22,11 +23,11 @@ from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetr
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
 from prometheus_client import CollectorRegistry, start_http_server
 
 from broker.telemetry import logs
-from broker.telemetry.instruments import Telemetry
+from broker.telemetry.instruments import SCOPE, Sampled, Telemetry
 from broker.telemetry.options import TelemetryOptions
 
 
@@ -92,8 +93,14 @@ def start(options: TelemetryOptions, stream: TextIO = sys.stderr) -> TelemetrySe
     if options.otlp_endpoint:
         readers.append(_metric_export(options))
     tracers = TracerProvider(sampler=_sampler(options), resource=resource, shutdown_on_exit=False)
+    chosen = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
     if options.otlp_endpoint:
-        tracers.add_span_processor(_span_export(options))
+        exporting = _span_export(options)
+        tracers.add_span_processor(exporting)
+        chosen.add_span_processor(exporting)
+    ratio = options.sampling_ratio if options.otlp_endpoint else 0.0
+    draw = random.Random().random  # noqa: S311 - sampling, not a secret
+    sampled = Sampled(lambda: draw() < ratio, chosen.get_tracer(SCOPE))
     exemplars = (
         None if options.otlp_endpoint else AlwaysOffExemplarFilter()
     )  # they name spans, and none is recorded
@@ -104,7 +111,7 @@ def start(options: TelemetryOptions, stream: TextIO = sys.stderr) -> TelemetrySe
         constant["process"] = str(options.process)
     handler = logs.configure(stream, options.log_format, options.log_level, constant)
     closers = (tracers.shutdown, recorded.shutdown, lambda: logs.release(handler))
-    session = TelemetrySession(Telemetry(tracers, meters), closers)
+    session = TelemetrySession(Telemetry(tracers, meters, sampled=sampled), closers)
     if options.prometheus_port:
         try:
             session.scrape = ScrapeEndpoint(registry, options.prometheus_host, options.prometheus_port)

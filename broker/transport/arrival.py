@@ -39,11 +39,10 @@ class Arrival:
     unknown: Exception | None = None
     call: Call | None = None
     running: Running | None = None
-    recalled: Mapping[str, str] | None = None
 
     def notes(self) -> Mapping[str, str]:
         """What the trailers and the log tell of the answer."""
-        return self.call.notes() if self.call is not None else self.recalled or {}
+        return self.call.notes() if self.call is not None else {}
 
 
 def named(metadata: Mapping[str, str]) -> str:

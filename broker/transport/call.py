@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
@@ -73,26 +73,24 @@ def answer_notes(kind: AnswerKind, age: float, reason: str = "") -> dict[str, st
     return notes
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
-    """A response that is at hand, encoded once the request id is known, and its notes.
+class Recalled(Protocol):
+    """A response that is at hand. ``answers`` counts those in it, all of one ``kind``."""
 
-    ``answers`` counts those in it, of the same kind; ``request_id`` is the request's own, if it has one.
-    """
-
-    response: Callable[[str], bytes]
     kind: AnswerKind
-    age: float = 0.0
-    answers: int = 1
-    request_id: str = ""
+    answers: int
 
-    def notes(self) -> dict[str, str]:
-        """As those of a call that was read."""
-        return answer_notes(self.kind, self.age)
+    def oldest(self, now: float) -> float:
+        """Seconds of the age of the oldest of them at a monotonic instant."""
+        ...
+
+    def encode(self, request_id: str, now: float) -> bytes:
+        """The bytes of the response."""
+        ...
 
 
-Recall = Callable[[bytes, Principal, int], Recalled | None]
-"""The response to a request that was answered before, from its bytes, its caller and what the caller receives at most.
+Recall = Callable[[bytes, Principal, int, float], Recalled | None]
+"""The response to a request that was answered before, from its bytes without its id, its caller, the bytes of what the
+caller receives at most, and the monotonic instant.
 
 None when the request has to be read. It takes microseconds, and no seat.
 """

@@ -11,7 +11,6 @@ import math
 import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from google.protobuf.duration_pb2 import Duration
@@ -30,6 +29,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_SECOND = -62_135_596_800
 LAST_SECOND = 253_402_300_799
 MAX_DURATION = 315_576_000_000
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_/-]{0,63}")
 # Not in the IANA database: copies with leap seconds, and names that mean something else on every machine.
@@ -111,10 +111,7 @@ def request_id(text: str, path: str, found: Found) -> str:
 
 def is_uuid(text: str) -> bool:
     """Whether the text is a UUID of 36 characters."""
-    try:
-        return len(text) == 36 and str(UUID(text)) == text.lower()
-    except ValueError:
-        return False
+    return _UUID.fullmatch(text) is not None
 
 
 def zone(name: str, path: str, found: Found) -> str:

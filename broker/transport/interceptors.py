@@ -5,9 +5,10 @@ response. From the outside in: the door, request id, trace context and server sp
 boundary, deadline, servicer. Nothing is sent before the first response, because initial metadata that is sent early
 ends the client's chance of a retry (gRFC A6).
 
-At the door calls that take seats are authenticated and, where the answer is at hand, given it, or, where it is no
-whatever they ask, refused without being decoded or timed: refusing has to be cheaper than serving, or refusals alone
-bring the server down. Such a call is counted like any other; in the log, such calls share a line.
+Calls whose answer is at hand have been given it before they come here (:mod:`broker.transport.shortcut`). At the door
+calls that take seats are authenticated and, where the answer is no whatever they ask, refused without being decoded or
+timed: refusing has to be cheaper than serving, or refusals alone bring the server down. Such a call is counted like any
+other; in the log, such calls share a line.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ from broker.telemetry.instruments import Telemetry
 from broker.telemetry.spans import ServerCall
 from broker.transport.access import UnreadLog, log_call, repeat
 from broker.transport.arrival import PREFIX, Arrival, lowered, named, number, stalled
-from broker.transport.call import RESPONSE_LIMIT, Call, Endpoint, Streaming, Unary
+from broker.transport.call import RESPONSE_LIMIT, Call, Endpoint, Streaming
 from broker.transport.decode_values import is_uuid
 from broker.transport.drain import Gate
 from broker.transport.options import ServerOptions
+from broker.transport.shortcut import Shortcut
 from broker.transport.status import Refusal, Statuses
 
 _LOG = logging.getLogger(__name__)
@@ -87,7 +89,20 @@ class CallPath:
         async def unary(raw: bytes, context: Context) -> bytes | None:
             return await self._serve(self._arrive(method, answered, context), raw, context, answered.handle)
 
-        return grpc.unary_unary_rpc_method_handler(unary)
+        if answered.recall is None:
+            return grpc.unary_unary_rpc_method_handler(unary)
+        short = Shortcut(method, answered.recall, self.telemetry, self.unread, self.clock, self.ids)
+
+        async def recalled(raw: bytes, context: Context) -> bytes | None:
+            if not self.gate.closed and (response := short.answer(raw, context)) is not None:
+                return response
+            arrival = self._arrive(method, answered, context)
+            response = await self._serve(arrival, raw, context, answered.handle)
+            if arrival.principal is not None and self.authenticator.lasting(arrival.metadata):
+                short.know(context, arrival.principal, self._receives(arrival))
+            return response
+
+        return grpc.unary_unary_rpc_method_handler(recalled)
 
     def _arrive(self, method: str, endpoint: Endpoint, context: Context) -> Arrival:
         metadata = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
@@ -109,24 +124,6 @@ class CallPath:
         if arrival.endpoint.pool is None or arrival.principal is None:
             return None
         return self.door(arrival.endpoint.pool, arrival.principal, self._allowed(arrival, context))
-
-    def _recalled(self, arrival: Arrival, raw: bytes, context: Context) -> bytes | None:
-        """The response to a request that was answered before, with the span, metric, log and trailers of any call."""
-        recall = arrival.endpoint.recall if isinstance(arrival.endpoint, Unary) else None
-        if recall is None or arrival.principal is None:
-            return None
-        recalled = recall(raw, arrival.principal, self._receives(arrival))
-        if recalled is None:
-            return None
-        arrival.request_id = recalled.request_id or self._named(arrival)
-        notes = arrival.recalled = recalled.notes()
-        kind, count = recalled.kind.value, recalled.answers
-        self.telemetry.recalled(arrival.method, arrival.metadata, arrival.request_id, kind, count)
-        seconds = self.clock.monotonic() - arrival.started
-        self.telemetry.call(arrival.method, "OK", seconds)
-        self.unread.add(arrival.method, "OK", seconds, arrival.request_id, arrival.principal, notes=notes)
-        context.set_trailing_metadata(self._trailers(arrival))
-        return recalled.response(arrival.request_id)
 
     def _allowed(self, arrival: Arrival, context: Context) -> float:
         """Seconds that the call may take: its deadline or the default of its method, within the cap."""
@@ -162,8 +159,6 @@ class CallPath:
                 unread = self.gate.refusal()
             else:
                 await self._identified(arrival, context)
-                if (response := self._recalled(arrival, raw, context)) is not None:
-                    return response
                 unread = self._refused_unread(arrival, context)
             if unread is not None:
                 arrival.request_id = self._named(arrival)

@@ -27,15 +27,26 @@ from broker.policy.freshness import Freshness
 from broker.ports.rollups import Examined, RollupStatus
 
 
+class Repeat(Protocol):
+    """The held answers to panels that were answered before, as they were found and judged at the instant ``judged``."""
+
+    found: Sequence[tuple[Held, Freshness]]
+    judged: float
+
+    def stands(self, now: float) -> bool:
+        """Whether they are held still, and nothing but their age has changed, at a monotonic instant."""
+        ...
+
+    def allowed(self) -> bool:
+        """Counts a call that is given them against what its caller may have; whether it may."""
+        ...
+
+
 class QueryApp(Protocol):
     """Answers questions. Every method raises BrokerError."""
 
     async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
         """One outcome for each panel, in order."""
-        ...
-
-    def again(self, tokens: Sequence[object]) -> Sequence[tuple[Held, Freshness]] | None:
-        """The held answers that outcomes of a dashboard had these tokens for, if all are still held and fresh."""
         ...
 
     def explore(self, context: CallContext, ask: ExploreAsk) -> AsyncGenerator[ExploreEvent, None]:

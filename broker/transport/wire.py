@@ -7,6 +7,8 @@ together from a cached table and a fresh status without decoding either (protobu
 from __future__ import annotations
 
 _LENGTH_DELIMITED = 2
+WIDE = 12
+"""Bytes of a `wide` duration: each of its numbers in five, after its tag."""
 
 
 def varint(number: int) -> bytes:
@@ -37,3 +39,14 @@ def nested(field: int, encoded: bytes) -> bytes:
 def text(field: int, value: str) -> bytes:
     """A string field; the empty default takes no bytes."""
     return nested(field, value.encode()) if value else b""
+
+
+def wide(seconds: float) -> bytes:
+    """A message Duration of non-negative seconds that takes as many bytes whatever it is."""
+    nanos = round(seconds * 1e9)
+    nanos = max(nanos, 0)
+    s, n = divmod(nanos, 1_000_000_000)
+    return bytes((
+        0x08, s & 127 | 128, s >> 7 & 127 | 128, s >> 14 & 127 | 128, s >> 21 & 127 | 128, s >> 28 & 127,
+        0x10, n & 127 | 128, n >> 7 & 127 | 128, n >> 14 & 127 | 128, n >> 21 & 127 | 128, n >> 28,
+    ))  # fmt: skip

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from broker.domain.answer import Answer, AnswerKind, AnswerStatus, Batch, Cost, CostClass, Exactness, Table
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.held import Held
 from broker.domain.model import Dataset, Dimension, Measure, MeasureKind
 from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
@@ -26,7 +25,7 @@ from broker.domain.request import (
     PanelOutcome,
 )
 from broker.domain.values import Column, ColumnRole, DataType, ResultFormat
-from broker.policy.freshness import Freshness
+from broker.transport.services import Repeat
 from querybroker.v1 import answer_pb2
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -109,11 +108,11 @@ class FakeQueries:
 
     on_dashboard: Callable[[CallContext, DashboardAsk], Awaitable[DashboardOutcome]] = dashboard
     on_explore: Callable[[CallContext, ExploreAsk], AsyncGenerator[ExploreEvent, None]] = explore
-    on_again: Callable[[Sequence[object]], Sequence[tuple[Held, Freshness]] | None] = lambda _tokens: None
+    on_again: Callable[[Sequence[object]], Repeat | None] = lambda _tokens: None
     contexts: list[CallContext] = field(default_factory=list)
     asks: list[object] = field(default_factory=list)
 
-    def again(self, tokens: Sequence[object]) -> Sequence[tuple[Held, Freshness]] | None:
+    def again(self, tokens: Sequence[object]) -> Repeat | None:
         return self.on_again(tokens)
 
     async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from broker.domain.terms import AnswerPolicy
 from broker.policy.freshness import Freshness, Standing, given
 from broker.transport.call import Call
 from broker.transport.decode_request import decode_dashboard
-from broker.transport.recollection import Recollection
+from broker.transport.recollection import Recollection, split
+from broker.transport.services import Repeat
 from querybroker.v1 import query_pb2, query_service_pb2, query_service_pb2_grpc
 from tests.rpc.fakes import KEY, answer
 from tests.rpc.serving import Serving, serving
@@ -36,6 +38,9 @@ class Cache:
     held: dict[str, Held] = field(default_factory=dict)
     reads: int = 0
     agains: int = 0
+    repeats: int = 0
+    counted: int = 0
+    quota: bool = True
 
     def fresh(self, held: Held) -> Freshness:
         now = datetime.now(UTC)
@@ -61,11 +66,29 @@ class Cache:
             outcomes.append(PanelOutcome(panel.panel_id, cached, token=panel.panel_id))
         return DashboardOutcome(tuple(outcomes))
 
-    def again(self, tokens: Sequence[object]) -> Sequence[tuple[Held, Freshness]] | None:
+    def again(self, tokens: Sequence[object]) -> Repeat | None:
         self.agains += 1
         if any(token not in self.held for token in tokens):
             return None
-        return [(self.held[str(token)], self.fresh(self.held[str(token)])) for token in tokens]
+        found = [(self.held[str(token)], self.fresh(self.held[str(token)])) for token in tokens]
+        return Given(self, found, time.monotonic())
+
+
+@dataclass
+class Given:
+    """A :class:`Repeat` that stands while the same answers are held."""
+
+    cache: Cache
+    found: Sequence[tuple[Held, Freshness]]
+    judged: float
+
+    def stands(self, now: float) -> bool:
+        self.cache.repeats += 1
+        return all(self.cache.held.get(held.key) is held for held, _ in self.found)
+
+    def allowed(self) -> bool:
+        self.cache.counted += 1
+        return self.cache.quota
 
 
 @pytest.fixture
@@ -209,11 +232,11 @@ async def test_what_is_relative_to_now_means_the_same_until_the_minute_ends(cach
         context = CallContext("r", principal, Deadline(10.0), read)
         ask = decode_dashboard(asked, AnswerPolicy())
         recollection.remember(Call(context, 1 << 20, raw), ask, await cache.dashboard(context, ask))
-    assert recollection.recall(raw, principal, 1 << 20) is not None
+    assert recollection.recall(split(raw)[1], principal, 1 << 20, 0.0) is not None
     watch.at = read + timedelta(seconds=1)  # a request that is read now may mean other instants
-    assert recollection.recall(raw, principal, 1 << 20) is None
+    assert recollection.recall(split(raw)[1], principal, 1 << 20, 0.0) is None
     watch.at = read
-    assert recollection.recall(raw, principal, 1 << 20) is None, "it was forgotten"
+    assert recollection.recall(split(raw)[1], principal, 1 << 20, 0.0) is None, "it was forgotten"
 
 
 async def test_the_door_is_for_requests_that_have_to_be_read(cache: Cache) -> None:
