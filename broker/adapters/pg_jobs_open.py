@@ -16,6 +16,7 @@ from broker.adapters.pg_jobs import PgJobStore
 from broker.adapters.pg_jobs_keeper import PgJobKeeper, PgWorkerLease
 from broker.adapters.pg_jobs_pool import open_job_database
 from broker.adapters.pg_jobs_queue import PgJobQueue
+from broker.adapters.pg_ranges import PgRanges
 from broker.ports.jobs import RunningLimits
 from broker.telemetry.instruments import Telemetry
 
@@ -30,6 +31,7 @@ class PgJobs:
     signals: PgJobSignals
     checkpoints: PgCheckpoints
     adoption: PgAdoption
+    ranges: PgRanges
     lease: Callable[[], PgWorkerLease]
 
 
@@ -61,5 +63,6 @@ async def open_jobs(
                 signals=signals,
                 checkpoints=PgCheckpoints(database),
                 adoption=PgAdoption(database, hints),
+                ranges=PgRanges(database, hints),
                 lease=partial(PgWorkerLease, dsn),
             )

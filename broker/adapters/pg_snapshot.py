@@ -19,6 +19,7 @@ from broker.adapters.pg_connection import Lease
 from broker.adapters.pg_copy import BlockCollector, BlockWriter, Put, streamed, too_large
 from broker.adapters.pg_errors import deadline_exceeded, translated
 from broker.adapters.pg_rollup_coverage import MISSING, SNAPSHOT, CoverageReading, not_installed
+from broker.adapters.pg_snapshot_sql import AS_OF, LAG, UNDO, begin, export
 from broker.adapters.sql.compiler import Recent, SqlCompiler
 from broker.adapters.sql.statements import ScanStatements, Statement, first_text
 from broker.domain.deadline import Deadline
@@ -31,18 +32,6 @@ from broker.ports.clock import Clock
 from broker.ports.store import SqlPlan
 from broker.telemetry.instruments import Telemetry
 
-BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limit}; SAVEPOINT statement"
-UNDO = "ROLLBACK TO SAVEPOINT statement; {limit}"
-# The instant of BEGIN, which is not after the snapshot: this statement takes it.
-AS_OF = "SELECT now()"
-# Nothing is behind while everything received has been replayed; otherwise the age of the last replayed commit counts.
-LAG = """
-SELECT CASE
-  WHEN NOT pg_is_in_recovery() THEN NULL
-  WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
-  ELSE extract(epoch FROM clock_timestamp() - coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time()))
-END::float8
-"""
 _RENEW = 0.1
 """The time limit is set again once it exceeds what is left of the deadline by this share."""
 _SLACK = 0.05
@@ -116,12 +105,22 @@ class PgSnapshot:
         """The server's version, as it calls it."""
         return str(self._connection.get_settings().server_version)
 
-    async def begin(self) -> None:
-        """Takes the snapshot. The lag is read before it, so that it is never understated."""
+    async def begin(self, shared: str = "") -> None:
+        """Takes the snapshot, or that which is shared. The lag is read before it, so that it is never understated."""
         if self._lease.replica:
             self._lag = await self._connection.fetchval(LAG)
-        await self._connection.execute(BEGIN.format(limit=self._time_limit()))
+        await self._connection.execute(begin(shared, self._time_limit()))
         self._as_of = await self._connection.fetchval(AS_OF)
+
+    async def share(self) -> str:
+        """A text by which others take this snapshot."""
+        with self._guarded("SELECT", "snapshot"):
+            await self._prepare()
+            return await export(self._connection)
+
+    async def touch(self) -> None:
+        """Keeps the transaction from being ended for idleness."""
+        await self.fetch("snapshot", "SELECT")
 
     async def close(self) -> None:
         """Stops streams that are still open."""

@@ -12,6 +12,7 @@ from broker.adapters.pg_describe import as_violation, columns_of
 from broker.adapters.pg_errors import deadline_exceeded, translated
 from broker.adapters.pg_plan import read_plan
 from broker.adapters.pg_pool import PgPools
+from broker.adapters.pg_quantiles import quantile_statement
 from broker.adapters.pg_rolled_alone import read_rolled_alone, rolled_statement
 from broker.adapters.pg_snapshot import PgSnapshot, ReadLimits, Tools
 from broker.adapters.sql.compiler import Recent, SqlCompiler
@@ -21,7 +22,7 @@ from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.estimate import Estimate
 from broker.domain.fingerprint import fingerprint
-from broker.domain.model import Dataset
+from broker.domain.model import Dataset, Dimension
 from broker.domain.plan import Finish, Plan, Scan
 from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
@@ -59,7 +60,7 @@ class PgStore:
 
     @asynccontextmanager
     async def snapshot(
-        self, pool: PoolName, deadline: Deadline, *, elsewhere: bool = True
+        self, pool: PoolName, deadline: Deadline, *, elsewhere: bool = True, shared: str = ""
     ) -> AsyncIterator[PgSnapshot]:
         """A snapshot on a connection of the pool; without ``elsewhere`` of its own server and no other.
 
@@ -68,7 +69,7 @@ class PgStore:
 
         async def first(lease: Lease) -> PgSnapshot:
             snapshot = PgSnapshot(lease, deadline, self._tools)
-            await snapshot.begin()
+            await snapshot.begin(shared)
             return snapshot
 
         remaining = deadline.remaining(self._clock.monotonic())
@@ -124,6 +125,15 @@ class PgStore:
                 one = read_plan(await snapshot.explain(name, text, values))
                 found = one if found is None else found + one
         return found or Estimate(0.0, 0, 0)
+
+    async def quantiles(self, dataset: Dataset, dimension: Dimension, deadline: Deadline) -> tuple[int, ...]:
+        """Values that part the rows about equally, by PostgreSQL's statistics; of plain columns only."""
+        statement = quantile_statement(dataset, dimension)
+        if statement is None:
+            return ()
+        async with self.snapshot(PoolName.ADMIN, deadline) as snapshot:
+            rows = await snapshot.fetch("pg_stats", *statement)
+        return tuple([row["value"] for row in rows if row["value"] is not None])
 
     async def gate(self, sql: SqlQuery, datasets: tuple[Dataset, ...], principal: Principal) -> SqlPlan:
         """Checks SQL and rewrites it; then PostgreSQL reads it, so that its columns are known and it can run."""

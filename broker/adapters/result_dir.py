@@ -83,7 +83,8 @@ class _Staging:
 
     async def publish(self, name: str) -> str:
         """Makes a finished and synced file of the directory durable and visible; returns its key."""
-        await asyncio.to_thread(_publish, self._directory / name, self._target)
+        depth = self._prefix.count("/") + 1
+        await asyncio.to_thread(_publish, self._directory / name, self._target, depth)
         return f"{self._prefix}/{name}"
 
 
@@ -100,11 +101,11 @@ def _make(directory: Path) -> None:
     raise FileNotFoundError(f"{directory} keeps being deleted")
 
 
-def _publish(source: Path, target: Path) -> None:
+def _publish(source: Path, target: Path, depth: int) -> None:
     _make(target)
     source.rename(target / source.name)
     # The name becomes durable with its directory, and so do directories that were just made.
-    for directory in (target, *target.parents[:3]):
+    for directory in (target, *target.parents[:depth]):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)

@@ -31,8 +31,10 @@ from broker.jobs.attempt import Tools
 from broker.jobs.children import Children
 from broker.jobs.custom import RunningKind
 from broker.jobs.export import ExportKind
+from broker.jobs.export_range import ExportRangeKind
 from broker.jobs.kind import JobKind
 from broker.jobs.progress import ProgressBoard
+from broker.jobs.ranged import RangedQueue
 from broker.jobs.report import ReportKind
 from broker.jobs.seats import Seat, job_seats, patient
 from broker.jobs.sources import Sources
@@ -167,14 +169,17 @@ def build_worker(
     gate = build_gate(settings, model, data.store, lambda _: nullcontext())
     sources = Sources(build_planner(model, own.telemetry), gate)
     decode = partial(decode_job_spec, defaults=AnswerPolicy())
-    export = ExportKind(sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats)
+    export = ExportKind(
+        sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats, ranges=ports.ranges
+    )
+    part = ExportRangeKind(sources, data.store, decode, ports.ranges, telemetry=own.telemetry, seat=seats)
     report = ReportKind(sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats)
     custom = {
         name: RunningKind(kind, ports.checkpoints, decode, elsewhere)
         for name, kind in custom_kinds(settings.jobs.kinds).items()
     }
     tools = Tools(
-        queue=ports.queue,
+        queue=RangedQueue(ports.queue, ports.ranges),
         results=results,
         children=children,
         board=ProgressBoard(ports.queue),
@@ -184,7 +189,7 @@ def build_worker(
     )
 
     return Worker(
-        {export.name: export, report.name: report, **custom, **kinds},
+        {export.name: export, part.name: part, report.name: report, **custom, **kinds},
         tools,
         slots=settings.jobs.slots,
         lease=lease_keeper(settings.jobs, own, ports, settings.jobs.slots, os._exit),

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from urllib.parse import quote
 
-from broker.domain.answer import AnswerStatus
+from broker.domain.answer import AnswerStatus, Interval
 from broker.domain.principal import Principal
 from broker.domain.values import Column
 
@@ -60,7 +60,10 @@ class ExportFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """How far an attempt is. ``total_row_count`` is an estimate, 0 when unknown; ``fraction`` is None when unknown."""
+    """How far an attempt is. ``total_row_count`` is an estimate, 0 when unknown; ``fraction`` is None when unknown.
+
+    ``interval`` is what of the time is being worked on, None when that is all of it or has no time.
+    """
 
     phase: str = ""
     fraction: float | None = None
@@ -69,6 +72,7 @@ class JobProgress:
     byte_count: int = 0
     row_rate: float = 0.0
     message: str = ""
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,5 +225,9 @@ class JobEvent:
 
 
 def part_prefix(tenant: str, job_id: str, fence: int) -> str:
-    """Where one attempt keeps its files in the result store: ``tenant/job/fence``, every piece safe in a path."""
-    return "/".join(quote(piece, safe="").replace(".", "%2E") for piece in (tenant, job_id, str(fence)))
+    """Where one attempt keeps its files in the result store: ``tenant/job/fence``, every piece safe in a path.
+
+    What has an id below that of a job, as the ranges of its export have, keeps its files below those of the job.
+    """
+    pieces = (tenant, *job_id.split("/"), str(fence))
+    return "/".join(quote(piece, safe="").replace(".", "%2E") for piece in pieces)

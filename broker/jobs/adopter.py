@@ -17,10 +17,10 @@ from broker.domain.job import ExportFormat, Job, JobResult
 from broker.domain.request import CallContext
 from broker.domain.work import ExportWork, JobAsk
 from broker.jobs.children import Child
-from broker.jobs.export import named
 from broker.jobs.kind import JobContext
 from broker.jobs.order import WRITER, Chunk, End, Order, Whole
 from broker.jobs.progress import Rate
+from broker.jobs.range_files import named
 from broker.jobs.sources import for_job
 from broker.jobs.transfer import INLINE_BYTES, Parts, Progress, both, collect
 from broker.jobs.worker import Worker
@@ -63,7 +63,7 @@ class AdoptedKind:
             finish = flow.whole[1] if flow.whole is not None else plan.finish
             order = Order(self.format, plan.columns, finish, staging.directory, PART_BYTES)
             async with context.children.child(WRITER, order) as child:
-                await both(self._send(child), collect(child, parts, progress, self.telemetry))
+                await both(self._send(child), collect(child, parts, progress.wrote, self.telemetry))
         seconds = self.clock.monotonic() - began
         cost = Cost(seconds, seconds, progress.row_count, progress.byte_count)
         assert flow.told is not None

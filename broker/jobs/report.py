@@ -62,7 +62,7 @@ class ReportKind:
                     parts = Parts(staging, self.inline_bytes)
                     reading = await both(
                         self._read(ask.work, plans, ask.policy, context, child, progress, give_back),
-                        collect(child, parts, progress, self.telemetry),
+                        collect(child, parts, progress.wrote, self.telemetry),
                     )
                 span.set_attribute(n.ROWS, progress.row_count)
                 span.set_attribute(n.BYTES, progress.byte_count)

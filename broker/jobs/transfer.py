@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from broker.domain.answer import Interval
 from broker.domain.errors import BrokerError
 from broker.domain.job import JobProgress
 from broker.domain.plan import Block, CsvBlock
@@ -24,6 +25,8 @@ from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import SpanName
 
 T = TypeVar("T")
+Told = Callable[[int, int], None]
+"""Is told the rows and bytes that have been written so far."""
 
 ALMOST = 0.99
 """How far an attempt can be by an estimate; only the end itself is the whole."""
@@ -54,19 +57,23 @@ async def both(read: Coroutine[Any, Any, T], collect: Coroutine[Any, Any, None])
         await asyncio.gather(reading, writing, return_exceptions=True)
 
 
+async def expected(store: QueryStore, source: Source, context: JobContext) -> tuple[int, int]:
+    """The rows and bytes to expect of a source; zeros when nobody knows."""
+    if isinstance(source, SqlPlan) or not source.finish.pushed_down:
+        return 0, 0
+    try:
+        found = await store.estimate(source, context.deadline)
+    except BrokerError as error:
+        logger.info("%s goes on without an estimate: %s", context.job.name, error)
+        return 0, 0
+    rows = min(found.rows, source.query.limit) if source.query.limit else found.rows
+    return rows, rows * found.width
+
+
 async def expected_rows(store: QueryStore, sources: Sequence[Source], context: JobContext) -> int:
     """The rows to expect of all sources; 0 when nobody knows."""
-    total = 0
-    for source in sources:
-        if isinstance(source, SqlPlan) or not source.finish.pushed_down:
-            return 0
-        try:
-            rows = (await store.estimate(source, context.deadline)).rows
-        except BrokerError as error:
-            logger.info("%s goes on without an estimate: %s", context.job.name, error)
-            return 0
-        total += min(rows, source.query.limit) if source.query.limit else rows
-    return total
+    each = [(await expected(store, source, context))[0] for source in sources]
+    return sum(each) if all(each) else 0
 
 
 async def send(source: Source, snapshot: Snapshot, child: Child) -> Whole | None:
@@ -133,12 +140,12 @@ class Parts:
             self.kept.append((await self._staging.publish(part.name), part))
 
 
-async def collect(child: Child, parts: Parts, progress: Progress, telemetry: Telemetry) -> None:
+async def collect(child: Child, parts: Parts, wrote: Told, telemetry: Telemetry) -> None:
     """Takes what the child says until it is done."""
     while not isinstance(message := await child.receive(), Done):
         match message:
             case Wrote(rows, size):
-                progress.wrote(rows, size)
+                wrote(rows, size)
             case PartDone():
                 await parts.add(message)
             case Failed(error, detail):
@@ -148,7 +155,7 @@ async def collect(child: Child, parts: Parts, progress: Progress, telemetry: Tel
             case _:
                 raise TypeError(f"not a message of the child: {message!r}")
     await parts.end()
-    progress.wrote(sum(p.row_count for _, p in parts.kept), sum(p.byte_count for _, p in parts.kept))
+    wrote(sum(p.row_count for _, p in parts.kept), sum(p.byte_count for _, p in parts.kept))
     attributes = {n.PROCESS_ID: message.process_id}
     telemetry.worker_span(SpanName.WORKER, message.start_ns, message.end_ns, attributes=attributes)
 
@@ -160,8 +167,13 @@ class Progress:
         self._context = context
         self._total = total
         self._rate = rate
+        self._at: tuple[Interval | None, str] = (None, "")
         self.row_count = 0
         self.byte_count = 0
+
+    def at(self, interval: Interval | None, message: str) -> None:
+        """What is being worked on from now on."""
+        self._at = (interval, message)
 
     def wrote(self, rows: int, size: int) -> None:
         """So many rows and bytes have been written."""
@@ -175,10 +187,14 @@ class Progress:
 
     def end(self) -> None:
         """Reports the whole."""
+        self.at(None, "")
         self._report("done", 1.0, self.row_count)
 
     def _report(self, phase: str, fraction: float | None, total: int, message: str = "") -> None:
         rate = self._rate.at(self.row_count)
+        interval, at = self._at
         self._context.report(
-            JobProgress(phase, fraction, self.row_count, total, self.byte_count, rate, message)
+            JobProgress(
+                phase, fraction, self.row_count, total, self.byte_count, rate, message or at, interval
+            )
         )

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from broker.domain.deadline import Deadline
 from broker.domain.estimate import Estimate
-from broker.domain.model import Dataset
+from broker.domain.model import Dataset, Dimension
 from broker.domain.plan import Block, Finish, Plan, Scan, ScanResult
 from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
@@ -81,6 +81,14 @@ class Snapshot(Protocol):
         """
         ...
 
+    async def share(self) -> str:
+        """A text by which other connections to the same server can take this very snapshot, while it lasts."""
+        ...
+
+    async def touch(self) -> None:
+        """Keeps a snapshot from which nothing is read for a while from being ended for idleness."""
+        ...
+
     def stream(self, plan: Plan) -> AsyncGenerator[Block, None]:
         """The states of a pushed-down plan in blocks of whole rows; the database is slowed down by the consumer."""
         ...
@@ -93,8 +101,14 @@ class Snapshot(Protocol):
 class QueryStore(Protocol):
     """The database. Cancelling a task that waits in a snapshot cancels its statement at the server."""
 
-    def snapshot(self, pool: PoolName, deadline: Deadline) -> AbstractAsyncContextManager[Snapshot]:
-        """A snapshot on a connection of the pool; ``statement_timeout`` is what is left of the deadline."""
+    def snapshot(
+        self, pool: PoolName, deadline: Deadline, *, shared: str = ""
+    ) -> AbstractAsyncContextManager[Snapshot]:
+        """A snapshot on a connection of the pool; ``statement_timeout`` is what is left of the deadline.
+
+        With ``shared``, what somebody else's :meth:`Snapshot.share` gave, it is that one's; raises STORE_REJECTED when
+        it has ended. (``as_of`` is then when this transaction began.)
+        """
         ...
 
     async def read_alone(self, pool: PoolName, plan: Plan, deadline: Deadline) -> AloneReading | None:
@@ -120,6 +134,13 @@ class QueryStore(Protocol):
 
     async def estimate(self, plan: Plan | SqlPlan, deadline: Deadline) -> Estimate:
         """The planner's estimate of all statements, without running anything."""
+        ...
+
+    async def quantiles(self, dataset: Dataset, dimension: Dimension, deadline: Deadline) -> tuple[int, ...]:
+        """Values of an integer, date or instant that part the rows about equally, ascending, by what is known of them.
+
+        Nothing is scanned. Dates count as days, instants as microseconds since 1970. Empty where nothing is known.
+        """
         ...
 
     def statements(self, plan: Plan) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from google.rpc.status_pb2 import Status
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.job import Job, JobFailure, JobProgress, JobResult, JobState, ResultPart
 from broker.transport.encode_answer import Describe
-from broker.transport.encode_status import encode_columns, encode_status, timestamp
+from broker.transport.encode_status import encode_columns, encode_interval, encode_status, timestamp
 from broker.transport.enums import EXPORT_FORMAT, JOB_STAGE, JOB_STATE
 from querybroker.v1 import job_pb2, job_service_pb2
 
@@ -120,4 +120,5 @@ def encode_progress(progress: JobProgress) -> job_pb2.JobProgress:
         byte_count=progress.byte_count,
         row_rate=progress.row_rate,
         message=progress.message,
+        interval=encode_interval(progress.interval),
     )

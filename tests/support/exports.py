@@ -7,6 +7,7 @@ import hashlib
 import pickle
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from broker.adapters.pg_pool import PgPools
@@ -23,9 +24,12 @@ from broker.domain.request import CallContext
 from broker.domain.terms import AnswerPolicy
 from broker.domain.work import ExportWork, JobAsk
 from broker.jobs.export import ExportKind
+from broker.jobs.export_range import ExportRangeKind
+from broker.jobs.kind import JobKind
 from broker.jobs.sources import Sources
 from broker.policy.resolve import resolve_query
 from broker.ports.jobs import Submission
+from broker.ports.ranges import JobRanges
 from broker.ports.store import SqlPlan
 from broker.runtime.clock import SystemClock
 from tests.support.datasets import flights
@@ -55,6 +59,17 @@ async def no_sql(context: CallContext, sql: SqlQuery, path: str) -> SqlPlan:
 
 
 SOURCES = Sources(plan, no_sql)
+
+
+@asynccontextmanager
+async def export_kinds(
+    dsn: str, ranges: JobRanges, range_bytes: int, part_bytes: int = 64 << 20
+) -> AsyncIterator[dict[str, JobKind]]:
+    """Exports in ranges, the ranges of others, and as `plain` exports that are never cut."""
+    async with export_kind(dsn, part_bytes) as plain:
+        split = replace(plain, ranges=ranges, range_bytes=range_bytes)
+        part = ExportRangeKind(SOURCES, plain.store, pickle.loads, ranges, part_bytes)
+        yield {"export": split, "plain": plain, part.name: part}
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
-"""A worker process for tests: `python -m tests.support.job_worker_main DSN DIRECTORY LEASE_SECONDS`.
+"""A worker process for tests: `python -m tests.support.job_worker_main DSN DIRECTORY LEASE_SECONDS RANGE_BYTES`.
 
-Prints its worker id when it is ready. Its kinds are ``export``, ``hold`` (writes a line into the table ``ledger``, then
-waits for the advisory lock 7), and ``burn`` (writes a line, then blocks the event loop for three leases).
+Prints its worker id when it is ready. Its kinds are ``export``, whose ranges have about so many bytes, and
+``export_range``, ``hold`` (writes a line into the table ``ledger``, then waits for the advisory lock 7), and ``burn``
+(writes a line, then blocks the event loop for three leases).
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ from broker.jobs.children import Children
 from broker.jobs.kind import JobContext
 from broker.jobs.lease import LeaseKeeper
 from broker.jobs.progress import ProgressBoard
+from broker.jobs.ranged import RangedQueue
 from broker.jobs.upkeep import Upkeep
 from broker.jobs.worker import Worker
 from broker.ports.jobs import WorkerIdentity
 from broker.runtime.clock import SystemClock
-from tests.support.exports import export_kind
+from tests.support.exports import export_kinds
 from tests.support.workers import QUICK, TestKind
 
 LEDGER = "CREATE TABLE ledger (job_id text, fence bigint, pid integer)"
 
 
-async def main(dsn: str, directory: str, lease_seconds: float) -> None:
+async def main(dsn: str, directory: str, lease_seconds: float, range_bytes: int) -> None:
     """Works until it is killed."""
     rng = Random(os.getpid())
 
@@ -63,10 +65,14 @@ async def main(dsn: str, directory: str, lease_seconds: float) -> None:
 
     children = Children(1 << 30)
     results = DirectoryResults(Path(directory))
-    async with open_jobs(dsn, connections=2, clock=monotonic, rng=rng) as ports, export_kind(dsn) as export:
+    async with (
+        open_jobs(dsn, connections=2, clock=monotonic, rng=rng) as ports,
+        export_kinds(dsn, ports.ranges, range_bytes) as exports,
+    ):
+        queue = RangedQueue(ports.queue, ports.ranges)
         worker = Worker(
-            {"hold": TestKind(hold, "hold"), "burn": TestKind(burn, "burn"), "export": export},
-            Tools(ports.queue, results, children, ProgressBoard(ports.queue), SystemClock(), rng, 3600.0),
+            {"hold": TestKind(hold, "hold"), "burn": TestKind(burn, "burn"), **exports},
+            Tools(queue, results, children, ProgressBoard(queue), SystemClock(), rng, 3600.0),
             slots=2,
             lease=LeaseKeeper(
                 ports.lease,
@@ -87,4 +93,4 @@ async def main(dsn: str, directory: str, lease_seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])))

@@ -19,6 +19,7 @@ from broker.jobs.children import Children
 from broker.jobs.kind import JobContext, JobKind
 from broker.jobs.lease import LeaseKeeper
 from broker.jobs.progress import ProgressBoard
+from broker.jobs.ranged import RangedQueue
 from broker.jobs.upkeep import Upkeep
 from broker.jobs.worker import BATCH, Pace, Worker
 from broker.ports.jobs import ResultStore, WorkerIdentity
@@ -90,7 +91,8 @@ async def worker(
     rng = Random(11)
     results = results or DirectoryResults(directory)
     own = children or Children(1 << 30)
-    tools = Tools(ports.queue, results, own, ProgressBoard(ports.queue), SystemClock(), rng, 3600.0)
+    queue = RangedQueue(ports.queue, ports.ranges)
+    tools = Tools(queue, results, own, ProgressBoard(queue), SystemClock(), rng, 3600.0)
     lease = LeaseKeeper(
         ports.lease,
         lambda: WorkerIdentity(uuid.uuid4().hex, "test", 1, "test", slots),

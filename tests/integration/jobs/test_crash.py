@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -21,38 +18,11 @@ from broker.jobs.lease import EXIT_CODE
 from broker.jobs.upkeep import Upkeep
 from tests.conftest import FreshDatabase
 from tests.support.exports import GATE, ROWS, ROWS_SQL, closed_gate, contents, export, someone_waits
+from tests.support.job_process import worker_process
 from tests.support.job_worker_main import LEDGER
 from tests.support.jobs import Jobs, job_database, submission
 from tests.support.processes import ended
 from tests.support.workers import Waiting, worker
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A worker process."""
-
-    handle: asyncio.subprocess.Process
-    worker_id: str
-
-
-@asynccontextmanager
-async def worker_process(jobs: Jobs, directory: Path, seconds: float = 3600.0) -> AsyncIterator[Process]:
-    """A worker process that is ready, killed at the end if it still runs."""
-    handle = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.support.job_worker_main", jobs.dsn, str(directory), str(seconds),
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert handle.stdout is not None
-    try:
-        async with asyncio.timeout(60):
-            line = await handle.stdout.readline()
-        yield Process(handle, line.decode().strip())
-    finally:
-        if handle.returncode is None:
-            handle.send_signal(signal.SIGCONT)
-            handle.kill()
-        await handle.stdout.read()  # until everybody who inherited it has ended, children included
-        await handle.wait()
 
 
 @pytest.fixture

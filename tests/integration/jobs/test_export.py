@@ -183,7 +183,7 @@ async def test_large_answers_are_parted(jobs: Jobs, tmp_path: Path, children: Ch
     files = await contents(job, tmp_path)
     assert job.result is not None
     parts = job.result.parts
-    assert len(parts) > 2
+    assert len(parts) > 1
     assert [part.index for part in parts] == list(range(len(parts)))
     assert parts[1].file_name == "flights-00001.csv"
     headers = {file.partition(b"\r\n")[0] for file in files}
