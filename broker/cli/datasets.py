@@ -36,28 +36,21 @@ def _bare(dataset: Dataset) -> str:
     return dataset.name.removeprefix("datasets/")
 
 
-def _table(title: str, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
 def _list(found: list[Dataset]) -> Table:
-    table = _table("", "dataset", "what a row is")
+    from broker.cli.render.console import listing
+
+    table = listing(("dataset", "what a row is"))
     for dataset in found:
         table.add_row(_bare(dataset), dataset.description or dataset.title)
     return table
 
 
 def _dimensions(dataset: Dataset) -> Table:
+    from broker.cli.render.console import listing
     from broker.cli.render.status import short
     from querybroker.v1 import answer_pb2
 
-    table = _table("Dimensions", "name", "type", "")
+    table = listing(("name", "type", ""), title="Dimensions")
     for dimension in dataset.dimensions:
         notes = [dimension.description or dimension.title]
         if dimension.name == dataset.default_time_dimension:
@@ -70,10 +63,11 @@ def _dimensions(dataset: Dataset) -> Table:
 
 
 def _measures(dataset: Dataset) -> Table:
+    from broker.cli.render.console import listing
     from broker.cli.render.status import short
     from querybroker.v1 import answer_pb2, catalog_service_pb2
 
-    table = _table("Measures", "name", "kind", "type", "unit", "")
+    table = listing(("name", "kind", "type", "unit", ""), title="Measures")
     for measure in dataset.measures:
         table.add_row(
             measure.name,

@@ -40,15 +40,10 @@ def _chosen(command: Callable[..., object]) -> Callable[..., object]:
 @connection_options
 def list_(limit: int, connection: Connection) -> None:
     """List them with the reason of their last attempt, newest first."""
-    from rich import box
-    from rich.table import Table
-
-    from broker.cli.render.console import console
+    from broker.cli.render.console import console, listing
 
     found = call(connection, lambda client: _dead(client, limit, connection.deadline))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("job", "owner", "attempts", "why"):
-        table.add_column(column, overflow="fold", justify="right" if column == "attempts" else "left")
+    table = listing(("job", "owner", "attempts", "why"), right=("attempts",))
     for job in found:
         table.add_row(short_name(job.name), job.owner, str(job.attempt), job.error.message)
     console().print(table if found else "No jobs failed for good.")

@@ -41,10 +41,7 @@ jobs.add_command(dead)
 @connection_options
 def list_(state: tuple[str, ...], all_owners: bool, dead: bool, limit: int, connection: Connection) -> None:
     """List your jobs, newest first."""
-    from rich import box
-    from rich.table import Table
-
-    from broker.cli.render.console import console
+    from broker.cli.render.console import console, listing
 
     async def newest(client: Client) -> list[Job]:
         found: list[Job] = []
@@ -58,11 +55,7 @@ def list_(state: tuple[str, ...], all_owners: bool, dead: bool, limit: int, conn
                     break
         return found
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("job", "state", "submitted", "rows", "attempt"):
-        table.add_column(
-            column, overflow="fold", justify="right" if column in ("rows", "attempt") else "left"
-        )
+    table = listing(("job", "state", "submitted", "rows", "attempt"), right=("rows", "attempt"))
     found = call(connection, newest)
     for job in found:
         table.add_row(*_summary(job))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -62,6 +63,8 @@ def advance(progress: Progress, task: int, job: Job) -> None:
     rows = f"{given.row_count:,} rows, {size_text(given.byte_count)}" if given.row_count else ""
     if given.row_rate:
         rows += f", {given.row_rate:,.0f} rows/s"
+    if running:
+        rows = "; ".join(filter(None, (rows, *_outlook(job))))
     done = job.state == job_pb2.JOB_STATE_SUCCEEDED
     known = given.fraction_known or done
     progress.update(
@@ -71,6 +74,20 @@ def advance(progress: Progress, task: int, job: Job) -> None:
         completed=1.0 if done else given.fraction,
         rows=rows,
     )
+
+
+def _outlook(job: Job) -> Iterator[str]:
+    """What a running job is at, and how long it will take, both by the server's clock."""
+    from broker.cli.render.cells import duration_text
+    from broker.cli.render.status import interval_text
+
+    if job.HasField("estimated_time"):
+        left = job.estimated_time.ToNanoseconds() - job.update_time.ToNanoseconds()
+        yield f"about {duration_text(left / 1e9)} left"
+    if job.progress.HasField("interval"):
+        yield interval_text(job.progress.interval)
+    if job.progress.message:
+        yield job.progress.message
 
 
 def show_end(job: Job, address: str) -> Exit:

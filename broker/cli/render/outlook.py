@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
+
+from broker.cli.render.console import listing
 
 if TYPE_CHECKING:
     from broker.domain.pool import PoolName
@@ -33,7 +34,9 @@ def _requests(rows: Sequence[Row]) -> Table:
         worst[row.pool, row.tenant] = max(worst.get((row.pool, row.tenant), 0.0), _badness(row))
     hit = sorted(tenants, key=lambda place: (-worst[place], place))
     shown = set(hit[:MOST_TENANTS])
-    table = _table("Requests: refused or late, for want of; wait at the 99th percentile", "pool", "tenant")
+    table = listing(
+        ("pool", "tenant"), title="Requests: refused or late, for want of; wait at the 99th percentile"
+    )
     for load in loads:
         table.add_column(f"{load:g}x", no_wrap=True)
     for pool in pools:
@@ -62,7 +65,7 @@ def _cell(row: Row | None) -> Text:
 
 
 def _databases(outlook: Outlook) -> Table:
-    table = _table("Databases: seats in use on average, and how busy", "database", "full speed")
+    table = listing(("database", "full speed"), title="Databases: seats in use on average, and how busy")
     loads = sorted({use.load for use in outlook.uses})
     for load in loads:
         table.add_column(f"{load:g}x", no_wrap=True)
@@ -71,13 +74,6 @@ def _databases(outlook: Outlook) -> Table:
         word = "told by the load" if uses[0].seen else "never full, as configured"
         cells = [Text(f"{use.seats:.1f}, {use.busy:.0%}") for use in sorted(uses, key=lambda use: use.load)]
         table.add_row(Text(name), Text(f"{uses[0].slots:.0f} seats ({word})"), *cells)
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
     return table
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from broker.cli.render.cells import size_text
+from broker.cli.render.console import listing
 from broker.cli.render.status import clock_text, short
 from broker.cli.rollupnames import short_name
 from querybroker.v1 import admin_service_pb2 as pb
@@ -44,7 +44,7 @@ def rollup_table(rollups: Iterable[pb.Rollup]) -> Table:
         "answers",
         "verified",
     )
-    table = _table("", columns)
+    table = listing(columns, right=_RIGHT)
     for rollup in rollups:
         built = [p for p in rollup.partitions if p.state != pb.PARTITION_STATE_ABSENT]
         changed = sum(p.dirty_bucket_count for p in built)
@@ -68,7 +68,7 @@ def rollup_table(rollups: Iterable[pb.Rollup]) -> Table:
 def partition_table(rollup: pb.Rollup) -> Table:
     """One line for each partition of a rollup; the newest last."""
     columns = ("from", "to", "state", "version", "changed", "rows", "size", "as of")
-    table = _table(short_name(rollup.name), columns)
+    table = listing(columns, title=short_name(rollup.name), right=_RIGHT)
     for partition in rollup.partitions:
         interval = partition.interval
         built = partition.state != pb.PARTITION_STATE_ABSENT
@@ -98,19 +98,6 @@ def remarks(rollups: Iterable[pb.Rollup]) -> Iterator[str]:
             yield f"{name}: find out why, `broker rollup build {name}`, then `broker rollup release {name}`."
         elif rollup.state == pb.ROLLUP_STATE_INSTALLED and absent:
             yield f"{name}: nothing is built yet; a worker does it, or `broker rollup build {name}`."
-
-
-def _table(title: str, columns: Iterable[str]) -> Table:
-    table = Table(
-        title=Text(title) if title else None,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column in _RIGHT else "left")
-    return table
 
 
 def _clock(instant: datetime | None) -> str:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
+
+from broker.cli.render.console import listing
 
 if TYPE_CHECKING:
     from broker.simulation.result import Result
@@ -26,12 +27,8 @@ def scenario_table(scenario: Scenario, results: Mapping[str, Sequence[Result]]) 
     """Figures over seeds, the broker's first and rivals beside them, and how many are not as expected."""
     own, *rivals = results
     expected = {each.metric: each for each in scenario.expects}
-    table = Table(
-        title=f"{scenario.name}: {scenario.about}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )  # fmt: skip
-    for column in ("figure", "expected", "median", "worst", *rivals):
-        table.add_column(column, justify="left" if column == "figure" else "right", overflow="fold")
+    numbers = ("expected", "median", "worst", *rivals)
+    table = listing(("figure", *numbers), title=f"{scenario.name}: {scenario.about}", right=numbers)
     missed = 0
     for metric in (*expected, *(name for name in SHOWN if name not in expected)):
         values = sorted(result.figures.get(metric, math.nan) for result in results[own])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from broker.cli.render.cells import NULL, OTHER_SUFFIX, formatter, heading, is_number
+from broker.cli.render.console import listing
 from querybroker.v1.answer_pb2 import ColumnSchema
 
 _VISIBLE: Final = {
@@ -34,13 +34,7 @@ def answer_table(
     }
     shown = [i for i in range(len(schema)) if i not in marks.values()]
     write = [formatter(column) for column in schema]
-    table = Table(
-        title=Text(title) if title else None,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = listing(title=title)
     for i in shown:
         table.add_column(
             heading(schema[i], narrow=narrow),
