@@ -2,7 +2,7 @@
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -54,6 +54,16 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine on a virtual loop of its own; tasks left over are an error."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(_alone(main))
+
+
+def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Runs a test on virtual time."""
+
+    def wrapped() -> None:
+        run(test())
+
+    wrapped.__name__ = test.__name__
+    return wrapped
 
 
 async def _alone(main: Coroutine[Any, Any, T]) -> T:

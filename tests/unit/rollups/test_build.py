@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from itertools import count
 from typing import Any, cast
@@ -17,7 +17,7 @@ from broker.ports.rollups import LeaseLostError
 from broker.rollups.build import BuildTools, Outcome, Refreshed, Step, refresh_partition
 from broker.telemetry.instruments import Telemetry
 from tests.support.rollup_world import DATASET, JANUARY, ROLLUP, World
-from tests.support.virtual_time import VirtualClock, run
+from tests.support.virtual_time import VirtualClock, run, virtual
 
 Task = Coroutine[Any, Any, Refreshed]
 
@@ -39,16 +39,6 @@ def new_world(days: int = 60) -> World:
 
 def refresh(tools: BuildTools, span: Span = JANUARY, *, whole: bool = False) -> Task:
     return refresh_partition(tools, DATASET, ROLLUP, span, Deadline.after(3600, 0.0), whole=whole)
-
-
-def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Runs a test on virtual time."""
-
-    def wrapped() -> None:
-        run(test())
-
-    wrapped.__name__ = test.__name__
-    return wrapped
 
 
 @virtual

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,7 @@ from broker.policy.admission.values import BackendLoad
 from broker.policy.fleet_ledger import Ledger
 from broker.runtime.fleet import SELDOM, Fleet, Terms
 from broker.telemetry.instruments import Telemetry
-from tests.support.virtual_time import VirtualClock, run
+from tests.support.virtual_time import VirtualClock, run, virtual
 
 DASHBOARD, EXPLORATION = PoolName.DASHBOARD, PoolName.EXPLORATION
 POOLS = {
@@ -83,14 +82,6 @@ def terms(member: str = "a", expected: int = 1, mode: LimitMode = LimitMode.STAT
 
 def fleet(store: FakeStore, seats: FakeSeats, own: Terms) -> Fleet:
     return Fleet(store, seats, own, VirtualClock(), Telemetry.off())
-
-
-def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    def wrapped() -> None:
-        run(test())
-
-    wrapped.__name__ = test.__name__
-    return wrapped
 
 
 @virtual

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from broker.runtime.child import Said
 from broker.runtime.supervisor import LONGEST_PAUSE, STEADY, Supervisor
-from tests.support.virtual_time import VirtualClock, run
+from tests.support.virtual_time import VirtualClock, virtual
 
 KILL, TERM = signal.SIGKILL, signal.SIGTERM
 
@@ -72,14 +71,6 @@ class Stage:
 async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
-
-
-def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    def wrapped() -> None:
-        run(test())
-
-    wrapped.__name__ = test.__name__
-    return wrapped
 
 
 @virtual
