@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from google.protobuf.message import Message
 
 from broker.domain.deadline import Deadline
-from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
+from broker.domain.errors import Violation, invalid
 from broker.domain.principal import Criticality, Principal
 from broker.transport.call import Call, Endpoint
 from broker.transport.drain import Running
@@ -49,16 +49,6 @@ def named(metadata: Mapping[str, str]) -> str:
     """The request id that the metadata brings, empty when there is none that is safe to repeat."""
     given = metadata.get(REQUEST_ID, "")
     return given if _SAFE_ID.fullmatch(given) else ""
-
-
-def stalled(seconds: float) -> BrokerError:
-    """The error for a stream whose reader takes nothing."""
-    return BrokerError(
-        ErrorReason.DEADLINE_EXCEEDED,
-        f"Nothing of the stream was read for {seconds:g} s, so it was ended and its seat given back. Read faster, ask "
-        "for fewer rows, or submit an export job.",
-        metadata={"limiting_factor": "slow_reader", "stall_seconds": f"{seconds:g}", "stage": "running"},
-    )
 
 
 def lowered(principal: Principal, metadata: Mapping[str, str]) -> Principal:

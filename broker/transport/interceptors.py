@@ -33,13 +33,14 @@ from broker.ports.clock import Clock
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.spans import ServerCall
 from broker.transport.access import UnreadLog, log_call, repeat
-from broker.transport.arrival import PREFIX, Arrival, lowered, named, number, stalled
+from broker.transport.arrival import PREFIX, Arrival, lowered, named, number
 from broker.transport.call import RESPONSE_LIMIT, Call, Endpoint, Streaming
 from broker.transport.decode_values import is_uuid
 from broker.transport.drain import Gate
 from broker.transport.options import ServerOptions
 from broker.transport.shortcut import Shortcut
 from broker.transport.status import Refusal, Statuses
+from broker.transport.writing import Responses
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,11 +76,14 @@ class CallPath:
 
             async def stream(raw: bytes, context: Context) -> None:
                 arrival = self._arrive(method, watched, context)
+                written = Responses(context, self.options.stall_limit if watched.pool is not None else 0.0)
 
                 async def respond(call: Call, message: Any) -> None:
                     async with aclosing(watched.handle(call, message)) as responses:
                         async for response in responses:
-                            await self._send(response, arrival, context)
+                            await written.write(response)
+                            if arrival.running is not None:
+                                arrival.running.sent += len(response)
 
                 await self._serve(arrival, raw, context, respond)
 
@@ -248,20 +252,6 @@ class CallPath:
             arrival.raw,
         )
         return await respond(arrival.call, arrival.message)
-
-    async def _send(self, response: bytes, arrival: Arrival, context: Context) -> None:
-        """Writes a response of a stream; flow control makes it wait for the reader, but not for ever."""
-        stall = self.options.stall_limit if arrival.endpoint.pool is not None else 0.0
-        limit = asyncio.timeout(stall or None)
-        try:
-            async with limit:
-                await context.write(response)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise stalled(stall) from None
-        if arrival.running is not None:
-            arrival.running.sent += len(response)
 
     def _trailers(self, arrival: Arrival) -> tuple[tuple[str, str], ...]:
         notes = {"request-id": arrival.request_id, **arrival.notes()}

@@ -123,20 +123,22 @@ async def test_refusals_at_the_door_are_counted_like_other_calls() -> None:
 
 
 class Torrent:
-    """A stream that never ends by itself."""
+    """A stream that never ends by itself, though it may have ``most`` batches."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, most: int | None = None) -> None:
         self.batch = bytes(size)
+        self.most = most
         self.ended = asyncio.Event()
         self.count = 0
 
     async def explore(self, _context: CallContext, _ask: ExploreAsk) -> AsyncGenerator[ExploreEvent, None]:
         try:
             yield ExploreHeader((COUNT,), NOON)
-            while True:
+            while self.count != self.most:
                 self.count += 1
                 yield Batch(0, 1, b"\x1a" + _length(len(self.batch)) + self.batch)
                 await asyncio.sleep(0)
+            await asyncio.Event().wait()
         finally:
             self.ended.set()
 
@@ -174,13 +176,13 @@ async def test_the_largest_stream_is_ended_first() -> None:
     async with serving(gate=gate) as broker:
         assert gate.cut(short) == 0
         stub = QueryServiceStub(broker.channel)
-        small, large = Torrent(100), Torrent(100_000)
+        small, large = Torrent(100, most=2), Torrent(100_000)
         calls = []
         for torrent in (small, large):
             broker.queries.on_explore = torrent.explore
             call = stub.Explore(EXPLORE, timeout=30)
-            await call.read()
-            await call.read()
+            for _ in range(3):  # by the second batch the first one is counted
+                await call.read()
             calls.append(call)
         assert gate.cut(short) > 100
         await large.ended.wait()
@@ -190,6 +192,21 @@ async def test_the_largest_stream_is_ended_first() -> None:
         assert reason(status(caught.value)) == "OVERLOADED"
         calls[0].cancel()
         await small.ended.wait()
+
+
+async def test_a_stream_that_ends_while_its_first_response_is_written_says_why() -> None:
+    gate = Gate()
+
+    async def explore(_context: CallContext, _ask: ExploreAsk) -> AsyncGenerator[ExploreEvent, None]:
+        asyncio.get_running_loop().call_soon(gate.end)  # comes after the write begins, before it is done
+        yield ExploreHeader((COUNT,), NOON)
+        await asyncio.Event().wait()
+
+    async with serving(gate=gate) as broker:
+        broker.queries.on_explore = explore
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await drained(QueryServiceStub(broker.channel).Explore(EXPLORE, timeout=30))
+        assert reason(status(caught.value)) == "DRAINING"
 
 
 async def test_the_size_of_a_request_reaches_the_application() -> None:
