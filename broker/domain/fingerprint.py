@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime
 from decimal import Decimal
@@ -12,41 +12,61 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
+Form = Callable[[Any], str]
+
 
 def canonical(value: object) -> str:
     """A text form in which equal values are equal and different types differ; sets and mappings are sorted."""
     kind: type[Any] = type(value)
-    if kind is str:
-        return repr(value)
-    names = _fields(kind)  # type: ignore[arg-type] # a class is hashable, whatever its instances are
-    if names is not None:
-        inner = ",".join([f"{name}={canonical(getattr(value, name))}" for name in names])
-        return f"{kind.__name__}({inner})"
-    match value:
-        case None | bool() | int() | float():
-            return repr(value)
-        case Enum():
-            return canonical(value.value)
-        case str():
-            return repr(value)
-        case Decimal():
-            return f"D{value.normalize()}"
-        case datetime() | date():
-            return f"T{value.isoformat()}"
-        case tuple() | list():
-            return "(" + ",".join(canonical(v) for v in value) + ")"
-        case Mapping():
-            return "{" + ",".join(sorted(f"{canonical(k)}:{canonical(v)}" for k, v in value.items())) + "}"
-        case AbstractSet():
-            return "{" + ",".join(sorted(canonical(v) for v in value)) + "}"
-        case _:
-            raise TypeError(f"no canonical form for {kind.__name__}")
+    return repr(value) if kind is str else _form(kind)(value)  # type: ignore[arg-type] # a class is hashable
+
+
+def _sequence(value: Any) -> str:
+    return "(" + ",".join([canonical(v) for v in value]) + ")"
+
+
+def _mapping(value: Any) -> str:
+    return "{" + ",".join(sorted([f"{canonical(k)}:{canonical(v)}" for k, v in value.items()])) + "}"
+
+
+def _set(value: Any) -> str:
+    return "{" + ",".join(sorted(map(canonical, value))) + "}"
+
+
+def _fields(kind: type[Any]) -> Form:
+    """The form of a dataclass: its name, and its fields in order."""
+    named = [(f"{field.name}=", field.name) for field in dataclasses.fields(kind)]
+
+    def form(value: Any) -> str:
+        return (
+            f"{kind.__name__}({','.join([label + canonical(getattr(value, name)) for label, name in named])})"
+        )
+
+    return form
+
+
+_FORMS: tuple[tuple[type[Any] | tuple[type[Any], ...], Form], ...] = (
+    ((type(None), bool, int, float), repr),
+    (Enum, lambda value: canonical(value.value)),
+    (str, repr),
+    (Decimal, lambda value: f"D{value.normalize()}"),
+    ((datetime, date), lambda value: f"T{value.isoformat()}"),
+    ((tuple, list), _sequence),
+    (Mapping, _mapping),
+    (AbstractSet, _set),
+)
+"""Forms by type; the first that fits."""
 
 
 @cache
-def _fields(kind: type[Any]) -> tuple[str, ...] | None:
-    """The names of a dataclass' fields; None for other types."""
-    return tuple(f.name for f in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
+def _form(kind: type[Any]) -> Form:
+    """The form of values of a type."""
+    if dataclasses.is_dataclass(kind):
+        return _fields(kind)
+    for types, form in _FORMS:
+        if issubclass(kind, types):
+            return form
+    raise TypeError(f"no canonical form for {kind.__name__}")
 
 
 def fingerprint(*values: object) -> str:

@@ -38,6 +38,8 @@ def fan_out_violation(dataset: Dataset, dimensions: Sequence[str], measures: Seq
     ``dimensions`` are all that the question uses: grouped by, filtered by, and the time dimension. All names must
     exist.
     """
+    if not any(join.kind is JoinKind.ONE_TO_MANY for join in dataset.joins.values()):
+        return None
     owned = leaves(dataset, measures)
     origin: dict[str, str] = {}
     for user, tables in [
