@@ -64,7 +64,7 @@ def advance(progress: Progress, task: int, job: Job) -> None:
     if given.row_rate:
         rows += f", {given.row_rate:,.0f} rows/s"
     if running:
-        rows = "; ".join(filter(None, (rows, *_outlook(job))))
+        rows = "; ".join(filter(None, (rows, *outlook(job))))
     done = job.state == job_pb2.JOB_STATE_SUCCEEDED
     known = given.fraction_known or done
     progress.update(
@@ -76,7 +76,7 @@ def advance(progress: Progress, task: int, job: Job) -> None:
     )
 
 
-def _outlook(job: Job) -> Iterator[str]:
+def outlook(job: Job) -> Iterator[str]:
     """What a running job is at, and how long it will take, both by the server's clock."""
     from broker.cli.render.cells import duration_text
     from broker.cli.render.status import interval_text

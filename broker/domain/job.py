@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from urllib.parse import quote
 
@@ -163,6 +163,17 @@ class Job:
     def name(self) -> str:
         """Resource name; empty for a job that was checked and not stored."""
         return f"tenants/{self.tenant}/jobs/{self.id}" if self.id else ""
+
+    @property
+    def likely_end(self) -> datetime | None:
+        """When a running job ends if it goes on as it has of late, by what its attempt last reported; else None."""
+        progress, began = self.progress, self.start_time
+        if self.state is not JobState.RUNNING or began is None or not progress.fraction:
+            return None
+        left = progress.total_row_count - progress.row_count
+        if progress.row_rate > 0 and left > 0:
+            return self.update_time + timedelta(seconds=left / progress.row_rate)
+        return self.update_time + (self.update_time - began) * (1 / progress.fraction - 1)
 
     @property
     def stage(self) -> JobStage:

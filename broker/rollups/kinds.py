@@ -123,16 +123,15 @@ class _Told:
     def tell(self, now: RefreshProgress) -> None:
         """Something has happened."""
         done, total = self.partitions + now.done, self.partitions + now.total
-        where = ""
-        if now.span is not None and (start := instant(now.span.lo)) is not None:
-            where = f", now the one from {start:%Y-%m-%d %H:%M}"
+        span = now.span
         self._report(
             JobProgress(
                 phase=now.step.value if now.step is not None else "refreshing",
                 fraction=min(0.99, done / total) if total else None,
                 row_count=self.rows + now.row_count,
                 byte_count=self.size + now.byte_count,
-                message=f"{done} of {total} partitions{where}",
+                message=f"{done} of {total} partitions",
+                interval=None if span is None else Interval(instant(span.lo), instant(span.hi)),
             )
         )
 

@@ -41,7 +41,7 @@ def encode_job(job: Job, describe: Describe) -> job_pb2.Job:
         next_attempt_time=timestamp(job.next_attempt_time),
         expire_time=timestamp(job.result.expire_time) if job.result is not None else None,
         start_by_time=timestamp(job.start_by_time),
-        estimated_time=timestamp(job.estimated_time),
+        estimated_time=timestamp(job.estimated_time or job.likely_end),
     )
 
 

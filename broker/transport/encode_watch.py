@@ -14,7 +14,7 @@ from querybroker.v1 import job_pb2, job_service_pb2
 MOST = 10_000
 """Running jobs whose last event is kept; some hundred bytes each."""
 
-_CHANGING = ("progress", "revision", "update_time", "stage", "cancel_requested")
+_CHANGING = ("progress", "revision", "update_time", "stage", "cancel_requested", "estimated_time")
 
 
 @dataclass(slots=True)
@@ -69,5 +69,6 @@ def _changing(job: Job) -> bytes:
         revision=job.revision,
         cancel_requested=job.cancel_requested,
         update_time=timestamp(job.update_time),
+        estimated_time=timestamp(job.likely_end),
     )
     return job_service_pb2.WatchJobResponse(job=changing).SerializeToString()

@@ -14,7 +14,7 @@ from broker.cli.failures import show_error
 from broker.cli.render.cells import duration_text, formatter, heading, size_text
 from broker.cli.render.status import bound_text, status_line
 from broker.cli.render.tables import answer_table
-from broker.cli.watch import show_end
+from broker.cli.watch import outlook, show_end
 from querybroker.errors import QueryBrokerError, Violation
 from querybroker.v1 import answer_pb2 as pb
 from querybroker.v1 import job_pb2
@@ -154,4 +154,18 @@ def test_an_error_says_everything_it_knows(capsys: pytest.CaptureFixture[str]) -
         "  and 2 more",
         "Try again in 1.50 s.",
         "request abc",
+    ]
+
+
+def test_a_job_that_runs_tells_what_it_is_at_and_how_long_it_will_take() -> None:
+    job = job_pb2.Job(state=job_pb2.JOB_STATE_RUNNING)
+    assert list(outlook(job)) == []
+    job.update_time.FromJsonString("2024-05-01T00:00:30Z")
+    job.estimated_time.FromJsonString("2024-05-01T00:02:00Z")
+    job.progress.interval.start_time.FromJsonString("2024-01-01T00:00:00Z")
+    job.progress.message = "3 of 8 ranges are written, 2 under way"
+    assert list(outlook(job)) == [
+        "about 1 min 30 s left",
+        "2024-01-01 00:00:00 UTC to …, the end excluded",
+        "3 of 8 ranges are written, 2 under way",
     ]

@@ -57,7 +57,8 @@ def duration_text(seconds: float) -> str:
     """A length of time with three digits, in the unit that suits it."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.3g} ms" if seconds < 0.0995 else f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.2f} s" if seconds < 60 else f"{seconds / 60:.0f} min {seconds % 60:02.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{seconds:.2f} s" if seconds < 59.995 else f"{minutes} min {rest:02} s"
 
 
 def size_text(count: float) -> str:

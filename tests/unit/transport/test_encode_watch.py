@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from google.rpc.status_pb2 import Status
 
+from broker.domain.answer import Interval
 from broker.domain.errors import BrokerError
 from broker.domain.job import Job, JobChange, JobEvent, JobFailure, JobProgress, JobResult, JobState
 from broker.transport.encode_job import encode_job
@@ -46,6 +47,24 @@ def says(encoder: EventEncoder, job: Job, *, keep_alive: bool = False) -> bytes:
     expected = job_service_pb2.WatchJobResponse(job=encode_job(job, describe), keep_alive=keep_alive)
     assert job_service_pb2.WatchJobResponse.FromString(data) == expected
     return data
+
+
+def test_a_running_job_tells_what_it_is_at_and_when_it_may_end() -> None:
+    later = NOW + timedelta(seconds=30)
+    part = Interval(NOW, None)
+    progress = JobProgress("writing", 0.25, 100, 400, row_rate=10.0, interval=part)
+    running = replace(RUNNING, update_time=later, progress=progress)
+    event = job_service_pb2.WatchJobResponse.FromString(says(EventEncoder(), running))
+    assert event.job.estimated_time.ToDatetime(UTC) == later + timedelta(seconds=30)
+    assert event.job.progress.interval.start_time.ToDatetime(UTC) == NOW
+    assert not event.job.progress.interval.HasField("end_time")
+    by_share = replace(running, progress=JobProgress("refreshing", 0.25))
+    assert by_share.likely_end == later + timedelta(seconds=90)
+    for silent in (
+        replace(running, progress=JobProgress("reading")),
+        replace(running, state=JobState.SUCCEEDED),
+    ):
+        assert silent.likely_end is None
 
 
 def test_a_life_is_told_as_it_is() -> None:
