@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from broker.domain.materialised import Materialised
 from broker.domain.rollup import Rollup
 from broker.domain.values import DataType
 
@@ -124,6 +125,7 @@ class Dataset:
     ages of answers that are held, ``soft_age`` and ``hard_age``, are in seconds; None leaves those to the settings.
     A sample of ``sample_blocks`` blocks is kept beside the segments, and drawn anew every ``sample_every`` seconds.
     ``version`` changes with every definition that answers depend on, which rollups, ages and samples are not among.
+    A dataset that a job made has no table; ``materialised`` says where its rows are.
     """
 
     name: str
@@ -145,6 +147,7 @@ class Dataset:
     hard_age: float | None = None
     sample_blocks: int = 0
     sample_every: float = 600.0
+    materialised: Materialised | None = None
 
     def time_dimension(self, name: str) -> Dimension | None:
         """The time dimension ``name``, or the default one when the name is empty."""

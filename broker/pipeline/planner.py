@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.domain.errors import BrokerError, invalid
+from broker.domain.model import Dataset
 from broker.domain.plan import Plan
 from broker.domain.query import Query
 from broker.domain.request import CallContext
-from broker.pipeline.catalog import Catalog
+from broker.pipeline.catalog import Beside, Catalog
 from broker.pipeline.grids import GridCache
 from broker.policy.resolve import resolve_query
 from broker.telemetry.instruments import Telemetry
@@ -29,9 +30,16 @@ class Planner:
         Raises:
             BrokerError: DATASET_NOT_FOUND, or INVALID_REQUEST with every violation under the path.
         """
-        dataset = self.catalog.dataset(query.dataset, context.principal)
+        return self.over(self.catalog.dataset(query.dataset, context.principal), query, context, path)
+
+    def over(self, dataset: Dataset, query: Query, context: CallContext, path: str = "query") -> Plan:
+        """The plan of a query over a dataset, whatever its name is; raises INVALID_REQUEST."""
         with self.telemetry.span(SpanName.RESOLVE, attributes={DATASET: dataset.name}):
             try:
                 return resolve_query(query, dataset, context.principal, context.received, self.grids)
             except BrokerError as error:
                 raise invalid([v.under(path) for v in error.violations]) from None
+
+    def with_beside(self, beside: Beside) -> Planner:
+        """The same for one principal, who has datasets of their own."""
+        return replace(self, catalog=self.catalog.with_beside(beside))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from broker.domain.answer import Answer, AnswerStatus
 from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
-from broker.domain.held import Held
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
-from broker.domain.query import SqlQuery
+from broker.domain.query import Query, SqlQuery
 from broker.domain.request import (
     CallContext,
     DashboardAsk,
@@ -34,15 +32,16 @@ from broker.pipeline.contained import Contained
 from broker.pipeline.early import Early, nobody
 from broker.pipeline.explain import Explainer
 from broker.pipeline.foreseen import foreseen
+from broker.pipeline.materialised import Materialisations
+from broker.pipeline.parted import by_pool
 from broker.pipeline.planner import Planner
 from broker.pipeline.recipes import Recipes
 from broker.pipeline.routed import refusal
 from broker.pipeline.sized import Fits, anything
 from broker.pipeline.sql import SqlStream
-from broker.pipeline.stage import Group, Handler, Outcome, Question
+from broker.pipeline.stage import Group, Outcome, Question
 from broker.pipeline.streamed import Limits, check_size
 from broker.pipeline.whole import MOST_WHOLE, events_of
-from broker.policy.freshness import Freshness
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import SpanName
 
@@ -70,13 +69,15 @@ class QueryService:
     contained: Contained | None = None
     meter: Metered = uncounted
     early: Early = nobody
+    materialised: Materialisations | None = None
 
     async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
         """One outcome for each panel. Raises the panels' error when none of them can be answered at all.
 
         Panels that the cache answers leave the group; the rest goes down as one.
         """
-        planned = [self._plan(panel, context) for panel in ask.panels]
+        plan = await self._planner(context, [panel.query.dataset for panel in ask.panels])
+        planned = [_planned(plan, panel, context) for panel in ask.panels]
         asked = [
             asked_of(plan, panel.policy, ask.format, ask.consistency)
             for panel, plan in zip(ask.panels, planned, strict=True)
@@ -114,26 +115,33 @@ class QueryService:
             snapshot_time=min(live, default=None),
         )
 
-    def again(self, tokens: Sequence[object]) -> Sequence[tuple[Held, Freshness]] | None:
-        """The held answers that panels were given before, if all are still held and fresh."""
-        asked = [token for token in tokens if isinstance(token, Asked)]
-        if self.cached is None or not asked or len(asked) != len(tokens):
-            return None
-        found = self.cached.again(asked)
-        if found is None or self.meter(PoolName.DASHBOARD, asked[0].plan.main.principal) is not None:
-            return None
-        return found
-
-    def _plan(self, panel: PanelAsk, context: CallContext) -> Plan | BrokerError:
-        try:
-            return self.plan(panel.query, context, f"{panel.path}.query" if panel.path else "query")
-        except BrokerError as error:
-            return error
+    async def _planner(self, context: CallContext, names: Sequence[str]) -> Planner:
+        """Makes plans over the model, and over those of the names that jobs made datasets of for the caller."""
+        if self.materialised is None:
+            return self.plan
+        return await self.materialised.planner(self.plan, context, names)
 
     async def _held(
         self, asked: Sequence[Asked], context: CallContext, pool: PoolName, *, early: bool = True
     ) -> tuple[list[Outcome | None], Sequence[int]]:
-        """What the cache answers, and the places of what is old because the pool has no room, where that may be.
+        """What is answered without the database, and the places of what is old because the pool has no room."""
+        if self.materialised is None or not any(each.plan.main.dataset.materialised for each in asked):
+            return await self._kept(asked, context, pool, early=early)
+        found = await self.materialised.look(asked, context, pool)
+        rest = [i for i, outcome in enumerate(found) if outcome is None]
+        if not rest and (refused := self.meter(pool, context.principal)) is not None:
+            raise refused
+        kept, old = (
+            await self._kept([asked[i] for i in rest], context, pool, early=early) if rest else ((), ())
+        )
+        for i, outcome in zip(rest, kept, strict=True):
+            found[i] = outcome
+        return [each and self.fits(each) for each in found], [rest[i] for i in old]
+
+    async def _kept(
+        self, asked: Sequence[Asked], context: CallContext, pool: PoolName, *, early: bool
+    ) -> tuple[list[Outcome | None], Sequence[int]]:
+        """What the cache answers, and the places of what is old, where that may be.
 
         A caller who accepts nothing else has an error for what the cache does not hold. Answers that are made out of
         others are made by workers of the pool.
@@ -192,10 +200,7 @@ class QueryService:
         if isinstance(ask.source, SqlQuery):
             events = self.sql.explore(context, ask, ask.source)
         else:
-            plan = self.plan(ask.source, context)
-            events = self._streamed(
-                asked_of(plan, ask.policy, ask.format, ask.policy.consistency), context, ask
-            )
+            events = self._asked(ask.source, context, ask)
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, AnswerStatus):
@@ -203,6 +208,21 @@ class QueryService:
                     yield replace(event, request_id=context.request_id)
                 else:
                     yield event
+
+    async def _asked(
+        self, query: Query, context: CallContext, ask: ExploreAsk
+    ) -> AsyncGenerator[ExploreEvent, None]:
+        plan = (await self._planner(context, [query.dataset]))(query, context)
+        if self.materialised is not None and plan.main.dataset.materialised is not None:
+            if (refused := self.meter(PoolName.EXPLORATION, context.principal)) is not None:
+                raise refused
+            events = self.materialised.stream(plan, ask, context, self.limits)
+        else:
+            asked = asked_of(plan, ask.policy, ask.format, ask.policy.consistency)
+            events = self._streamed(asked, context, ask)
+        async with aclosing(events):
+            async for event in events:
+                yield event
 
     async def _streamed(
         self, asked: Asked, context: CallContext, ask: ExploreAsk
@@ -235,7 +255,9 @@ class QueryService:
         """How the query would be answered."""
         if isinstance(ask.source, SqlQuery):
             return await self.sql.explain(context, ask, ask.source)
-        plan = self.plan(ask.source, context)
+        plan = (await self._planner(context, [ask.source.dataset]))(ask.source, context)
+        if self.materialised is not None and plan.main.dataset.materialised is not None:
+            return self.materialised.explain(plan, ask)
         explanation = await self.explainer.explain(plan, ask, context)
         if self.cached is None:
             return explanation
@@ -247,31 +269,11 @@ class QueryService:
         self.telemetry.answer(context.method, status.kind.value, reason, status.staleness)
 
 
-async def by_pool(handler: Handler, group: Group) -> Sequence[Outcome]:
-    """Answers a group, each panel in the seats of its own class where the panels need not agree with each other.
-
-    Otherwise they share a snapshot, and with it the seats of the heaviest. A refusal of one part is the error of its
-    panels.
-    """
-    pools = sorted({question.classified.classification.pool for question in group.questions})
-    if group.consistency is not Consistency.ANY or len(pools) == 1:
-        return await handler(group)
-
-    async def part(pool: PoolName) -> dict[int, Outcome]:
-        places = [i for i, q in enumerate(group.questions) if q.classified.classification.pool is pool]
-        load_group = f"{group.load_group}/{pool.value}"  # one may be refused without the other
-        own = replace(group, questions=tuple(group.questions[i] for i in places), load_group=load_group)
-        try:
-            return dict(zip(places, await handler(own), strict=True))
-        except BrokerError as error:
-            return dict.fromkeys(places, error)
-
-    found: dict[int, Outcome] = {}
-    async with asyncio.TaskGroup() as tasks:
-        parts = [tasks.create_task(part(pool)) for pool in pools]
-    for each in parts:
-        found |= each.result()
-    return [found[i] for i in range(len(group.questions))]
+def _planned(plan: Planner, panel: PanelAsk, context: CallContext) -> Plan | BrokerError:
+    try:
+        return plan(panel.query, context, f"{panel.path}.query" if panel.path else "query")
+    except BrokerError as error:
+        return error
 
 
 def _not_held(asked: Asked) -> BrokerError | None:

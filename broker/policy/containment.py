@@ -111,7 +111,7 @@ def way(asking: Asking, content: Content, table: Table, grids: GridBuilder) -> W
     taken = [each for each in found if each is not None]
     if len(taken) < len(found):
         return None
-    values = values_of(plan, table.columns, merged=_merged(plan) or not all(each.alone for each in taken))
+    values = values_of(plan, table.columns, merged=merges(plan) or not all(each.alone for each in taken))
     if values is None:
         return None
     blocks = [_block(scan, each, values, held, shown) for scan, each in zip(plan.scans, taken, strict=True)]
@@ -169,7 +169,7 @@ class _Held:
         if bounded(scan) and (scan.time is None or scan.time.name != content.time):
             return None
         left = tuple(part for part in parts if not implies(own, (part,))) if own else parts
-        given, span, alone = parts, None, self._dimensions <= wanted | _pinned((*own, *left))
+        given, span, alone = parts, None, self._dimensions <= wanted | pinned((*own, *left))
         if self.span is not None:
             time = scan.dataset.dimensions[content.time]
             asked = asked_of(scan, time, left, ())
@@ -228,7 +228,7 @@ class _Held:
         return all(i < len(cuts) and cuts[i] == at for i, at in zip(found, inner, strict=True))
 
 
-def _pinned(parts: Iterable[Filter]) -> frozenset[str]:
+def pinned(parts: Iterable[Filter]) -> frozenset[str]:
     """Dimensions of which only one value is left."""
     single = (Operator.EQ, Operator.IS_NULL)
     return frozenset(part.member for part in parts if isinstance(part, Condition) and part.operator in single)
@@ -238,7 +238,7 @@ def _keyed(table: Table) -> bool:
     return any(column.role in (ColumnRole.TIME_BUCKET, ColumnRole.DIMENSION) for column in table.columns)
 
 
-def _merged(plan: Plan) -> bool:
+def merges(plan: Plan) -> bool:
     """Whether the finish merges groups, however they were read."""
     calculations = plan.finish.calculations
     top = calculations.top_n

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from broker.domain.measures import State
+from broker.domain.measures import State, leaves, order_keys, states
 from broker.domain.model import Dataset, Measure, MeasureKind
 from broker.domain.plan import Finish, Leaf, Output, Plan, state_name
 from broker.domain.values import Column, ColumnRole
@@ -41,15 +41,29 @@ def values_of(plan: Plan, columns: Sequence[Column], *, merged: bool) -> Values 
         given = [name for name in found if name is not None]
         if len(given) == len(found):
             return _as_they_are(finish, plan.main.dataset, given)
-    states = [
+    wanted = [
         (leaf, state, held.state(leaf.measure, state)) for leaf in finish.leaves for state in leaf.states
     ]
     pairs = tuple(
         (state_name(leaf.measure.name, state.name), column)
-        for leaf, state, column in states
+        for leaf, state, column in wanted
         if column is not None
     )
-    return Values(finish, pairs) if len(pairs) == len(states) else None
+    return Values(finish, pairs) if len(pairs) == len(wanted) else None
+
+
+def merging(dataset: Dataset, columns: Sequence[Column]) -> frozenset[str]:
+    """The measures of a dataset that can be computed from columns at any coarser key."""
+    held, keys = _Columns(dataset, columns), order_keys(dataset)
+    return frozenset(
+        name
+        for name in dataset.measures
+        if all(
+            held.state(leaf, state) is not None
+            for leaf in leaves(dataset, [name])
+            for state in states(leaf, keys)
+        )
+    )
 
 
 def present(dataset: Dataset, columns: Iterable[Column]) -> str | None:

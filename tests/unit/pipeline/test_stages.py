@@ -30,8 +30,8 @@ from broker.domain.request import Basis, CallContext, Classification, RequestKin
 from broker.domain.terms import AnswerPolicy, CacheMode, Consistency
 from broker.domain.values import ResultFormat
 from broker.pipeline.execute import pool_of
+from broker.pipeline.parted import by_pool
 from broker.pipeline.routed import routed, too_stale
-from broker.pipeline.service import by_pool
 from broker.pipeline.sized import fitting, sized
 from broker.pipeline.stage import Group, Handler, Outcome, Question
 from broker.policy.admission.values import Quantiles
