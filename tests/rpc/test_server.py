@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.rpc.fakes import KEY, dashboard
 from tests.rpc.raw import read, reason, status, trailers
 from tests.rpc.serving import KEYED, OPTIONS, Serving, serving
+from tests.support.certificate import self_signed
 
 QUERIES = "querybroker.v1.QueryService"
 JOBS = "querybroker.v1.JobService"
@@ -238,22 +238,7 @@ async def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:
 
 
 async def test_tls_serves_clients_that_trust_the_certificate(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    process = await asyncio.create_subprocess_exec(*command, *names, stderr=subprocess.DEVNULL)
-    assert await process.wait() == 0
+    certificate, key = await self_signed(tmp_path)
     tls = Tls(certificate.read_bytes(), key.read_bytes())
     async with serving(replace(OPTIONS, tls=tls)) as broker:
         trusted = grpc.ssl_channel_credentials(certificate.read_bytes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import uuid
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
+from broker.adapters.migrate import COMPONENTS, migrate
 from broker.demo.embedded import EmbeddedPostgres
 from broker.demo.flights import load_flights
 
@@ -34,6 +35,19 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine from synchronous code, a session fixture say, whatever event loops there are."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, coroutine).result()
+
+
+async def prepare(
+    dsn: str, schema: str, components: Iterable[str] = COMPONENTS, *, jobs_dsn: str | None = None
+) -> None:
+    """Runs the statements of a schema, and makes the broker's own tables, in another database if one is given."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(schema)
+    finally:
+        await connection.close()
+    for component in components:
+        await migrate(jobs_dsn or dsn, component)
 
 
 @contextmanager

@@ -13,13 +13,12 @@ import asyncpg
 import grpc.aio
 
 from broker.adapters.auth_keys import digest, make_key
-from broker.adapters.migrate import COMPONENTS, migrate
 from broker.demo.embedded import EmbeddedPostgres
 from querybroker.v1 import admin_service_pb2, answer_pb2, policy_pb2, query_pb2, query_service_pb2
 from querybroker.v1.admin_service_pb2_grpc import AdminServiceStub
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.support.eventually import eventually
-from tests.support.pg import run_sync
+from tests.support.pg import prepare, run_sync
 from tests.support.server import RunningBroker, running_broker
 from tests.system.secured import free_port
 
@@ -222,7 +221,7 @@ def cached_broker(
 ) -> Iterator[Place]:
     """Starts it."""
     dsn = postgres.dsn("postgres")
-    run_sync(_prepare(dsn))
+    run_sync(prepare(dsn, SCHEMA))
     keys = [
         f"    {name}: {{tenant: {tenant}, grants: {list(grants)}, hashes: ['sha256:{digest(_key(name)).hex()}']}}"
         for name, (tenant, *grants) in CALLERS.items()
@@ -237,13 +236,3 @@ def cached_broker(
     }
     with running_broker(dsn, home, config=model, overrides={**own, **(overrides or {})}) as broker:
         yield Place(broker, postgres, dsn)
-
-
-async def _prepare(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(SCHEMA)
-    finally:
-        await connection.close()
-    for component in COMPONENTS:
-        await migrate(dsn, component)

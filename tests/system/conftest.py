@@ -10,11 +10,10 @@ import asyncpg
 import grpc.aio
 import pytest
 
-from broker.adapters.migrate import COMPONENTS, migrate
 from broker.demo.embedded import EmbeddedPostgres
 from querybroker.v1 import admin_service_pb2, admin_service_pb2_grpc, query_pb2, query_service_pb2
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
-from tests.support.pg import Connection, Databases, run_sync
+from tests.support.pg import Connection, Databases, prepare, run_sync
 from tests.support.server import RunningBroker, running_broker
 from tests.system.secured import Secured, secured_broker
 
@@ -119,22 +118,12 @@ def own_system(
 def _system(
     postgres: EmbeddedPostgres, dsn: str, home: Path, more: Mapping[str, object] | None = None
 ) -> Iterator[System]:
-    run_sync(_prepare(dsn))
+    run_sync(prepare(dsn, SCHEMA))
     model = home / "broker.yaml"
     model.write_text(MODEL)
     overrides = {"pools.dashboard.workers": 1, "pools.exploration.workers": 1, **(more or {})}
     with running_broker(dsn, home, config=model, overrides=overrides) as broker:
         yield System(broker, postgres, dsn, model)
-
-
-async def _prepare(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(SCHEMA)
-    finally:
-        await connection.close()
-    for component in COMPONENTS:
-        await migrate(dsn, component)
 
 
 @pytest.fixture(scope="session")

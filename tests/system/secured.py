@@ -8,13 +8,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import grpc.aio
 
 from broker.adapters.auth_keys import digest, make_key
-from broker.adapters.migrate import migrate
 from querybroker import Client
-from tests.support.pg import run_sync
+from tests.support.pg import prepare, run_sync
 from tests.support.server import RunningBroker, running_broker
 
 PLAIN = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
@@ -144,7 +142,7 @@ def secured_broker(
     dsn: str, home: Path, overrides: Mapping[str, object] | None = None, *, worker: bool = True
 ) -> Iterator[Secured]:
     """Prepares the database and runs a broker over it, and a worker."""
-    run_sync(_prepare(dsn))
+    run_sync(prepare(dsn, SCHEMA, ("jobs",)))
     config = home / "secured.yaml"
     config.write_text(model())
     small: dict[str, object] = {
@@ -170,10 +168,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-async def _prepare(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    await connection.execute(SCHEMA)
-    await connection.close()
-    await migrate(dsn, "jobs")

@@ -11,14 +11,13 @@ import asyncpg
 import grpc.aio
 import pytest
 
-from broker.adapters.migrate import COMPONENTS, migrate
 from querybroker.v1 import admin_service_pb2, job_pb2, query_service_pb2
 from querybroker.v1 import job_service_pb2 as pb
 from querybroker.v1.admin_service_pb2_grpc import AdminServiceStub
 from querybroker.v1.job_service_pb2_grpc import JobServiceStub
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.support.eventually import eventually
-from tests.support.pg import Connection, Databases, run_sync
+from tests.support.pg import Connection, Databases, prepare, run_sync
 from tests.support.server import RunningBroker, running_broker
 from tests.system.conftest import CHANNEL, MODEL, SCHEMA, dashboard, query
 
@@ -32,18 +31,8 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wai
 @pytest.fixture
 def dsn(databases: Databases) -> str:
     made = run_sync(databases.create())
-    run_sync(_prepare(made))
+    run_sync(prepare(made, SCHEMA))
     return made
-
-
-async def _prepare(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(SCHEMA)
-    finally:
-        await connection.close()
-    for component in COMPONENTS:
-        await migrate(dsn, component)
 
 
 @pytest.fixture

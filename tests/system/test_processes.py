@@ -15,14 +15,13 @@ import psutil
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from broker.adapters.migrate import migrate
 from broker.demo.embedded import EmbeddedPostgres
 from querybroker.v1 import admin_service_pb2, query_pb2
 from querybroker.v1.admin_service_pb2_grpc import AdminServiceStub
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.support.eventually import eventually
 from tests.support.fleet_server import RunningFleet, running_fleet
-from tests.support.pg import Databases, run_sync
+from tests.support.pg import Databases, prepare, run_sync
 from tests.support.processes import ended
 from tests.system.conftest import CHANNEL, MODEL, SCHEMA, SLOW, dashboard, query
 
@@ -72,7 +71,7 @@ async def answers(channel: grpc.aio.Channel) -> int:
 def place(databases: Databases, tmp_path: Path) -> Iterator[Place]:
     """Two processes over databases of the test's own, with the leases in the second one."""
     dsn, jobs_dsn = run_sync(databases.create()), run_sync(databases.create())
-    run_sync(_prepare(dsn, jobs_dsn))
+    run_sync(prepare(dsn, SCHEMA, ("jobs", "fleet"), jobs_dsn=jobs_dsn))
     config = tmp_path / "broker.yaml"
     config.write_text(MODEL)
     overrides = {
@@ -84,16 +83,6 @@ def place(databases: Databases, tmp_path: Path) -> Iterator[Place]:
     }
     with running_fleet(dsn, tmp_path, config, 2, overrides) as fleet:
         yield Place(fleet, dsn, jobs_dsn)
-
-
-async def _prepare(dsn: str, jobs_dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(SCHEMA)
-    finally:
-        await connection.close()
-    for component in ("jobs", "fleet"):
-        await migrate(jobs_dsn, component)
 
 
 async def test_both_serve_on_one_port_and_end_together(place: Place) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
 from contextlib import closing
 from pathlib import Path
 from urllib.request import urlopen
@@ -13,6 +12,7 @@ import grpc.aio
 
 from querybroker.v1 import admin_service_pb2
 from querybroker.v1.admin_service_pb2_grpc import AdminServiceStub
+from tests.support.certificate import self_signed
 from tests.support.eventually import eventually
 from tests.support.fleet_server import running_fleet
 from tests.support.pg import Databases
@@ -39,22 +39,7 @@ def scraped(address: str) -> str:
 
 
 async def test_each_serves_with_tls_and_has_metrics_of_its_own(databases: Databases, tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    made = await asyncio.create_subprocess_exec(*command, *names, stderr=subprocess.DEVNULL)
-    assert await made.wait() == 0
+    certificate, key = await self_signed(tmp_path)
     config = tmp_path / "broker.yaml"
     config.write_text(MODEL)
     first = free_ports()

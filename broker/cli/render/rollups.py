@@ -31,20 +31,7 @@ _RIGHT = frozenset({"built", "changed", "rows", "size", "answers", "version"})
 
 def rollup_table(rollups: Iterable[pb.Rollup]) -> Table:
     """One line for each rollup."""
-    columns = (
-        "rollup",
-        "state",
-        "kept in",
-        "grains",
-        "built",
-        "changed",
-        "rows",
-        "size",
-        "as of",
-        "answers",
-        "verified",
-    )
-    table = listing(columns, right=_RIGHT)
+    table = listing(_COLUMNS, right=_RIGHT)
     for rollup in rollups:
         built = [p for p in rollup.partitions if p.state != pb.PARTITION_STATE_ABSENT]
         changed = sum(p.dirty_bucket_count for p in built)
