@@ -66,7 +66,7 @@ def measures(dataset: str, judgements: Sequence[Judgement], names: Names) -> Ite
 
 
 def default_time(judgements: Sequence[Judgement], relation: Relation) -> RelationColumn | None:
-    """The time column that ranges are likely about: indexed or partitioned by, never null, of a usual name, the first."""
+    """The time column that ranges are likely about: indexed or partitioned by, never null, of usual name, the first."""
 
     def rank(column: RelationColumn) -> tuple[bool, bool, int]:
         usual = [i for i, word in enumerate(_USUAL_TIMES) if word in column.name.lower()]
