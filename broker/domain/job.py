@@ -93,7 +93,8 @@ class JobResult:
     """The manifest. It exists exactly when the job succeeded.
 
     ``format`` is None for work that writes no files. ``inline`` holds the bytes of the only part when they are few, and
-    ``dataset`` the name of what a materialisation made. ``expire_time`` is set by the job store.
+    ``dataset`` the name of what a materialisation made. ``retention`` says, in seconds, how long the result is kept
+    where that is not for as long as all are; ``expire_time``, which follows from it, is set by the job store.
     """
 
     parts: tuple[ResultPart, ...] = ()
@@ -106,6 +107,7 @@ class JobResult:
     expire_time: datetime | None = None
     expired: bool = False
     dataset: str = ""
+    retention: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

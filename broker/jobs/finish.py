@@ -17,7 +17,7 @@ MOST = 500
 
 
 class Finisher:
-    """Publishes results for the attempts of one worker. ``retention`` of results in seconds."""
+    """Publishes results for the attempts of one worker. ``retention`` in seconds, of results that do not say."""
 
     def __init__(self, queue: JobQueue, retention: float) -> None:
         self._queue = queue
@@ -42,12 +42,14 @@ class Finisher:
             self._writing = None
 
     async def _publish(self, batch: Sequence[tuple[Success, asyncio.Future[bool]]]) -> None:
-        workers: dict[str, list[tuple[Success, asyncio.Future[bool]]]] = {}
+        alike: dict[tuple[str, float], list[tuple[Success, asyncio.Future[bool]]]] = {}
         for entry in batch:  # of two identities at most, when a lease has just been replaced
-            workers.setdefault(entry[0].job.worker_id, []).append(entry)
-        for own in workers.values():
+            kept = entry[0].result.retention
+            retention = self._retention if kept is None else kept
+            alike.setdefault((entry[0].job.worker_id, retention), []).append(entry)
+        for (_, retention), own in alike.items():
             try:
-                published = await self._queue.succeed_all([success for success, _ in own], self._retention)
+                published = await self._queue.succeed_all([success for success, _ in own], retention)
             except BrokerError as error:
                 _tell_error(own, error)
             except Exception as error:  # noqa: BLE001 - one that cannot be written must not be the end of the others

@@ -155,7 +155,7 @@ class Materialisations:
         if policy.rollup is RollupMode.REQUIRE:
             problem = "rollup_mode REQUIRE, but a dataset that a job made has no rollups"
         elif policy.max_staleness is not None and age > policy.max_staleness:
-            problem = f"max_staleness {policy.max_staleness:g} s, but the dataset was made {age:.0f} s ago; make it again"
+            problem = f"max_staleness {policy.max_staleness:g} s, but what the dataset holds was read {age:.0f} s ago"
         elif policy.partial is PartialMode.FORBID and made.status.exactness is Exactness.PARTIAL:
             problem = "partial FORBID, but the dataset was made while rows of the tables were gone"
         if problem:
