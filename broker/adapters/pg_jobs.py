@@ -105,6 +105,11 @@ class PgJobStore:
         )
         return [job_of(row) for row in rows]
 
+    async def datasets(self, tenant: str, owner: str, names: Sequence[str]) -> Sequence[Job]:
+        """The job that succeeded last for each of the names of datasets; for every name, where none is given."""
+        rows = await self._database.fetch(sql.DATASETS, tenant, owner, list(names), repeatable=True)
+        return [job_of(row) for row in rows]
+
     async def cancel(self, tenant: str, job_id: str, by: str) -> Job | None:
         """Cancels a queued job, flags a running one; a final one is returned as it is."""
         return await self._change(sql.CANCEL, tenant, job_id, dump(cancelled(by)))

@@ -56,6 +56,17 @@ ORDER BY r.create_time DESC, r.job_id DESC
 LIMIT $8
 """
 
+# The last job to have succeeded for each name; without names, for every one.
+DATASETS = """
+SELECT DISTINCT ON (j.result ->> 'dataset') j.*,
+       CASE WHEN j.state = 'succeeded' THEN broker.job_parts(j.id) END AS parts
+FROM broker.job j
+WHERE j.tenant = $1 AND j.owner = $2 AND j.kind = 'materialize' AND j.state IN ('succeeded', 'expired')
+  AND (cardinality($3::text[]) = 0 OR j.result ->> 'dataset' = ANY($3))
+ORDER BY j.result ->> 'dataset', j.end_time DESC, j.id
+LIMIT 1000
+"""
+
 # A queued job ends at once; a running one is flagged for its worker. Asking again changes nothing.
 CANCEL = """
 UPDATE broker.job SET
@@ -138,13 +149,16 @@ WHERE id IN (SELECT id FROM broker.worker WHERE NOT lost AND lease_expire_time <
              ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED)
 """
 
-# In one transaction with END.
+# In one transaction with END. A cancelled export is not over while a living worker still has a range of it.
 FIND_ORPHANS = """
 SELECT j.*, NOT EXISTS (SELECT FROM broker.worker w WHERE w.id = j.worker_id AND NOT w.lost) AS orphaned
 FROM broker.job j
 WHERE j.state = 'running'
   AND (j.attempt_deadline < now() - make_interval(secs => $1)
        OR NOT EXISTS (SELECT FROM broker.worker w WHERE w.id = j.worker_id AND NOT w.lost))
+  AND (j.cancellation IS NULL
+       OR NOT EXISTS (SELECT FROM broker.job_range r JOIN broker.worker w ON w.id = r.worker_id
+                      WHERE r.job_id = j.id AND r.job_fence = j.fence AND r.parts IS NULL AND NOT r.own AND NOT w.lost))
 ORDER BY j.id LIMIT 100 FOR UPDATE OF j SKIP LOCKED
 """
 

@@ -98,6 +98,10 @@ class JobStore(Protocol):
         """Jobs, newest first, without the bytes of their results."""
         ...
 
+    async def datasets(self, tenant: str, owner: str, names: Sequence[str]) -> Sequence[Job]:
+        """The job that succeeded last for each of the names of datasets, expired or not; no names ask for all."""
+        ...
+
     async def cancel(self, tenant: str, job_id: str, by: str) -> Job | None:
         """Cancels a queued job, flags a running one; a final one is returned as it is."""
         ...
