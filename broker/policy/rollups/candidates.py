@@ -139,8 +139,9 @@ class Candidates:
             found = failures()
             return self._rejections(islice(_fewest(found.values()), most), found, scan, asked)
 
-        accepted = tuple(self.rollups[i] for i in _members(passed))
-        return Checked(self, accepted, Reasons(reasons, nearest=nearest), asked, policy or ())
+        accepted = tuple([self.rollups[i] for i in _members(passed)])
+        rejected = Reasons(tuple) if passed == self._all else Reasons(reasons, nearest=nearest)
+        return Checked(self, accepted, rejected, asked, policy or ())
 
     def accepts(
         self, scan: Scan, consistency: Consistency, like: Rollup, among: Collection[str] | None = None
