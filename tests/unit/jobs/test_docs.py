@@ -17,6 +17,14 @@ def test_the_page_has_every_transition_and_no_other() -> None:
     assert told == {(a, b) for a, ends in TRANSITIONS.items() for b in ends}
 
 
+def test_the_picture_shows_the_same_transitions() -> None:
+    drawn = re.findall(r"^    (\w+) --> (\w+): ", PAGE, re.MULTILINE)
+    assert len(drawn) == len(set(drawn))
+    assert {(JobState(a), JobState(b)) for a, b in drawn} == {
+        (a, b) for a, ends in TRANSITIONS.items() for b in ends
+    }
+
+
 def test_the_page_has_every_state() -> None:
     assert set(re.findall(r"^\| `(\w+)` \| [A-Z]", PAGE, re.MULTILINE)) == {state.value for state in JobState}
 

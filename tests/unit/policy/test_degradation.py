@@ -32,6 +32,13 @@ def test_every_rung_has_its_row() -> None:
     }
 
 
+def test_the_picture_has_the_rungs_in_their_order() -> None:
+    drawing = PAGE.partition("```mermaid")[2].partition("```")[0]
+    assert list(dict.fromkeys(re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b(?!\()", drawing)))[1:] == [
+        rung.name for rung in Rung
+    ]
+
+
 def test_every_error_that_leads_down_has_its_reason() -> None:
     told = {
         name: set(re.findall(r"`([A-Z_]+)`", row[-1]))
