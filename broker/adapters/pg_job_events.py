@@ -39,13 +39,15 @@ logger = logging.getLogger(__name__)
 
 def payloads(ids: Iterable[str]) -> list[str]:
     """The ids as payloads within PostgreSQL's limit."""
-    pieces: list[str] = []
+    pieces: list[list[str]] = []
+    length = PAYLOAD_LIMIT
     for job_id in sorted(ids):
-        if pieces and len(pieces[-1]) + 1 + len(job_id) <= PAYLOAD_LIMIT:
-            pieces[-1] += f",{job_id}"
-        else:
-            pieces.append(job_id)
-    return pieces
+        length += 1 + len(job_id)
+        if length > PAYLOAD_LIMIT:
+            pieces.append([])
+            length = len(job_id)
+        pieces[-1].append(job_id)
+    return [",".join(piece) for piece in pieces]
 
 
 class PgJobHints:

@@ -112,6 +112,7 @@ class PgJobQueue:
         """Publishes results of attempts of one worker, in one transaction; returns the claims that were not stale."""
         parts = [(success.job.id, part) for success in done for part in success.result.parts]
         ids, fences = [s.job.id for s in done], [s.job.fence for s in done]
+        inline = [s.result.inline or None for s in done]
         async with self._writing:
             rows = await self._database.fetch(
                 sql.SUCCEED,
@@ -120,7 +121,7 @@ class PgJobQueue:
                 ids,
                 fences,
                 [manifest(s.result) for s in done],
-                [s.result.inline or None for s in done],
+                inline if any(inline) else [],  # what is missing is null
                 [_text(s.progress) for s in done],
                 [job_id for job_id, _ in parts],
                 [p.index for _, p in parts],

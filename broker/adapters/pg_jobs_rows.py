@@ -79,32 +79,34 @@ def change_of(row: asyncpg.Record) -> JobChange:
 
 
 def claimed_job(row: asyncpg.Record, worker_id: str) -> Job:
-    """A row that a claim returned: of the columns that it changed, and of those that its attempt needs."""
+    """A row that a claim returned: of the columns that it changed, and of those that its attempt needs, in order."""
+    (job_id, tenant, owner, kind, spec, request_id, principal, labels, trace, priority, revision, fence, attempt,
+     max_attempts, crash_count, attempt_timeout, _, start_by_time, create_time, start_time, failure) = row  # fmt: skip
     return Job(
-        id=row["id"],
-        tenant=row["tenant"],
-        owner=row["owner"],
-        kind=row["kind"],
-        spec=row["spec"],
+        id=job_id,
+        tenant=tenant,
+        owner=owner,
+        kind=kind,
+        spec=spec,
         state=JobState.RUNNING,
-        request_id=row["request_id"],
-        priority=row["priority"],
-        revision=row["revision"],
-        attempt=row["attempt"],
-        max_attempts=row["max_attempts"],
-        create_time=row["create_time"],
-        update_time=row["start_time"],
-        fence=row["fence"],
-        crash_count=row["crash_count"],
+        request_id=request_id,
+        priority=priority,
+        revision=revision,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        create_time=create_time,
+        update_time=start_time,
+        fence=fence,
+        crash_count=crash_count,
         worker_id=worker_id,
-        principal=_principal(row["principal"]),
-        attempt_timeout=row["attempt_timeout"],
-        labels=load_mapping(row["labels"]),
+        principal=_principal(principal),
+        attempt_timeout=attempt_timeout,
+        labels=load_mapping(labels),
         progress=NO_PROGRESS,
-        failure=load(JobFailure, row["failure"]) if row["failure"] is not None else None,
-        start_time=row["start_time"],
-        start_by_time=row["start_by_time"],
-        trace=load_mapping(row["trace"]),
+        failure=load(JobFailure, failure) if failure is not None else None,
+        start_time=start_time,
+        start_by_time=start_by_time,
+        trace=load_mapping(trace),
     )
 
 

@@ -74,7 +74,7 @@ RETURNING j.id
 """
 
 # Several attempts of one worker at once; each with its manifest and its parts, or not at all. IS NOT DISTINCT FROM,
-# because no index answers it: rows are to be found by their ids, not by walking over all that the worker has run lately.
+# because no index answers it: rows are to be found by their ids, not by walking over all that the worker has run.
 SUCCEED = """
 WITH done AS (
     UPDATE broker.job j SET

@@ -27,17 +27,20 @@ from broker.adapters.migrate import migrate
 from broker.adapters.pg_jobs_open import PgJobs, open_jobs
 from broker.domain.job import JobProgress, JobResult
 from broker.jobs.kind import JobContext
+from broker.jobs.worker import Pace
 from broker.ports.jobs import Success, WorkerIdentity
 from broker.runtime import collector
 from tests.bench import harness
 from tests.bench.harness import Goal, Options, Report, Section
 from tests.support.jobs import submission
 from tests.support.pg import Connection, temporary_server
-from tests.support.workers import PATIENT, worker
+from tests.support.workers import worker
 
 GOALS = {"share_batch10": Goal(">=", 0.6), "share_batch100": Goal(">=", 0.4)}
 BATCHES = {10: 3_000, 100: 10_000}
 """Jobs of one round, by the size of the batch."""
+PACE = Pace(poll=60.0, look=60.0, reap=60.0, sweep=3600.0)
+"""As workers are by default, but that nothing is found by looking for it."""
 RIVALS = ("pgqueuer", "procrastinate")
 BARE = """
 CREATE TABLE bare (
@@ -111,7 +114,7 @@ async def own(connection: Connection, dsn: str, folder: Path, count: int, batch:
 
     async with (
         opened(dsn) as ports,
-        worker(ports, nothing, folder, slots=3 * batch, batch=batch, pace=PATIENT) as running,
+        worker(ports, nothing, folder, slots=3 * batch, batch=batch, pace=PACE) as running,
     ):
         await over.wait()
         await running.idle()  # the last ends are being written
@@ -135,7 +138,7 @@ async def start_latency(
         return JobResult()
 
     # The broker has a pool of its own, as it has in its own process.
-    async with opened(dsn) as broker, opened(dsn) as ports, worker(ports, handler, folder, pace=PATIENT):
+    async with opened(dsn) as broker, opened(dsn) as ports, worker(ports, handler, folder, pace=PACE):
         for number in range(count + 20):
             began = time.perf_counter()
             await broker.store.submit(submission())

@@ -31,8 +31,8 @@ async def alone(jobs: Jobs, folder: Path, kind: str, lease: float) -> tuple[int,
         began = time.perf_counter()
         job_id = await fleet.submit(str(uuid.uuid4()), kind)
         async with asyncio.timeout(PATIENCE), jobs.hub.watch("acme", job_id, 0, 3600.0) as events:
-            async for event in events:
-                job = event.job
+            *_, last = [event async for event in events]
+        job = last.job
         seconds = time.perf_counter() - began
     lines = [line for file in (folder / "external").iterdir() for line in file.read_text().splitlines()]
     reason = job.failure.reason if job.failure is not None else ""
