@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from broker.adapters.migrate import check_migrated
 from broker.adapters.pg_jobs_open import PgJobs, open_jobs
 from broker.app.kinds import custom_kinds
+from broker.app.materialised import materialised_datasets
 from broker.app.process import Process
 from broker.app.results import result_store
 from broker.config.settings import JobSettings
@@ -18,8 +19,12 @@ from broker.domain.state import JobQueueState
 from broker.jobs.custom import Registered
 from broker.jobs.gauges import QueueGauges
 from broker.jobs.hub import JobHub
+from broker.jobs.materialise import MATERIALIZE, MaterialiseCheck
+from broker.jobs.materialised import MaterialisedDatasets
+from broker.jobs.materialised_export import ExportCheck
 from broker.jobs.service import Check, JobService, JobTerms
-from broker.jobs.sources import Planner, Sources, SqlGate
+from broker.jobs.sources import Sources, SqlGate
+from broker.pipeline.planner import Planner
 from broker.policy.backlog import BacklogLimits
 from broker.rollups.kinds import BUILD, REFRESH, RollupChecks, stored
 
@@ -42,10 +47,18 @@ class Jobs:
     kinds: Mapping[str, Registered]
     migrated: bool = False
 
+    def datasets(self, plan: Planner) -> MaterialisedDatasets:
+        """The datasets that jobs made."""
+        return materialised_datasets(self.ports.store, plan, self.process.clock)
+
     def service(self, plan: Planner, gate: SqlGate, datasets: Mapping[str, Dataset]) -> JobService:
         """The application's side of JobService; rollups are built where ``datasets`` have some."""
         sources = Sources(plan, gate)
-        checks: dict[str, Check] = {"export": sources.check, "report": sources.check_sections}
+        checks: dict[str, Check] = {
+            "export": ExportCheck(sources, self.datasets(plan)).check,
+            "report": sources.check_sections,
+            MATERIALIZE: MaterialiseCheck(plan, self.settings.retention).check,
+        }
         if stored(datasets):
             checks |= dict.fromkeys((BUILD, REFRESH), RollupChecks(datasets).check)
         checks |= {name: kind.check for name, kind in self.kinds.items()}

@@ -19,6 +19,7 @@ from broker.app.database import Database, database
 from broker.app.fleet import Alone, sharing
 from broker.app.jobs import Jobs, jobs
 from broker.app.learned import learned
+from broker.app.materialised import answering
 from broker.app.member import ALONE, Member
 from broker.app.options import authenticator, server_options
 from broker.app.pressure import heard
@@ -186,6 +187,7 @@ class Broker:
                 down=self.database.pools.down,
                 rungs=lower_rungs(self.database, self.rollups, self.crew, admission, own),
             )
+            query = answering(query, self.settings.jobs, self.jobs.ports.store, self.crew, own.clock)
             async with adoption(self.settings, self.model, self.jobs, own, query) as adopter:
                 query = adopted(query, adopter, own.clock)
                 server = self._server(query, admission, admin, backends, options, protection, held)
@@ -271,7 +273,7 @@ class Broker:
                 _recollection(query, own.clock),
             ).service(),
             job_servicer.service(),
-            CatalogServicer(query.plan.catalog).service(),
+            CatalogServicer(query.plan.catalog, self.jobs.datasets(query.plan)).service(),
             AdminServicer(admin, job_servicer, operated, cached).service(),
             OperationsServicer(job_servicer.app, statuses, own.clock).service(),
         ]

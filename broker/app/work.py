@@ -16,6 +16,7 @@ from broker.app.fleet import sharing
 from broker.app.jobs import CONNECTIONS
 from broker.app.kinds import custom_kinds
 from broker.app.lease import lease_keeper
+from broker.app.materialised import materialised_datasets, materialised_rows
 from broker.app.process import Process, process
 from broker.app.query import build_gate, build_planner
 from broker.app.results import result_store
@@ -33,6 +34,8 @@ from broker.jobs.custom import RunningKind
 from broker.jobs.export import ExportKind
 from broker.jobs.export_range import ExportRangeKind
 from broker.jobs.kind import JobKind
+from broker.jobs.materialise import MaterialiseKind
+from broker.jobs.materialised_export import Exports
 from broker.jobs.progress import ProgressBoard
 from broker.jobs.ranged import RangedQueue
 from broker.jobs.report import ReportKind
@@ -167,11 +170,16 @@ def build_worker(
     results = result_store(settings.jobs)
     # Estimates are few and short beside the reading that takes a seat.
     gate = build_gate(settings, model, data.store, lambda _: nullcontext())
-    sources = Sources(build_planner(model, own.telemetry), gate)
+    planner = build_planner(model, own.telemetry)
+    sources = Sources(planner, gate)
     decode = partial(decode_job_spec, defaults=AnswerPolicy())
     export = ExportKind(
         sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats, ranges=ports.ranges
     )
+    exports = Exports(
+        export, materialised_datasets(ports.store, planner, own.clock), materialised_rows(settings.jobs)
+    )
+    datasets = MaterialiseKind(planner, export, decode, settings.jobs.materialized_bytes)
     part = ExportRangeKind(sources, data.store, decode, ports.ranges, telemetry=own.telemetry, seat=seats)
     report = ReportKind(sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats)
     custom = {
@@ -189,7 +197,7 @@ def build_worker(
     )
 
     return Worker(
-        {export.name: export, part.name: part, report.name: report, **custom, **kinds},
+        {each.name: each for each in (exports, datasets, part, report)} | custom | dict(kinds),
         tools,
         slots=settings.jobs.slots,
         lease=lease_keeper(settings.jobs, own, ports, settings.jobs.slots, os._exit),

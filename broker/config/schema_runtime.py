@@ -44,6 +44,8 @@ class JobsConfig(Section):
     """A worker that has not been heard of for this long has lost its jobs."""
     retention: Annotated[Duration, Field(ge=60)] = 7 * 86400
     """Time that a result is kept."""
+    materialized_bytes: Size = 32 * MIB
+    """Largest dataset that a job may make. A process that answers from such datasets holds four times as much."""
     record_retention: Annotated[Duration, Field(ge=60)] = 30 * 86400
     """Time that the record of a finished job is kept, and its request id remembered."""
     attempt_timeout: Annotated[Duration, Field(ge=1)] = 6 * 3600

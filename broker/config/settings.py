@@ -114,7 +114,7 @@ class JobSettings:
     """Durable jobs. ``slots`` are jobs that one worker process runs at once.
 
     Results are in the bucket that ``results`` names, or else in ``result_dir``. ``kinds`` are those of the operator, by
-    name, as ``module:attribute``.
+    name, as ``module:attribute``. ``materialized_bytes`` bounds a dataset that a job makes.
     """
 
     dsn: str
@@ -132,6 +132,7 @@ class JobSettings:
     queue_age: float
     results: str = ""
     kinds: Mapping[str, str] = field(default_factory=dict)
+    materialized_bytes: int = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)

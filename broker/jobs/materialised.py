@@ -43,10 +43,11 @@ class MaterialisedDatasets:
         Raises:
             BrokerError: STORE_UNAVAILABLE when the job database cannot be reached.
         """
-        jobs = await self._jobs(context, names)
         found: dict[str, Dataset | BrokerError] = {}
-        for job in jobs:
+        for job in await self._jobs(context, names):
             name = job.result.dataset if job.result is not None else ""
+            if name in self.planner.catalog.model.datasets:  # it came into the model later
+                continue
             try:
                 found[name] = self._dataset(job, context)
             except BrokerError as error:
@@ -60,8 +61,7 @@ class MaterialisedDatasets:
         except BrokerError as error:
             _LOG.warning("datasets that jobs made are not listed: %s", error)
             return ()
-        known = self.planner.catalog.model.datasets
-        datasets = [each for each in found.values() if isinstance(each, Dataset) and each.name not in known]
+        datasets = [each for each in found.values() if isinstance(each, Dataset)]
         return sorted(datasets, key=lambda each: each.name)
 
     async def one(self, context: CallContext, name: str) -> Dataset | None:
@@ -99,9 +99,7 @@ class MaterialisedDatasets:
             f"{work.query.dataset!r}, or what you may see of it, has changed. Submit the job again."
         )
         try:
-            plan = source_plan(
-                self.planner, work.query, replace(context, received=job.create_time), "query"
-            )
+            plan = source_plan(self.planner, work.query, replace(context, received=job.create_time), "query")
         except BrokerError as error:
             raise _gone(job, name, changed) from error
         status = result.status
@@ -127,6 +125,4 @@ class MaterialisedDatasets:
 
 def _gone(job: Job, name: str, text: str) -> BrokerError:
     metadata = {"dataset": name, "job": job.name}
-    return BrokerError(
-        ErrorReason.RESULT_EXPIRED, text, metadata=metadata, resource=f"datasets/{name}"
-    )
+    return BrokerError(ErrorReason.RESULT_EXPIRED, text, metadata=metadata, resource=f"datasets/{name}")

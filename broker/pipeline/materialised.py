@@ -1,7 +1,7 @@
-"""Answers from datasets that jobs made: the rows come from the result store, a worker process computes, no seat is taken.
+"""Answers from datasets that jobs made: their rows come from the result store, worker processes compute.
 
 Such a dataset never changes, so that nothing of it is cached, refreshed or degraded: its answers are as old as the
-snapshot that it was made in, and say so. The database is not asked, whether it is there or not.
+snapshot that it was made in, and say so. The database is not asked, whether it is there or not, and no seat is taken.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from broker.domain.answer import (
     Answer,
@@ -55,7 +56,11 @@ Find = Callable[[CallContext, Sequence[str]], Awaitable[Beside]]
 Rows = Callable[[Materialised], Awaitable[Sequence[bytes]]]
 """The rows of a dataset as encoded Arrow tables; raises BrokerError."""
 
-CLASSES = {PoolName.DASHBOARD: CostClass.DASHBOARD, PoolName.EXPLORATION: CostClass.EXPLORATION}
+CLASSES = {
+    PoolName.DASHBOARD: CostClass.DASHBOARD,
+    PoolName.EXPLORATION: CostClass.EXPLORATION,
+    PoolName.JOB: CostClass.JOB,
+}
 POOLS = {RequestKind.DASHBOARD: PoolName.DASHBOARD}
 """Whose workers compute; explorations are the others."""
 
@@ -89,7 +94,7 @@ class Materialisations:
     async def _outcome(self, asked: Asked, context: CallContext, pool: PoolName) -> Outcome:
         plan, started = asked.plan, self.clock.monotonic()
         try:
-            made = self._allowed(plan, asked.policy)
+            made = allowed(plan, asked.policy, self.clock.now())
             found = way(plan, await self.rows(made), self.grids)
             table = await self.aggregator.table(
                 pool, found.results, found.finish, asked.format, context.deadline
@@ -98,14 +103,14 @@ class Materialisations:
             return error
         seconds = self.clock.monotonic() - started
         cost = Cost(seconds, seconds, table.row_count, len(table.encoded))
-        return Answer(table, self._status(plan, made, pool, cost))
+        return Answer(table, status_of(plan, made, pool, cost, self.clock.now()))
 
     async def stream(
         self, plan: Plan, ask: ExploreAsk, context: CallContext, limits: Limits
     ) -> AsyncGenerator[ExploreEvent, None]:
         """The header, batches, the status."""
         pool, started = PoolName.EXPLORATION, self.clock.monotonic()
-        made = self._allowed(plan, ask.policy)
+        made = allowed(plan, ask.policy, self.clock.now())
         found = way(plan, await self.rows(made), self.grids)
         batches = await self.aggregator.batches(
             pool, found.results, found.finish, ask.format, context.deadline
@@ -120,14 +125,14 @@ class Materialisations:
             check_size(rows, size, limits)
             yield replace(batch, first_row=first)
         seconds = self.clock.monotonic() - started
-        yield self._status(plan, made, pool, Cost(seconds, seconds, rows, size))
+        yield status_of(plan, made, pool, Cost(seconds, seconds, rows, size), self.clock.now())
 
     def explain(self, plan: Plan, ask: ExplainAsk) -> Explanation:
         """How a question would be answered."""
-        made = self._allowed(plan, ask.policy)
+        made = allowed(plan, ask.policy, self.clock.now())
         way(plan, (), self.grids)
         pool = POOLS.get(ask.kind, PoolName.EXPLORATION)
-        status = self._status(plan, made, pool, Cost())
+        status = status_of(plan, made, pool, Cost(), self.clock.now())
         bounds = plan.main.bounds
         return Explanation(
             columns=plan.columns,
@@ -142,54 +147,59 @@ class Materialisations:
             resolved_range=Interval(bounds.start, bounds.end) if bounds is not None else None,
         )
 
-    def _allowed(self, plan: Plan, policy: AnswerPolicy) -> Materialised:
-        """Where the rows are; raises POLICY_UNSATISFIABLE where the caller's terms leave them out."""
-        made = plan.main.dataset.materialised
-        assert made is not None, "only such plans are asked for"
-        if (refused := unaccepted(policy, AnswerKind.MATERIALIZED)) is not None:
-            raise refused
-        bound = AnswerPolicy(max_relative_error=policy.max_relative_error)
-        if (refused := refusal(plan, bound)) is not None:
-            raise refused
-        problem, age = "", self._age(made)
-        if policy.rollup is RollupMode.REQUIRE:
-            problem = "rollup_mode REQUIRE, but a dataset that a job made has no rollups"
-        elif policy.max_staleness is not None and age > policy.max_staleness:
-            problem = f"max_staleness {policy.max_staleness:g} s, but what the dataset holds was read {age:.0f} s ago"
-        elif policy.partial is PartialMode.FORBID and made.status.exactness is Exactness.PARTIAL:
-            problem = "partial FORBID, but the dataset was made while rows of the tables were gone"
-        if problem:
-            text = f"The policy cannot be satisfied: {problem}."
-            raise BrokerError(ErrorReason.POLICY_UNSATISFIABLE, text, metadata={"problems": problem})
-        return made
 
-    def _age(self, made: Materialised) -> float:
-        return max(0.0, (self.clock.now() - made.status.as_of).total_seconds())
+def allowed(plan: Plan, policy: AnswerPolicy, now: datetime) -> Materialised:
+    """Where the rows are; raises POLICY_UNSATISFIABLE where the caller's terms leave them out."""
+    made = plan.main.dataset.materialised
+    assert made is not None, "only such plans are asked for"
+    if (refused := unaccepted(policy, AnswerKind.MATERIALIZED)) is not None:
+        raise refused
+    bound = AnswerPolicy(max_relative_error=policy.max_relative_error)
+    if (refused := refusal(plan, bound)) is not None:
+        raise refused
+    problem, age = "", _age(made, now)
+    if policy.rollup is RollupMode.REQUIRE:
+        problem = "rollup_mode REQUIRE, but a dataset that a job made has no rollups"
+    elif policy.max_staleness is not None and age > policy.max_staleness:
+        problem = (
+            f"max_staleness {policy.max_staleness:g} s, but what the dataset holds was read {age:.0f} s ago"
+        )
+    elif policy.partial is PartialMode.FORBID and made.status.exactness is Exactness.PARTIAL:
+        problem = "partial FORBID, but the dataset was made while rows of the tables were gone"
+    if problem:
+        text = f"The policy cannot be satisfied: {problem}."
+        raise BrokerError(ErrorReason.POLICY_UNSATISFIABLE, text, metadata={"problems": problem})
+    return made
 
-    def _status(self, plan: Plan, made: Materialised, pool: PoolName, cost: Cost) -> AnswerStatus:
-        """What an answer is worth: what the rows were when they were read, and no newer."""
-        status, bounds = made.status, plan.main.bounds
-        interval = Interval(bounds.start, bounds.end) if bounds is not None else None
-        partial = status.exactness is Exactness.PARTIAL
-        part = AnswerPart(
-            PartSource.MATERIALIZED, made.job, status.as_of, interval, made.version, cost.row_count, 1.0
-        )
-        return AnswerStatus(
-            kind=AnswerKind.MATERIALIZED,
-            exactness=Exactness.PARTIAL if partial else exactness(plan),
-            as_of=status.as_of,
-            staleness=self._age(made),
-            guarantee=status.guarantee,
-            guarantee_bound=status.guarantee_bound,
-            parts=(part,),
-            missing_intervals=status.missing_intervals,
-            sealed_intervals=status.sealed_intervals,
-            bounds=error_bounds(plan),
-            pool=pool.value,
-            actual=cost,
-            cost_class=CLASSES[pool],
-            answer_version=fingerprint(plan.fingerprint, status.as_of),
-        )
+
+def _age(made: Materialised, now: datetime) -> float:
+    return max(0.0, (now - made.status.as_of).total_seconds())
+
+
+def status_of(plan: Plan, made: Materialised, pool: PoolName, cost: Cost, now: datetime) -> AnswerStatus:
+    """What an answer is worth: what the rows were when they were read, and no newer."""
+    status, bounds = made.status, plan.main.bounds
+    interval = Interval(bounds.start, bounds.end) if bounds is not None else None
+    partial = status.exactness is Exactness.PARTIAL
+    part = AnswerPart(
+        PartSource.MATERIALIZED, made.job, status.as_of, interval, made.version, cost.row_count, 1.0
+    )
+    return AnswerStatus(
+        kind=AnswerKind.MATERIALIZED,
+        exactness=Exactness.PARTIAL if partial else exactness(plan),
+        as_of=status.as_of,
+        staleness=_age(made, now),
+        guarantee=status.guarantee,
+        guarantee_bound=status.guarantee_bound,
+        parts=(part,),
+        missing_intervals=status.missing_intervals,
+        sealed_intervals=status.sealed_intervals,
+        bounds=error_bounds(plan),
+        pool=pool.value,
+        actual=cost,
+        cost_class=CLASSES[pool],
+        answer_version=fingerprint(plan.fingerprint, status.as_of),
+    )
 
 
 def _classification(pool: PoolName) -> Classification:

@@ -45,6 +45,11 @@ def _many(dataset: Dataset, table: str) -> bool:
     return False
 
 
+def _merges(dataset: Dataset, measure: Measure) -> bool:
+    made = dataset.materialised
+    return mergeable(dataset, measure.name) if made is None else measure.name in made.mergeable
+
+
 def _dimension(dataset: Dataset, dimension: Dimension) -> catalog_service_pb2.Dimension:
     return catalog_service_pb2.Dimension(
         name=dimension.name,
@@ -64,6 +69,6 @@ def _measure(dataset: Dataset, measure: Measure) -> catalog_service_pb2.Measure:
         kind=MEASURE_KIND.proto(measure.kind),
         type=DATA_TYPE.proto(result_type(measure)[0]),
         unit=measure.unit,
-        mergeable=mergeable(dataset, measure.name),
+        mergeable=_merges(dataset, measure),
         additive=measure.kind in ADDITIVE,
     )

@@ -70,6 +70,18 @@ class CatalogApp(Protocol):
         ...
 
 
+class MadeApp(Protocol):
+    """Tells what jobs made for the caller to ask."""
+
+    async def every(self, context: CallContext) -> Sequence[Dataset]:
+        """All such datasets, by name."""
+        ...
+
+    async def one(self, context: CallContext, name: str) -> Dataset | None:
+        """One of them, None where there is none; raises why it cannot be had."""
+        ...
+
+
 class JobApp(Protocol):
     """Keeps jobs. Every method raises BrokerError: JOB_NOT_FOUND also for jobs that the caller may not see.
 
