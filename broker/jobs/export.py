@@ -22,7 +22,7 @@ from broker.jobs.kind import JobContext
 from broker.jobs.order import WRITER, End, Order
 from broker.jobs.progress import Rate
 from broker.jobs.range_files import RangeFiles, named
-from broker.jobs.ranges import LeadingKey, bucket_cuts, leading_key, ranges_of, usable_cuts
+from broker.jobs.ranges import MOST, LeadingKey, bucket_cuts, leading_key, ranges_of, usable_cuts
 from broker.jobs.seats import Seat, no_seat
 from broker.jobs.sources import Reading, Source, Sources, call_of, for_job, reading_of, status_of
 from broker.jobs.split import Split
@@ -44,7 +44,8 @@ Cut = tuple[Plan, LeadingKey, tuple[KeyRange, ...], JobRanges]
 class ExportKind:
     """Exports. ``decode`` reads the stored request; a file is ended at about ``part_bytes`` and another one begun.
 
-    An answer for which at least two ranges of ``range_bytes`` are expected is cut, where ``ranges`` can share them.
+    An answer for which at least two ranges of ``range_bytes`` are expected is cut, into ``most_ranges`` at most, where
+    ``ranges`` can share them.
     """
 
     sources: Sources
@@ -58,6 +59,7 @@ class ExportKind:
     seat: Seat = no_seat
     ranges: JobRanges | None = None
     range_bytes: int = 256 << 20
+    most_ranges: int = MOST
 
     async def run(self, context: JobContext) -> JobResult:
         """Writes the answer of the job's query."""
@@ -108,7 +110,7 @@ class ExportKind:
     async def _cut(self, source: Source, size: int, context: JobContext) -> Cut | None:
         """The ranges of an answer of so many bytes; None when it is written by one statement."""
         key = leading_key(source)
-        count = size // self.range_bytes
+        count = min(size // self.range_bytes, self.most_ranges)
         if key is None or self.ranges is None or count < 2:
             return None
         assert isinstance(source, Plan), "only plans have a leading key"

@@ -63,11 +63,11 @@ SOURCES = Sources(plan, no_sql)
 
 @asynccontextmanager
 async def export_kinds(
-    dsn: str, ranges: JobRanges, range_bytes: int, part_bytes: int = 64 << 20
+    dsn: str, ranges: JobRanges, count: int, part_bytes: int = 64 << 20
 ) -> AsyncIterator[dict[str, JobKind]]:
-    """Exports in ranges, the ranges of others, and as `plain` exports that are never cut."""
+    """Exports in `count` ranges whatever their size, the ranges of others, and as `plain` exports that are not cut."""
     async with export_kind(dsn, part_bytes) as plain:
-        split = replace(plain, ranges=ranges, range_bytes=range_bytes)
+        split = replace(plain, ranges=ranges, range_bytes=1, most_ranges=count)
         part = ExportRangeKind(SOURCES, plain.store, pickle.loads, ranges, part_bytes)
         yield {"export": split, "plain": plain, part.name: part}
 

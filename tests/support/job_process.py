@@ -24,10 +24,10 @@ class Process:
 
 @asynccontextmanager
 async def worker_process(
-    jobs: Jobs, directory: Path, seconds: float = 3600.0, range_bytes: int = 1 << 40
+    jobs: Jobs, directory: Path, seconds: float = 3600.0, ranges: int = 1
 ) -> AsyncIterator[Process]:
-    """A worker process that is ready, killed at the end if it still runs. Larger exports are cut into ranges."""
-    arguments = (jobs.dsn, str(directory), str(seconds), str(range_bytes))
+    """A worker process that is ready, killed at the end if it still runs. Exports are cut into ``ranges``."""
+    arguments = (jobs.dsn, str(directory), str(seconds), str(ranges))
     handle = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.support.job_worker_main", *arguments, stdout=asyncio.subprocess.PIPE
     )

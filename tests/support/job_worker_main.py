@@ -1,8 +1,8 @@
-"""A worker process for tests: `python -m tests.support.job_worker_main DSN DIRECTORY LEASE_SECONDS RANGE_BYTES`.
+"""A worker process for tests: `python -m tests.support.job_worker_main DSN DIRECTORY LEASE_SECONDS RANGES`.
 
-Prints its worker id when it is ready. Its kinds are ``export``, whose ranges have about so many bytes, and
-``export_range``, ``hold`` (writes a line into the table ``ledger``, then waits for the advisory lock 7), and ``burn``
-(writes a line, then blocks the event loop for three leases).
+Prints its worker id when it is ready. Its kinds are ``export``, cut into so many ranges, ``export_range``, ``hold``
+(writes a line into the table ``ledger``, then waits for the advisory lock 7), and ``burn`` (writes a line, then blocks
+the event loop for three leases).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.support.workers import QUICK, TestKind
 LEDGER = "CREATE TABLE ledger (job_id text, fence bigint, pid integer)"
 
 
-async def main(dsn: str, directory: str, lease_seconds: float, range_bytes: int) -> None:
+async def main(dsn: str, directory: str, lease_seconds: float, ranges: int) -> None:
     """Works until it is killed."""
     rng = Random(os.getpid())
 
@@ -67,7 +67,7 @@ async def main(dsn: str, directory: str, lease_seconds: float, range_bytes: int)
     results = DirectoryResults(Path(directory))
     async with (
         open_jobs(dsn, connections=2, clock=monotonic, rng=rng) as ports,
-        export_kinds(dsn, ports.ranges, range_bytes) as exports,
+        export_kinds(dsn, ports.ranges, ranges) as exports,
     ):
         queue = RangedQueue(ports.queue, ports.ranges)
         worker = Worker(

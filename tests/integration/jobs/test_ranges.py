@@ -35,8 +35,7 @@ from tests.support.job_process import kill, worker_process
 from tests.support.jobs import Jobs, job_database
 from tests.support.workers import worker
 
-RANGE_BYTES = 100_000
-"""So that there are some ranges of every question, and not many."""
+RANGES = 3
 YEAR = AbsoluteRange(datetime(2013, 1, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC))
 FLIGHTS_OF_YEAR = (
     "SELECT count(*) FROM flights_behind WHERE time_hour >= '2013-01-01Z' AND time_hour < '2014-01-01Z'"
@@ -79,7 +78,7 @@ async def jobs(fresh_database: FreshDatabase) -> AsyncIterator[Jobs]:
 @asynccontextmanager
 async def exporting(jobs: Jobs, directory: Path, children: Children, slots: int = 4) -> AsyncIterator[Worker]:
     async with (
-        export_kinds(jobs.dsn, jobs.ports.ranges, range_bytes=RANGE_BYTES) as kinds,
+        export_kinds(jobs.dsn, jobs.ports.ranges, RANGES) as kinds,
         worker(jobs.ports, kinds, directory, children=children, slots=slots) as running,
     ):
         yield running
@@ -152,7 +151,7 @@ async def test_workers_that_are_killed_cost_their_ranges_and_the_one_with_the_sn
     async with AsyncExitStack() as stack:
         gate = await stack.enter_async_context(AsyncExitStack())
         await gate.enter_async_context(closed_gate(jobs))
-        first = await stack.enter_async_context(worker_process(jobs, tmp_path, range_bytes=RANGE_BYTES))
+        first = await stack.enter_async_context(worker_process(jobs, tmp_path, ranges=RANGES))
         job_id = await submitted(jobs, MONTHS)
         await shared(jobs, job_id, 1, first.worker_id)
         second = await stack.enter_async_context(exporting(jobs, tmp_path, children, slots=1))
@@ -161,7 +160,7 @@ async def test_workers_that_are_killed_cost_their_ranges_and_the_one_with_the_sn
         await jobs.until(job_id, lambda job: job.crash_count == 1)
         await jobs.make_due(job_id)
         await shared(jobs, job_id, 2, await identity(second))
-        third = await stack.enter_async_context(worker_process(jobs, tmp_path, range_bytes=RANGE_BYTES))
+        third = await stack.enter_async_context(worker_process(jobs, tmp_path, ranges=RANGES))
         await shared(jobs, job_id, 2, third.worker_id)
         expected = await jobs.admin.fetchval(FLIGHTS_OF_YEAR)
         await jobs.admin.execute("DELETE FROM flights_behind WHERE month % 2 = 0")
