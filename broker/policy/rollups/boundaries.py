@@ -62,6 +62,9 @@ class Boundaries:
 
     def inner(self, span: Span) -> Span:
         """The whole buckets within a span; without any, its end is not after its beginning."""
+        lo, hi, width = *span, self.width
+        if width and lo >= _FIRST and hi < _LAST:  # most of the calls of a decision are these
+            return Span(lo + -lo % width, hi - hi % width)
         return Span(self.ceil(span.lo), self.floor(span.hi))
 
     def outer(self, span: Span) -> Span:

@@ -146,13 +146,18 @@ class Covering:
         """Those that may take part: where there are many, the ones that cost least with the tables for the rest."""
         if len(rollups) <= MAX_COMBINED:
             return rollups
-        rate = self._costs.live_rate(self._extent)
-        width, span = self._within(self._span), self._span
+        rate, fixed, row, memory = (
+            self._costs.live_rate(self._extent),
+            self._costs.fixed,
+            self._row,
+            self._memory,
+        )
+        width, span, coverage = self._within(self._span), self._span, self._coverage
         shares: dict[Places, tuple[int, int, float, float]] = {}
         grains: dict[tuple[tuple[Grain, ...], str], Grain | None] = {}
         found: list[tuple[float, str, Rollup]] = []
         for rollup in rollups:
-            stored = self._memory.of(self._coverage[rollup.name])
+            stored = memory.of(coverage[rollup.name])
             share = shares.get(stored.places)
             if share is None:
                 first, last, part, covered = stored.places.share(span)
@@ -163,7 +168,7 @@ class Covering:
                 usable = self._ways.usable(rollup, span)
                 grains[key] = usable[0][0] if usable else None
             sums = stored.sums(grains[key])
-            cost = self._costs.fixed(rollup) + (sums[last] - sums[first]) * part * self._row(rollup) + rest
+            cost = fixed(rollup) + (sums[last] - sums[first]) * part * row(rollup) + rest
             found.append((cost, rollup.name, rollup))
         found.sort()
         return [rollup for _, _, rollup in found[:MAX_COMBINED]]

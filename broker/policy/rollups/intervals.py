@@ -161,15 +161,18 @@ def shares_of(segment: Span, span: Span, usable: Usable) -> tuple[tuple[Grain | 
     """What share of a segment's rows is read for a part of it: of the coarsest grain as far as its buckets fit, then
     of the next one for what is left at both ends, at last of the base (None).
     """  # noqa: D205 - one sentence
-    width = segment.hi - segment.lo
+    (begin, end), width = span, segment.hi - segment.lo
     for position, (grain, edges) in enumerate(usable):
-        inner = edges.inner(span)
-        if inner.lo < inner.hi:
+        lo, hi = edges.inner(span)
+        if lo < hi:
+            found: tuple[tuple[Grain | None, float], ...] = ((grain, (hi - lo) / width),)
             finer = usable[position + 1 :]
-            ends = (Span(span.lo, inner.lo), Span(inner.hi, span.hi))
-            rest = (each for end in ends if end.lo < end.hi for each in shares_of(segment, end, finer))
-            return (grain, (inner.hi - inner.lo) / width), *rest
-    return ((None, (span.hi - span.lo) / width),)
+            if begin < lo:
+                found += shares_of(segment, Span(begin, lo), finer)
+            if hi < end:
+                found += shares_of(segment, Span(hi, end), finer)
+            return found
+    return ((None, (end - begin) / width),)
 
 
 def late(costs: list[int], weights: Sequence[int], rank: int) -> list[int]:
