@@ -179,7 +179,7 @@ class Attempt:
     def _fault(self, error: BaseException | None) -> Fault:
         if isinstance(error, BrokerError):
             fault = fault_of(error)
-            crashed = isinstance(error, ChildLostError)
+            crashed = isinstance(error, ChildLostError) and fault.retryable
             return Fault(fault.failure, fault.retryable, fault.retry_after, crashed)
         logger.error("%s failed unexpectedly in attempt %d", self.job.name, self.job.attempt, exc_info=error)
         text = "The attempt failed unexpectedly. The server's log has the details under the job's name."

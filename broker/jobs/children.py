@@ -27,14 +27,21 @@ BUFFER = 1 << 20
 
 
 class ChildLostError(BrokerError):
-    """A child died before its work was done; ``exit_code`` is negative for a signal."""
+    """A child died before its work was done; ``exit_code`` is negative for a signal.
+
+    WORKER_LOST, or RESULT_TOO_LARGE when it has aborted: native code does that when it is refused memory.
+    """
 
     def __init__(self, exit_code: int | None) -> None:
-        super().__init__(
-            ErrorReason.WORKER_LOST,
-            f"The process that did the work ended with code {exit_code}. It may have needed more memory than it has.",
-            metadata={"exit_code": str(exit_code)},
-        )
+        if exit_code == -signal.SIGABRT:
+            reason = ErrorReason.RESULT_TOO_LARGE
+            text = "The process that did the work gave up, most likely for want of memory. Narrow the query or raise "
+            text += "the limit of a job's process."
+        else:
+            reason = ErrorReason.WORKER_LOST
+            text = f"The process that did the work ended with code {exit_code}. It may have needed more memory than it "
+            text += "has."
+        super().__init__(reason, text, metadata={"exit_code": str(exit_code)})
 
 
 class Child:

@@ -131,7 +131,7 @@ class CustomAttempt(Generic[P]):
         not heard of from there, and the process that is killed may be one that has served other steps.
 
         Raises:
-            ChildLostError: It died, by itself or for want of memory; three times end the job.
+            ChildLostError: It died, which three times end the job, or aborted for want of memory, which ends it.
             BrokerError: The same on a cluster: WORKER_LOST, RESULT_TOO_LARGE.
             PermanentError, PassingError: As the function raised them.
         """

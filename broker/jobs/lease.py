@@ -166,7 +166,7 @@ class LeaseKeeper:
 
     async def _let_go(self, holder: LeaseHolder) -> None:
         """Has every attempt stopped before the lease ends; ends the process when that takes too long."""
-        logger.error("the job database could not be reached for a lease's time: all attempts are stopped")
+        logger.warning("the job database could not be reached for a lease's time: the lease is over")
         holder.kill()
         released = threading.Event()
         holder.lost(released.set)

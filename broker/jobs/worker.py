@@ -173,6 +173,8 @@ class Worker:
     def _end_lease(self, released: Callable[[], None]) -> None:
         self._worker_id = None
         self._leased.clear()
+        if self._attempts:
+            logger.error("the lease is over: %d attempts stop, others begin them anew", len(self._attempts))
         for attempt in self._attempts.values():
             attempt.stop(Stop.LEASE_LOST)
         self._keep(self._when_idle(released))
@@ -287,10 +289,9 @@ class Worker:
         now = self._tools.clock.monotonic()
         for attempt in self._attempts.values():
             attempt.check(now)
-        for job_id in await self._tools.board.flush():
-            for (own_id, _), attempt in self._attempts.items():
-                if own_id == job_id and not attempt.ending:
-                    self._look.set()
+        stale = await self._tools.board.flush()
+        if any(job_id in stale and not a.ending for (job_id, _), a in self._attempts.items()):
+            self._look.set()
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
         """Runs a coroutine as a task that is not forgotten: the event loop itself keeps only weak references."""

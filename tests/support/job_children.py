@@ -24,6 +24,12 @@ def die(channel: Channel, argument: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def give_up(channel: Channel, argument: object) -> None:
+    """Aborts, as native code does that is refused memory."""
+    channel.receive()
+    os.abort()
+
+
 def spin(channel: Channel, argument: object) -> None:
     """Starts a process of its own, says both ids, and computes for ever."""
     other = subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"])

@@ -67,10 +67,23 @@ async def test_a_poison_pill_ends_after_exactly_its_limit_and_no_neighbour_is_lo
             await child.receive()
         return JobResult()
 
-    kinds = {"pill": TestKind(pill, "pill"), "test": TestKind(neighbour)}
+    async def glutton(context: JobContext) -> JobResult:
+        runs[context.job.id] += 1
+        async with context.children.child("tests.support.job_children:give_up", None) as child:
+            await child.send(None)
+            await child.receive()
+        return JobResult()
+
+    kinds = {
+        "pill": TestKind(pill, "pill"),
+        "glutton": TestKind(glutton, "glutton"),
+        "test": TestKind(neighbour),
+    }
     async with children() as own, worker(jobs.ports, kinds, tmp_path, children=own):
         beside = await jobs.ports.store.submit(submission())
         await neighbour.begun.get()
+        large = await jobs.ports.store.submit(submission(kind="glutton"))
+        too_large = await jobs.reaches(large.id, JobState.FAILED)
         bad = await jobs.ports.store.submit(submission(kind="pill", max_attempts=50))
         for crashes in (1, 2):
             await jobs.until(bad.id, lambda job, n=crashes: job.crash_count >= n)  # type: ignore[misc] # bound now
@@ -83,6 +96,9 @@ async def test_a_poison_pill_ends_after_exactly_its_limit_and_no_neighbour_is_lo
     assert dead.failure is not None
     assert dead.failure.reason == "WORKER_CRASH_LOOP"
     assert (done.attempt, done.fence) == (1, 1)
+    assert runs[large.id] == 1, "it would need as much memory again"
+    assert too_large.failure is not None
+    assert (too_large.failure.reason, too_large.dead_lettered) == ("RESULT_TOO_LARGE", False)
 
 
 async def test_work_stops_when_it_is_told_to_also_where_nobody_hears(
