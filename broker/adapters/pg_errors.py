@@ -31,6 +31,8 @@ _CONFLICT = ("40001", "40P01")
 _SETUP = ("28", "3D000")
 _ADVICE = {
     _OUT_OF_RANGE: "A value leaves the range of its type. Narrow the range, or declare the measure as decimal.",
+    "0A000": "Infinite instants are one reason: leave such rows out with a filter, or have the model corrected.",
+    "22008": "A date is infinite, or too far away. Leave such rows out with a filter, or have the model corrected.",
     "22012": "An expression of the model divides by zero. Wrap the divisor in nullif(..., 0).",
     "42501": "The broker's role may not read this. Grant it SELECT.",
     "42P01": "The database no longer has what the model names. Run `broker check-config`.",

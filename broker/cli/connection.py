@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -28,7 +28,7 @@ class Connection:
     """
 
     address: str
-    api_key: str = ""
+    api_key: str = field(default="", repr=False)
     tls: bool | bytes = False
     deadline: float | None = None
 

@@ -13,6 +13,7 @@ import click
 
 from broker.cli.ask.options import question_options
 from broker.cli.connection import Connection, call, connection_options
+from broker.cli.exits import fail
 
 if TYPE_CHECKING:
     from broker.cli.writers import Writer
@@ -71,7 +72,10 @@ def explore(
         async with answer:
             writer.begin(answer.schema)
             async for batch in answer:
-                writer.write(batch)
+                try:
+                    writer.write(batch)
+                except OverflowError as error:  # of a value that these formats can show
+                    fail(f"{error}; --format csv and arrow show them.")
                 count += len(batch)
                 arrived(count)
         assert answer.status is not None

@@ -11,7 +11,7 @@ import click
 
 from broker.cli.ask.options import question_options
 from broker.cli.connection import Connection, call, connection_options
-from broker.cli.exits import EndedError, Exit
+from broker.cli.exits import EndedError, Exit, fail
 
 if TYPE_CHECKING:
     from broker.cli.writers import Writer
@@ -89,8 +89,11 @@ def _show(dashboard: Dashboard, name: str, format: str, seconds: float, connecti
 
 def _write(result: Result, writer: Writer) -> None:
     writer.begin(result.schema)
-    for batch in result.batches:
-        writer.write(batch)
+    try:
+        for batch in result.batches:
+            writer.write(batch)
+    except OverflowError as error:  # of a value that only --format csv can show
+        fail(f"{error}; --format csv shows them.")
     writer.end()
 
 

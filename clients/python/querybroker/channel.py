@@ -67,7 +67,7 @@ class Connection:
     """
 
     target: str
-    api_key: str = ""
+    api_key: str = field(default="", repr=False)
     tls: bool | bytes = False
     metadata: tuple[tuple[str, str], ...] = ()
     timeout: float = 30.0

@@ -163,7 +163,11 @@ class Jobs:
         if await asyncio.to_thread(target.is_dir):
             raise IsADirectoryError(f"{target} is a folder; give the name of a file in it")
         partial = target.with_name(f"{target.name}.part")
-        with partial.open("wb") as file:
-            async for data in self.read(name, part_index, timeout=timeout):
-                await asyncio.to_thread(file.write, data)
-        return partial.replace(target)
+        try:
+            with partial.open("wb") as file:
+                async for data in self.read(name, part_index, timeout=timeout):
+                    await asyncio.to_thread(file.write, data)
+            return partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise

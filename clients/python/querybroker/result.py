@@ -47,6 +47,7 @@ class Batch:
 
         Raises:
             KeyError: No such column.
+            OverflowError: A date or an instant that Python cannot hold, before the year 1 or after 9999.
         """
         for position, column in enumerate(self.schema):
             if column.name == name:
@@ -55,7 +56,7 @@ class Batch:
 
     def rows(self) -> list[tuple[Any, ...]]:
         """The rows as tuples, in the order of the schema."""
-        columns = [self._values(position) for position in range(len(self.schema))]
+        columns = self._all()
         return list(zip(*columns, strict=True)) if columns else [()] * self._row_count
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -74,11 +75,26 @@ class Batch:
         arrays = [pa.array(self._values(i), field.type) for i, field in enumerate(fields)]
         return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
-    def _values(self, position: int) -> list[Any]:
-        if self._columns is None:
-            values: list[Any] = self.to_arrow().column(position).to_pylist()
-            return values
-        return decode_column(self._columns.columns[position], self._row_count, self.schema[position].zone)
+    def _all(self) -> list[list[Any]]:
+        table = self.to_arrow() if self._columns is None else None
+        return [self._values(position, table) for position in range(len(self.schema))]
+
+    def _values(self, position: int, table: Any = None) -> list[Any]:
+        column = self.schema[position]
+        try:
+            if self._columns is None:
+                read = self.to_arrow() if table is None else table
+                values: list[Any] = read.column(position).to_pylist()
+                return values
+            return decode_column(self._columns.columns[position], self._row_count, column.zone)
+        except (OverflowError, ValueError) as error:
+            if column.type not in (answer_pb2.DATA_TYPE_DATE, answer_pb2.DATA_TYPE_TIMESTAMP):
+                raise
+            text = (
+                f"{column.name!r} has values outside the years 1 to 9999, which Python cannot hold; ask with "
+                "format='arrow' and read them with to_arrow(), or leave them out with a filter"
+            )
+            raise OverflowError(text) from error
 
 
 class Result:

@@ -177,10 +177,14 @@ class SyncJobs:
         if target.is_dir():
             raise IsADirectoryError(f"{target} is a folder; give the name of a file in it")
         partial = target.with_name(f"{target.name}.part")
-        with partial.open("wb") as file:
-            for data in self.read(name, part_index, timeout=timeout):
-                file.write(data)
-        return partial.replace(target)
+        try:
+            with partial.open("wb") as file:
+                for data in self.read(name, part_index, timeout=timeout):
+                    file.write(data)
+            return partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def _pause(seconds: float) -> None:
