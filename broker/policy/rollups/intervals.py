@@ -149,10 +149,14 @@ def stored_costs(held: Held, parts: Sequence[Part], size: int, row: float) -> li
     """What each of ``size`` intervals costs from a rollup."""
     found, row = [NEVER] * size, row * 1e9
     counts = held.stored.counts
+    known: dict[Grain | None, list[int]] = {}
     for i, position, shares in parts:
         read = 0.0
         for grain, share in shares:
-            read += share * counts(grain)[position]
+            rows = known.get(grain)
+            if rows is None:
+                rows = known[grain] = counts(grain)
+            read += share * rows[position]
         found[i] = round(row * read) << _SHIFT
     return found
 
