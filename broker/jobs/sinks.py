@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from broker.aggregation import arrow
 from broker.domain.job import ExportFormat
-from broker.domain.values import Column
+from broker.domain.values import Column, DataType
 
 ROW_GROUP_BYTES = 32 << 20
 ROW_GROUP_ROWS = 1 << 20
@@ -151,6 +151,16 @@ class _ArrowSink:
         self._writer.close()
 
 
+def _written(series: pl.Series, column: Column) -> pl.Series:
+    """A column as CSV has it."""
+    if column.type is DataType.DATE:
+        return series.cast(pl.Date)
+    if column.type is DataType.TIMESTAMP:
+        instants = series.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        return instants if column.zone in ("", "UTC") else instants.dt.convert_time_zone(column.zone)
+    return series
+
+
 class _CsvSink:
     """CSV after RFC 4180: null is nothing at all, an empty text is ``""``; instants after RFC 3339, with offset."""
 
@@ -162,10 +172,10 @@ class _CsvSink:
         file.write(header.getvalue().encode())
 
     def write(self, frame: pl.DataFrame) -> None:
-        # Names of SQL columns may repeat, which frames cannot have: by position.
-        table = pa.Table.from_batches([_batch(frame, self._columns)])
-        typed = pl.from_arrow(table.rename_columns([f"c{i}" for i in range(len(self._columns))]))
-        assert isinstance(typed, pl.DataFrame)
+        # Instants and dates are numbers in frames; everything else is written as it is.
+        typed = pl.DataFrame(
+            [_written(series, column) for series, column in zip(frame.get_columns(), self._columns, strict=True)]
+        )
         buffer = io.BytesIO()
         typed.write_csv(
             buffer, include_header=False, line_terminator="\r\n", datetime_format="%Y-%m-%dT%H:%M:%S%.f%:z"
