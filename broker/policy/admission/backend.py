@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 from broker.domain.pool import BackendLimits, PoolName
@@ -23,6 +24,7 @@ ROUNDING = 1e-9
 """Two whole seats are two whole seats, whatever is left of them in floating point."""
 MEMORY_SHARE = 0.8
 """Part of a backend's memory that predicted peaks may fill; predictions are wrong, and sorts are not all there is."""
+_by_start = attrgetter("start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Backend:
         self.pools: Sequence[Pool] = [pools[name] for name in spec.pools]
         self.sharing: Sequence[Pool] = [pool for pool in self.pools if not pool.own_seats]
         self.own: Sequence[Pool] = [pool for pool in self.pools if pool.own_seats]
+        self._alone = len(self.sharing) < 2
         self.leased: int | None = None
         self.limit = 0
         self.used = 0
@@ -102,7 +105,12 @@ class Backend:
             return "too_wide"
         if self.held is not None and self.held is not entry and free < self.held.seats:
             return "too_wide"
-        return "yes" if self._lent(pool, entry, free) else "not_lent"
+        return "yes" if self._alone or self._lent(pool, entry, free) else "not_lent"
+
+    @property
+    def taken(self) -> bool:
+        """Whether nobody at all has room: all seats are in use, and none is held for anybody."""
+        return self.used >= self.limit and self.held is None and not self.own
 
     def full(self, pool: Pool) -> bool:
         """Whether no request of a pool may start now, whatever it is like."""
@@ -123,6 +131,27 @@ class Backend:
             if kept > 0:
                 free -= kept
         return free >= 0
+
+    def longest(self, pool: Pool) -> float:
+        """How long a request of a pool for one seat and no memory may be predicted to take (p90) to be lent it.
+
+        Infinite too where that is not what decides.
+        """
+        if self._alone or pool.own_seats or self.held is not None or self.full(pool):
+            return math.inf
+        after = pool.seats_used + 1
+        borrowing = after > pool.entitled
+        if borrowing and after > pool.limits.borrow * pool.entitled:
+            return -math.inf
+        free, longest = self.limit - self.used - 1, math.inf
+        for other in self.sharing:
+            if other is pool:
+                continue
+            if borrowing and other.limits.reclaim < longest:
+                longest = other.limits.reclaim
+            if (kept := other.guard - other.seats_used) > 0:
+                free -= kept
+        return longest if free >= 0 else -math.inf
 
     def activate(self, pool: Pool) -> None:
         """A pool that was idle has work again: it saved nothing up meanwhile."""
@@ -150,7 +179,8 @@ class Backend:
             return
         self.used += entry.seats
         self.unblock(entry)
-        self.virtual = max(self.virtual, pool.start)
+        if self.virtual < pool.start:  # noqa: PLR1730 - a call costs more than comparing
+            self.virtual = pool.start
         pool.start += entry.cost / pool.limits.share
 
     def release(self, pool: Pool, entry: Entry, work: float) -> None:
@@ -159,9 +189,14 @@ class Backend:
         if pool.own_seats:
             return
         self.used -= entry.seats
-        bound = self._max_debt / pool.limits.share
-        start = pool.start + (work - entry.cost) / pool.limits.share
-        pool.start = min(self.virtual + bound, max(self.virtual - bound, start))
+        share, virtual = pool.limits.share, self.virtual
+        bound = self._max_debt / share
+        start = pool.start + (work - entry.cost) / share
+        if start < (least := virtual - bound):
+            start = least
+        elif start > (most := virtual + bound):
+            start = most
+        pool.start = start
 
     def recheck(self) -> Entry | None:
         """The request for which seats are held, if it has room now, whoever else would be next.
@@ -192,7 +227,7 @@ class Backend:
             return pools
         waiting = [pool for pool in pools if pool.queue.length]
         if len(waiting) > 1:
-            waiting.sort(key=lambda pool: pool.start)
+            waiting.sort(key=_by_start)
         return waiting
 
     def rate(self, pool: Pool) -> float:
@@ -203,6 +238,14 @@ class Backend:
         cap = float(pool.limits.in_flight)
         if pool.own_seats:
             return cap
+        if self._alone:
+            rate = float(self.limit)
+        else:
+            rate = max(min(float(pool.entitled), float(self.limit)), self._divided(pool))
+        return (cap if cap < rate else rate) * self.policy.progress  # noqa: FURB136 - a call costs more
+
+    def _divided(self, pool: Pool) -> float:
+        """The seats that are left to a pool by those that nobody waits for, divided with the others."""
         seats, shares = float(self.limit), pool.limits.share
         for other in self.sharing:
             if other is pool:
@@ -211,13 +254,7 @@ class Backend:
                 shares += other.limits.share
             else:
                 seats -= max(other.seats_used, other.guard)
-        owned = min(float(pool.entitled), float(self.limit))
-        return min(cap, max(owned, seats * pool.limits.share / shares)) * self.policy.progress
-
-    @property
-    def waiting(self) -> bool:
-        """Whether anybody waits."""
-        return any([pool.queue.length for pool in self.pools])  # noqa: C419 - a list is faster for so few
+        return seats * pool.limits.share / shares
 
     def wait(self, pool: Pool, entry: Entry, more: float = 0.0) -> float:
         """Seconds until a request that waits, or joins now, starts, when no room is left.

@@ -73,7 +73,8 @@ class Book:
                 self._timeouts = [timeout for timeout in self._timeouts if self._waits(timeout[2])]
                 heapq.heapify(self._timeouts)
             heapq.heappush(self._timeouts, (entry.until, entry.rank[2], entry))
-        self._hopeless_at = min(self._hopeless_at, now + self._hopeless_every)
+        if self._hopeless_at > (look := now + self._hopeless_every):
+            self._hopeless_at = look
 
     def end(self, entry: Entry, outcome: Outcome, seconds: float, now: float) -> Backend:
         """Takes the seats of a request back; returns the backend that has room now."""
@@ -125,6 +126,8 @@ class Book:
             if entry.request.load_group:
                 self.groups.left(entry)
             decisions.append(self.start(entry, pool, backend, now))
+            if backend.taken:
+                return
 
     def expire(self, now: float, decisions: list[Decision]) -> None:
         """Ends the waits whose time has passed."""
@@ -165,9 +168,14 @@ class Book:
         timeouts = self._timeouts
         while timeouts and not self._waits(timeouts[0][2]):
             heapq.heappop(timeouts)
-        if self._hopeless_at < math.inf and not any(pool.queue.length for pool in self._every):
-            self._hopeless_at = math.inf
-        return min(timeouts[0][0], self._hopeless_at) if timeouts else self._hopeless_at
+        hopeless = self._hopeless_at
+        if hopeless < math.inf:
+            for pool in self._every:
+                if pool.queue.length:
+                    break
+            else:
+                hopeless = self._hopeless_at = math.inf
+        return timeouts[0][0] if timeouts and timeouts[0][0] < hopeless else hopeless
 
     def _waits(self, entry: Entry) -> bool:
         """Whether an entry of the heap is still about somebody; entries of those who left are skipped lazily."""

@@ -51,6 +51,7 @@ class _Search:
     def look(self, pool: Pool) -> Entry | None:
         """The next turn in a pool."""
         now, backend = self.now, self.backend
+        longest = backend.longest(pool)
         for queue in pool.queue.waiting():
             most = _most(pool, queue)
             for flow in queue.first(SCANNED_FLOWS):
@@ -59,6 +60,8 @@ class _Search:
                         return entry
                     if flow.seats_used and flow.seats_used + entry.seats > most:
                         break
+                    if entry.p90 > longest and entry.seats == 1 and not entry.memory:
+                        continue  # it is not lent what is free
                     fit = backend.fit(pool, entry)
                     if fit in ("pool_full", "no_seat"):
                         return None
@@ -84,11 +87,10 @@ class _Search:
 def _ordinary(pool: Pool, backend: Backend, now: float) -> Entry | None:
     """The head of the queue where it takes no search to see that it is next."""
     queue, head = pool.queue.head()
-    if head.flow.seats_used + head.seats <= _most(pool, queue) and (
-        now >= head.until or backend.fit(pool, head) == "yes"
-    ):
-        return head
-    return None
+    seats = head.flow.seats_used + head.seats
+    if seats > 1 and seats > _most(pool, queue):  # everybody may use one
+        return None
+    return head if now >= head.until or backend.fit(pool, head) == "yes" else None
 
 
 def _most(pool: Pool, queue: FairQueue) -> float:

@@ -19,10 +19,13 @@ by_rank = itemgetter(0)
 
 
 class Flow:
-    """The requests of one tenant that wait, in the tenant's own order, and what the tenant has had."""
+    """The requests of one tenant that wait, in the tenant's own order, and what the tenant has had.
+
+    ``work`` is the predicted work of all that wait, ``mean`` that of one of them.
+    """
 
     __slots__ = (
-        "error", "level", "name", "order", "running", "seats_used", "start",
+        "error", "level", "mean", "name", "order", "running", "seats_used", "start",
         "waiters", "weight", "work",
     )  # fmt: skip
 
@@ -34,6 +37,7 @@ class Flow:
         self.order = 0
         self.waiters: list[tuple[Rank, Entry]] = []
         self.work = 0.0
+        self.mean = 0.0
         self.seats_used = 0
         self.running = 0
         self.error = 0.0

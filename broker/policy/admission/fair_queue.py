@@ -55,20 +55,22 @@ class FairQueue:
 
     def push(self, entry: Entry) -> None:
         """Lets a request wait in its flow."""
-        flow = entry.flow
-        if not flow.waiters:
+        flow, rank, work = entry.flow, entry.rank, entry.work
+        waiters = flow.waiters
+        if not waiters:
             flow.start = max(flow.start, self.virtual)
             self._orders += 1
             flow.order = self._orders
             self.weight += flow.weight
             insort(self._heads, (flow.start, flow.order, flow))
-        waiter = (entry.rank, entry)
-        if not flow.waiters or entry.rank > flow.waiters[-1][0]:
-            flow.waiters.append(waiter)
+            waiters.append((rank, entry))
+        elif rank > waiters[-1][0]:
+            waiters.append((rank, entry))
         else:
-            insort(flow.waiters, waiter, key=by_rank)
-        flow.work += entry.work
-        self.work += entry.work
+            insort(waiters, (rank, entry), key=by_rank)
+        flow.work += work
+        flow.mean = flow.work / len(waiters)
+        self.work += work
         self.length += 1
 
     def remove(self, entry: Entry) -> None:
@@ -79,6 +81,7 @@ class FairQueue:
         self.length -= 1
         if waiters:
             flow.work -= entry.work
+            flow.mean = flow.work / len(waiters)
             self.work -= entry.work
         else:
             self._leave(flow)
@@ -89,23 +92,34 @@ class FairQueue:
 
     def charge(self, flow: Flow, cost: float) -> None:
         """Books work that begins; virtual time follows the flow that is served."""
-        start = flow.start if flow.waiters else max(flow.start, self.virtual)
-        self.virtual = max(self.virtual, start)
+        start, virtual = flow.start, self.virtual
+        if start < virtual and not flow.waiters:
+            start = virtual
+        elif start > virtual:
+            self.virtual = start
         self._move(flow, start + cost / flow.weight)
 
     def take(self, entry: Entry) -> None:
         """Takes a request out that is served now, and charges its flow."""
-        flow = entry.flow
-        start = max(flow.start, self.virtual - self._max_debt / flow.weight)
-        self.virtual = max(self.virtual, start)
+        flow, virtual = entry.flow, self.virtual
+        start = flow.start
+        if start > virtual:
+            self.virtual = start
+        elif start < (least := virtual - self._max_debt / flow.weight):
+            start = least
         self.remove(entry)
         self._move(flow, start + entry.cost / flow.weight)
 
     def correct(self, flow: Flow, predicted: float, actual: float) -> None:
         """Moves a flow by what the prediction of its work was wrong."""
-        bound = self._max_debt / flow.weight
-        start = flow.start + (actual - predicted) / flow.weight
-        self._move(flow, min(self.virtual + bound, max(self.virtual - bound, start)))
+        weight, virtual = flow.weight, self.virtual
+        bound = self._max_debt / weight
+        start = flow.start + (actual - predicted) / weight
+        if start < (least := virtual - bound):
+            start = least
+        elif start > (most := virtual + bound):
+            start = most
+        self._move(flow, start)
 
     def ahead(self, flow: Flow, rank: Rank, more: float = 0.0) -> float:
         """Predicted work that is served before a request of the given rank that joins the flow now.
@@ -118,7 +132,10 @@ class FairQueue:
 
     def behind(self, flow: Flow, own: float) -> float:
         """The same for a request with ``own`` work of its flow before it, whatever its rank."""
-        start = (max(self.virtual, flow.start)) + own / flow.weight
+        start, virtual = flow.start, self.virtual
+        if start < virtual:  # noqa: PLR1730 - a call costs more than comparing
+            start = virtual
+        start += own / flow.weight
         passed = bisect_right(self._heads, (start, math.inf))
         if not passed:
             return own
@@ -127,7 +144,7 @@ class FairQueue:
         for tag, _, other in heads:
             if other is not flow:
                 work = other.work
-                reach = (start - tag) * other.weight + work / len(other.waiters)
+                reach = (start - tag) * other.weight + other.mean
                 others += reach if reach < work else work  # noqa: FURB136 - a call costs more than comparing
         return own + others * (passed / len(heads))
 
@@ -154,8 +171,9 @@ class FairQueue:
 
     def _move(self, flow: Flow, start: float) -> None:
         if flow.waiters:
-            del self._heads[bisect_left(self._heads, (flow.start, flow.order))]
-            insort(self._heads, (start, flow.order, flow))
+            heads, order = self._heads, flow.order
+            del heads[0 if heads[0][2] is flow else bisect_left(heads, (flow.start, order))]
+            insort(heads, (start, order, flow))
         flow.start = start
 
     def _leave(self, flow: Flow) -> None:

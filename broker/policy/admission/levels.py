@@ -20,6 +20,7 @@ class Levels:
     def __init__(self, max_debt: float) -> None:
         self.levels = tuple(FairQueue(max_debt, level) for level in Criticality)
         self._descending = self.levels[::-1]
+        self._above = tuple(self.levels[queue.level + 1 :] for queue in self.levels)
         self.length = 0
 
     def of(self, flow: Flow) -> FairQueue:
@@ -43,8 +44,10 @@ class Levels:
 
     def ahead(self, entry: Entry, more: float = 0.0) -> float:
         """Predicted work before a request that waits, or joins now; ``more`` comes of its tenant before it."""
-        work = self.of(entry.flow).ahead(entry.flow, entry.rank, more)
-        for queue in self.levels[entry.request.criticality + 1 :]:
+        flow = entry.flow
+        level = flow.level
+        work = self.levels[level].behind(flow, flow.work_before(entry.rank) + more)
+        for queue in self._above[level]:
             work += queue.work
         return work
 

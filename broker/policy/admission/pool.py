@@ -20,7 +20,9 @@ UNKNOWN_TAIL = 3.0
 
 def mean_time(predicted: Quantiles) -> float:
     """Mean of a prediction by Swanson's rule: sums of work, as in a queue, go by means and not by medians."""
-    return max(predicted.p50, 0.3 * predicted.p10 + 0.4 * predicted.p50 + 0.3 * predicted.p90)
+    middle = predicted.p50
+    mean = 0.3 * predicted.p10 + 0.4 * middle + 0.3 * predicted.p90
+    return mean if mean > middle else middle  # noqa: FURB136 - a call costs more than comparing
 
 
 class Pool:
@@ -49,7 +51,9 @@ class Pool:
     def flow_of(self, tenant: str, limits: TenantLimits, level: Criticality = Criticality.CRITICAL) -> Flow:
         """Where a tenant's requests of a level wait: a flow of its own, a shared one when there are too many."""
         queue = self.queue.levels[level]
-        if queue.waiting_flows < EXACT_TENANTS or tenant in queue.flows:
+        if (known := queue.flows.get(tenant)) is not None:
+            return known
+        if queue.waiting_flows < EXACT_TENANTS:
             return queue.flow(tenant, limits.weight)
         least = min(hand(tenant), key=lambda name: queue.flows[name].work if name in queue.flows else 0.0)
         return queue.flow(least, 1.0)
@@ -69,9 +73,10 @@ class Pool:
             entry.seats = min(max(1, int(0.15 * self.entitled)), round(request.seats))
         entry.memory = request.memory
         predicted, flow = request.predicted, entry.flow
-        entry.width = width = max(
-            float(entry.seats), memory_share
-        )  # of two resources the dominant one is charged
+        width = float(entry.seats)
+        if memory_share > width:  # noqa: PLR1730 - a call costs more than comparing
+            width = memory_share  # of two resources the dominant one is charged
+        entry.width = width
         if predicted.p50 > 0.0:
             entry.work = mean_time(predicted) * width
             entry.p90 = predicted.p90
@@ -96,9 +101,14 @@ class Pool:
         """Which bound on memory keeps another waiter out: reason, name and value of the bound."""
         if len(entry.flow.waiters) >= self.limits.tenant_queue:
             return RefusalReason.TENANT_QUOTA, "tenant_queue", self.limits.tenant_queue
-        if self.queue.length >= self.limits.queue and self.crowded_by(entry) is None:
+        if self.crowded and self.crowded_by(entry) is None:
             return RefusalReason.OVERLOADED, "queue", self.limits.queue
         return None
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the queue is as long as it may be."""
+        return self.queue.length >= self.limits.queue
 
     def crowded_by(self, entry: Entry) -> Entry | None:
         """The waiter that makes room for another one when the queue is full.
@@ -107,7 +117,7 @@ class Pool:
         has as many as the newcomer's afterwards: a noisy tenant fills the queue with its own requests and not with
         other tenants' refusals.
         """
-        victim = self.queue.crowd() if self.queue.length >= self.limits.queue else None
+        victim = self.queue.crowd() if self.crowded else None
         if victim is None:
             return None
         if victim.flow.level != entry.flow.level:

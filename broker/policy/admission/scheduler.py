@@ -148,7 +148,7 @@ class Scheduler:
             pool.refused_count += 1
             fallen = self._book.fall(entry, refused)
             return (refused, *fallen, *(self._dispatched(backend, now) if fallen else ()))
-        victim = pool.crowded_by(entry)
+        victim = pool.crowded_by(entry) if pool.crowded else None
         last = max(now, request.deadline_at - request.predicted.p50)
         entry.until = last if decided else min(last, now + GRACE * budget)
         self._tenants.enter(request.tenant, now)
@@ -274,8 +274,6 @@ class Scheduler:
         return tuple(backend.load() for backend in self._backends.values())
 
     def _dispatched(self, backend: Backend, now: float) -> tuple[Decision, ...]:
-        if not backend.waiting:
-            return ()
         decisions: list[Decision] = []
         self._book.dispatch(backend, now, decisions)
         return tuple(decisions)

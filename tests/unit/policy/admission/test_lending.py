@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import random
+
 import pytest
 
 from broker.domain.pool import BackendLimits, PoolLimits, PoolName
+from broker.policy.admission.backend import Backend, BackendSpec
+from broker.policy.admission.entry import Entry, Flow
+from broker.policy.admission.limit import StaticLimit
+from broker.policy.admission.pool import Pool
 from broker.policy.admission.scheduler import Scheduler
 from broker.policy.admission.values import Admitted, Outcome, PoolLoad, Quantiles, Queued, Tuning
 from tests.support.scheduling import (
@@ -264,3 +271,30 @@ def test_limits_of_a_backend_have_sane_defaults() -> None:
     plain = PoolLimits(5, 10, 1, 1)
     assert (plain.share, plain.lendable, plain.reclaim, plain.reserved) == (1.0, 0.5, 2.0, 0)
     assert (BackendLimits(5).floor, BackendLimits(5).ceiling, BackendLimits(5).memory) == (2, 400, 0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_longest_loan_is_what_fits(seed: int) -> None:
+    """What a search passes over by one bound is what would be looked at one by one and not lent."""
+    draw = random.Random(seed)
+    pools = {
+        name: Pool(
+            name,
+            limits(share=share, reclaim=draw.choice([1.0, 2.0]), borrow=draw.choice([1.5, math.inf])),
+            Tuning(),
+        )
+        for name, share in {DASHBOARD: 5.0, EXPLORATION: 3.0, JOB: 2.0}.items()
+    }
+    backend = Backend(BackendSpec("db", tuple(pools), BackendLimits(12), StaticLimit(12)), pools, Tuning())
+    seen = set()
+    for _ in range(200):
+        for pool in pools.values():
+            pool.seats_used = draw.randrange(7)
+        backend.used = sum(pool.seats_used for pool in pools.values())
+        pool = draw.choice(list(pools.values()))
+        entry = Entry(ask("one", "tenant", FAR), Flow("tenant", 1.0, 0.0), (0, 0.0, 0), 0.0)
+        entry.p90 = draw.choice([0.5, 1.5, 5.0])
+        passed, fit = entry.p90 > backend.longest(pool), backend.fit(pool, entry)
+        assert passed == (fit == "not_lent")
+        seen.add((passed, fit))
+    assert seen == {(True, "not_lent"), (False, "yes"), (False, "no_seat")}
