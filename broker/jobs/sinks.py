@@ -174,7 +174,10 @@ class _CsvSink:
     def write(self, frame: pl.DataFrame) -> None:
         # Instants and dates are numbers in frames; everything else is written as it is.
         typed = pl.DataFrame(
-            [_written(series, column) for series, column in zip(frame.get_columns(), self._columns, strict=True)]
+            [
+                _written(series, column)
+                for series, column in zip(frame.get_columns(), self._columns, strict=True)
+            ]
         )
         buffer = io.BytesIO()
         typed.write_csv(
