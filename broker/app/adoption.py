@@ -103,7 +103,14 @@ async def adoption(
         return await service.submit(context, replace(ask, request_id=str(uuid.uuid4())))
 
     adopter = Adopter(
-        worker, ports.adoption.adopt, submission, enter, own.clock, terms.attempt_timeout, own.telemetry
+        worker,
+        ports.adoption.adopt,
+        ports.store.cancel,
+        submission,
+        enter,
+        own.clock,
+        terms.attempt_timeout,
+        own.telemetry,
     )
     try:
         async with adopter.running():

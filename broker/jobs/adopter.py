@@ -13,11 +13,13 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from broker.domain.answer import Cost
+from broker.domain.errors import BrokerError
 from broker.domain.job import ExportFormat, Job, JobResult
 from broker.domain.request import CallContext
 from broker.domain.work import ExportWork, JobAsk
 from broker.jobs.children import Child
 from broker.jobs.kind import JobContext
+from broker.jobs.loops import end
 from broker.jobs.order import WRITER, Chunk, End, Order, Whole
 from broker.jobs.progress import Rate
 from broker.jobs.range_files import named
@@ -33,6 +35,9 @@ PART_BYTES = 256 << 20
 
 Adopt = Callable[[str, Submission], Awaitable[Job | None]]
 """Stores a job that runs under a worker's lease from the beginning; None when that lease is over."""
+Cancel = Callable[[str, str, str], Awaitable[Job | None]]
+"""Has a job of a tenant stopped, by its id, for somebody; None when there is no such job."""
+AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +95,15 @@ class AdoptedKind:
 
 @dataclass(slots=True)
 class Adopter:
-    """Implements Adoption. ``worker`` makes the worker that holds the lease and claims nothing."""
+    """Implements Adoption. ``worker`` makes the worker that holds the lease and claims nothing.
+
+    A job that was stored, perhaps, and whose name nobody was told, is cancelled: its caller has gone, or was told of an
+    error.
+    """
 
     worker: Callable[[], Worker]
     store: Adopt
+    cancel: Cancel
     submission: Callable[[CallContext, JobAsk], Submission]
     enter: Callable[[CallContext, JobAsk], Awaitable[Job]]
     clock: Clock
@@ -101,6 +111,7 @@ class Adopter:
     telemetry: Telemetry = field(default_factory=Telemetry.off)
     _worker: Worker | None = None
     _running: asyncio.Task[None] | None = None
+    _behind: set[asyncio.Task[None]] = field(default_factory=set)
 
     def prepare(self) -> None:
         """Begins to try for a lease."""
@@ -116,11 +127,32 @@ class Adopter:
             return None
         submission = self.submission(context, ask)
         kind = AdoptedKind(work, ask.work.format, self.clock, telemetry=self.telemetry)
-        job = await self._worker.adopt(lambda worker_id: self.store(worker_id, submission), kind)
+        # To its end, whoever leaves meanwhile: half way nobody would know whether there is a job.
+        making = asyncio.create_task(
+            self._worker.adopt(lambda worker_id: self.store(worker_id, submission), kind)
+        )
+        try:
+            job = await asyncio.shield(making)
+        except BaseException:
+            cancelling = asyncio.create_task(self._unwanted(making, submission))
+            self._behind.add(cancelling)
+            cancelling.add_done_callback(self._behind.discard)
+            raise
         if job is None:
             return None
         work.flow.taken.set()
         return job.name
+
+    async def _unwanted(self, making: asyncio.Task[Job | None], submission: Submission) -> None:
+        """Cancels the job, if there is one, as soon as the database can be reached."""
+        await asyncio.wait([making])
+        by = submission.principal
+        while True:
+            try:
+                await self.cancel(by.tenant, submission.id, by.name)
+                return
+            except BrokerError:
+                await asyncio.sleep(AGAIN_SECONDS)
 
     async def submit(self, context: CallContext, ask: JobAsk) -> str:
         """Submits work that has not begun; returns the job's name."""
@@ -132,6 +164,7 @@ class Adopter:
         try:
             yield
         finally:
+            await end([*self._behind])
             if self._worker is not None and self._running is not None:
                 self._worker.stop()
                 with suppress(asyncio.CancelledError):
