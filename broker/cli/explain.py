@@ -60,7 +60,8 @@ def facts(response: ExplainResponse) -> Iterator[tuple[str, str]]:
         yield "bound", bound_text(bound)
     given = response.classification
     basis = short(query_service_pb2.ClassificationBasis.DESCRIPTOR, given.basis).replace("_", " ")
-    runs = f", {given.sample_count} earlier runs" if given.sample_count else ""
+    earlier = "earlier run" if given.sample_count == 1 else "earlier runs"
+    runs = f", {given.sample_count} {earlier}" if given.sample_count else ""
     cost_class = short(answer_pb2.CostClass.DESCRIPTOR, given.cost_class)
     yield "class", f"{cost_class}, pool {given.pool}, from {basis}{runs}"
     for factor in given.factors:
