@@ -168,6 +168,7 @@ async def _paused(server: EmbeddedPostgres, fleet: Fleet, count: int, rng: Rando
     await connection.close()
     return {
         "long_pauses": len(pauses.exits),
+        "leaseless_pauses": pauses.leaseless,
         "long_pauses_s": time.monotonic() - began,
         "pause_exit_p50_ms": 1e3 * harness.median(pauses.exits),
         "pause_exit_p99_ms": 1e3 * harness.percentile(pauses.exits, 99),

@@ -18,6 +18,7 @@ AT_ONCE = 6
 AT_WORK = (0.2, 0.8)
 """Seconds for which a worker works before it stands still."""
 LEASES = (1.2, 2.0)
+PATIENCE = 20.0
 RESTARTS = """
 SELECT lost.worker_id, extract(epoch FROM next.start_time)::float8 AS at
 FROM broker.job_history lost JOIN broker.job_history next ON next.job_id = lost.job_id AND next.fence = lost.fence + 1
@@ -26,7 +27,11 @@ WHERE lost.outcome = 'lost' AND lost.fence = 1
 
 
 class Pauses:
-    """Causes pauses; ``exits`` has the seconds from the end of each to the end of its process."""
+    """Causes pauses; ``exits`` has the seconds from the end of each to the end of its process.
+
+    One that had lost its lease before goes on under a new identity, since it held nothing when it stood still:
+    ``leaseless`` counts those.
+    """
 
     def __init__(self, fleet: Fleet, lease: float, rng: Random) -> None:
         self._fleet = fleet
@@ -36,6 +41,7 @@ class Pauses:
         self._left = 0
         self._began: dict[str, float] = {}
         self.exits: list[float] = []
+        self.leaseless = 0
 
     async def cause(self, count: int) -> None:
         """So many pauses; every one is over when it returns."""
@@ -59,8 +65,13 @@ class Pauses:
                 finally:
                     process.send_signal(signal.SIGCONT)
                 resumed = time.perf_counter()
-                await ended(process.pid)
-                self.exits.append(time.perf_counter() - resumed)
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        await ended(process.pid)
+                    self.exits.append(time.perf_counter() - resumed)
+                except TimeoutError:
+                    self.leaseless += 1
+                    process.kill()
 
     async def restarts(self, connection: Connection) -> list[float]:
         """Seconds from a pause to the begin of the next attempt, for every job that was lost in it the first time."""
