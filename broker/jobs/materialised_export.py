@@ -51,7 +51,6 @@ class ExportCheck:
             await self.sources.check(context, ask)
             return
         allowed(plan, ask.policy, self.datasets.clock.now())
-        way(plan, (), self.datasets.planner.grids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,6 @@ class Materialisations:
     def explain(self, plan: Plan, ask: ExplainAsk) -> Explanation:
         """How a question would be answered."""
         made = allowed(plan, ask.policy, self.clock.now())
-        way(plan, (), self.grids)
         pool = POOLS.get(ask.kind, PoolName.EXPLORATION)
         status = status_of(plan, made, pool, Cost(), self.clock.now())
         bounds = plan.main.bounds

@@ -11,6 +11,7 @@ from broker.domain.query import Query
 from broker.domain.request import CallContext
 from broker.pipeline.catalog import Beside, Catalog
 from broker.pipeline.grids import GridCache
+from broker.policy.materialised import way
 from broker.policy.resolve import resolve_query
 from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import DATASET, SpanName
@@ -33,10 +34,16 @@ class Planner:
         return self.over(self.catalog.dataset(query.dataset, context.principal), query, context, path)
 
     def over(self, dataset: Dataset, query: Query, context: CallContext, path: str = "query") -> Plan:
-        """The plan of a query over a dataset, whatever its name is; raises INVALID_REQUEST."""
+        """The plan of a query over a dataset, whatever its name is; raises INVALID_REQUEST.
+
+        What a job made may not tell what is asked of it, which is found out here as well.
+        """
         with self.telemetry.span(SpanName.RESOLVE, attributes={DATASET: dataset.name}):
             try:
-                return resolve_query(query, dataset, context.principal, context.received, self.grids)
+                plan = resolve_query(query, dataset, context.principal, context.received, self.grids)
+                if dataset.materialised is not None:
+                    way(plan, (), self.grids)
+                return plan
             except BrokerError as error:
                 raise invalid([v.under(path) for v in error.violations]) from None
 

@@ -17,9 +17,11 @@ from google.longrunning import operations_pb2_grpc
 from google.longrunning import operations_proto_pb2 as operations
 
 from querybroker import QueryBrokerError
-from querybroker.v1 import job_pb2, query_pb2
+from querybroker.v1 import answer_pb2, catalog_service_pb2, job_pb2, query_pb2, query_service_pb2
 from querybroker.v1 import job_service_pb2 as pb
+from querybroker.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from querybroker.v1.job_service_pb2_grpc import JobServiceStub
+from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.support.eventually import eventually
 from tests.support.pg import Connection
 from tests.support.server import RunningBroker, running_broker
@@ -188,3 +190,55 @@ async def test_a_job_outlives_its_worker(own_system: System, tmp_path: Path) -> 
             last = (await watch(jobs, job.name))[-1]
     assert (last.state, last.attempt, last.result.row_count) == (job_pb2.JOB_STATE_SUCCEEDED, 2, 1)
     await control.close()
+
+
+async def test_a_job_makes_a_dataset_that_is_asked_listed_explained_and_deleted(
+    system: System, working: None, jobs: Stub
+) -> None:
+    kept = query(measures=["events", "total", "kinds"], dimensions=["kind"])
+    spec = job_pb2.JobSpec(materialize=job_pb2.MaterializeJob(query=kept, dataset="by_kind"))
+    job = (await jobs.SubmitJob(pb.SubmitJobRequest(spec=spec), timeout=20)).job
+    last = (await watch(jobs, job.name))[-1]
+    assert (last.state, last.result.dataset) == (job_pb2.JOB_STATE_SUCCEEDED, "by_kind")
+    async with system.channel() as channel:
+        asked, catalog = QueryServiceStub(channel), CatalogServiceStub(channel)
+        panels = [
+            query_service_pb2.Panel(panel_id="all", query=query("by_kind", measures=["events", "total"])),
+            query_service_pb2.Panel(
+                panel_id="each", query=query("by_kind", measures=["kinds"], dimensions=["kind"])
+            ),
+            query_service_pb2.Panel(panel_id="not", query=query("by_kind", measures=["kinds"])),
+            query_service_pb2.Panel(panel_id="live", query=query(measures=["events"])),
+        ]
+        found = await asked.Dashboard(query_service_pb2.DashboardRequest(panels=panels), timeout=30)
+        whole, each, refused, live = found.panels
+        status = whole.status
+        assert (status.kind, status.as_of) == (answer_pb2.ANSWER_KIND_MATERIALIZED, last.result.status.as_of)
+        assert [(p.source, p.source_name) for p in status.parts] == [
+            (answer_pb2.PART_SOURCE_MATERIALIZED, job.name)
+        ]
+        assert whole.table.columns.columns[0].int64_values.values == [200_000]
+        assert each.table.row_count == 7
+        assert refused.error.message.startswith("panels[2].query.measures: 'kinds' cannot be computed again")
+        assert live.status.kind == answer_pb2.ANSWER_KIND_LIVE
+
+        explored = query_service_pb2.ExploreRequest(
+            query=query("by_kind", measures=["total"], dimensions=["kind"])
+        )
+        events = [event async for event in asked.Explore(explored, timeout=30)]
+        assert sum(event.batch.row_count for event in events) == 7
+        assert events[-1].status.kind == answer_pb2.ANSWER_KIND_MATERIALIZED
+        told = await asked.Explain(query_service_pb2.ExplainRequest(query=explored.query), timeout=30)
+        assert told.expected_kind == answer_pb2.ANSWER_KIND_MATERIALIZED
+
+        listed = await catalog.ListDatasets(catalog_service_pb2.ListDatasetsRequest(), timeout=30)
+        assert "datasets/by_kind" in [dataset.name for dataset in listed.datasets]
+        name = catalog_service_pb2.GetDatasetRequest(name="datasets/by_kind")
+        got = (await catalog.GetDataset(name, timeout=30)).dataset
+        assert {m.name: m.mergeable for m in got.measures} == {"events": True, "total": True, "kinds": False}
+
+        stub: Stub = operations_pb2_grpc.OperationsStub(channel)  # type: ignore[no-untyped-call] # generated
+        await stub.DeleteOperation(operations.DeleteOperationRequest(name=job.name))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await catalog.GetDataset(name, timeout=30)
+        assert QueryBrokerError.from_rpc_error(caught.value).reason == "DATASET_NOT_FOUND"

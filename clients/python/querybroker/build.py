@@ -134,7 +134,8 @@ def policy(
 
     Args:
         max_staleness: Oldest acceptable age of the data; numbers are seconds.
-        accept: Kinds of answer: live, cache_fresh, rollup, hybrid, cache_stale, rollup_stale, estimate.
+        accept: Kinds of answer: live, cache_fresh, rollup, hybrid, cache_stale, rollup_stale, estimate,
+            materialized.
         fallback: allow or fail.
         rollup: auto, require or forbid.
         cache: default, revalidate, bypass or only.
