@@ -21,7 +21,7 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.plan import Plan
 from broker.domain.request import CallContext, ExploreEvent, ExploreHeader
 from broker.domain.work import JobAsk
-from broker.pipeline.flow import Flow
+from broker.pipeline.flow import KEPT_BYTES, Flow
 from broker.pipeline.stage import Group, StreamHandler, StreamStage
 from broker.policy.degradation import INCOMPLETE
 from broker.ports.clock import Clock
@@ -66,8 +66,8 @@ class Adoption(Protocol):
         ...
 
 
-def adopting(adoption: Adoption, clock: Clock) -> StreamStage:
-    """The stage."""
+def adopting(adoption: Adoption, clock: Clock, kept_bytes: int = KEPT_BYTES) -> StreamStage:
+    """The stage; of every stream about ``kept_bytes`` are kept for a job, and one that is longer begins anew as one."""
 
     def stage(inner: StreamHandler) -> StreamHandler:
         async def handle(group: Group) -> AsyncGenerator[ExploreEvent, None]:
@@ -77,7 +77,7 @@ def adopting(adoption: Adoption, clock: Clock) -> StreamStage:
                         yield event
                 return
             adoption.prepare()
-            run = _Run(adoption, clock, group, group.job)
+            run = _Run(adoption, clock, group, group.job, Flow(kept_bytes))
             async with aclosing(run.events(inner)) as events:
                 async for event in events:
                     yield event
@@ -95,7 +95,7 @@ class _Run:
     clock: Clock
     group: Group
     ask: JobAsk
-    flow: Flow = field(default_factory=Flow)
+    flow: Flow
     out: asyncio.Queue[ExploreEvent | BaseException | None] = field(
         default_factory=lambda: asyncio.Queue(maxsize=1)
     )
@@ -170,7 +170,7 @@ class _Run:
     async def _hand_over(self, task: asyncio.Task[None]) -> str:
         (question,) = self.group.questions
         context = self.group.context
-        if self.flow.begun is not None and not task.done():
+        if self.flow.begun is not None and not task.done() and await self.flow.keep():
             work = Adoptable(question.plan, self.flow, task)
             name = await self.adoption.adopt(context, self.ask, work)
             if name is not None:

@@ -2,16 +2,19 @@
 
 Blocks are written to a temporary file as they come from the database, for nobody knows yet whether the deadline comes
 first. When a job adopts the stream, it reads the file and then the blocks that follow, as fast as it can take them, and
-the caller's side gets none of those.
+the caller's side gets none of those. The file has a limit: a stream that passes it first is no longer kept, and a job
+begins the work anew.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import pickle
+import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import IO
 
@@ -21,12 +24,21 @@ from broker.domain.plan import Block, Finish, ScanResult
 
 AHEAD = 2
 """Blocks that the database may be ahead of the job."""
+KEPT_BYTES = 1 << 30
+"""What is kept of one stream, at most. A broker needs so much room for every seat of explorations, at worst."""
+
+logger = logging.getLogger(__name__)
 
 
 class Flow:
-    """One stream. ``begun`` is the instant of its snapshot, None while it waits for a seat."""
+    """One stream. ``begun`` is the instant of its snapshot, None while it waits for a seat.
 
-    def __init__(self) -> None:
+    ``most`` is the length in bytes up to which it is kept, a block more at most.
+    """
+
+    def __init__(self, most: int = KEPT_BYTES) -> None:
+        self._most = most
+        self._complete = True
         self.begun: datetime | None = None
         self.lag: float | None = None
         self.taken = asyncio.Event()
@@ -45,6 +57,13 @@ class Flow:
         """Whether a job has the work now."""
         return self.taken.is_set()
 
+    async def keep(self) -> bool:
+        """Keeps the stream from now on, however long it gets, for a job; False when it was too long before."""
+        async with self._writing:
+            if self._complete:
+                self._most = sys.maxsize
+            return self._complete
+
     def begin(self, as_of: datetime, lag: float | None) -> None:
         """The snapshot is open."""
         self.begun, self.lag = as_of, lag
@@ -61,7 +80,7 @@ class Flow:
             async for block in blocks:
                 async with self._writing:
                     before = not self.adopted
-                    if before:
+                    if before and self._complete:
                         await asyncio.to_thread(self._write, block)
                 if before:
                     yield block
@@ -95,10 +114,19 @@ class Flow:
             self._file.close()
 
     def _write(self, block: Block) -> None:
+        """Keeps a block, or nothing any more where there is no room for it."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="querybroker-")  # noqa: SIM115 - closed with the flow
-        pickle.dump(block, self._file, protocol=5)
-        self._count += 1
+        try:
+            if self._file.tell() <= self._most:
+                pickle.dump(block, self._file, protocol=5)
+                self._count += 1
+                return
+        except OSError as error:
+            logger.warning("a stream is no longer kept for a job: %s", error)
+        self._complete = False
+        with suppress(OSError):  # closing writes what is left
+            self._file.close()
 
 
 def _adopted() -> BrokerError:

@@ -21,6 +21,7 @@ from broker.domain.terms import AnswerPolicy
 from broker.domain.values import ResultFormat
 from broker.domain.work import ExportWork, JobAsk
 from broker.pipeline.adopted import Adoptable, adopting
+from broker.pipeline.flow import Flow
 from broker.pipeline.stage import Group, Question, StreamHandler
 from broker.policy.admission.values import Quantiles
 from broker.policy.classify import Classified
@@ -185,6 +186,38 @@ async def test_work_that_cannot_be_adopted_is_submitted_and_ends_here(*, begins:
     assert isinstance(rest[-1], AnswerStatus)
     assert (rest[-1].job, hands.made) == ("tenants/acme/jobs/s", ["prepared", "submitted"])
     assert database.ended == (["stopped"] if begins else [])
+
+
+async def test_a_stream_too_long_to_be_kept_is_answered_in_time_and_else_begun_anew() -> None:
+    hands, database = Hands(), Database()
+    database.gate = asyncio.Semaphore(6)
+    events = [e async for e in adopting(hands, hands, kept_bytes=0)(database.handler())(group())]
+    assert [e.encoded for e in events if isinstance(e, Batch)] == [b"%d" % i for i in range(6)]
+    late, database = Hands(), Database()
+    stream = adopting(late, late, kept_bytes=0)(database.handler())(group())
+    for _ in range(3):
+        database.gate.release()
+    for _ in range(4):
+        await anext(stream)
+    late.at = 109.95
+    rest = [e async for e in stream]
+    assert isinstance(rest[-1], AnswerStatus)
+    assert (rest[-1].job, late.made) == ("tenants/acme/jobs/s", ["prepared", "submitted"])
+    assert database.ended == ["stopped"]
+
+
+async def test_what_a_job_is_about_to_take_is_kept_however_long_it_gets() -> None:
+    flow, database = Flow(most=0), Database(blocks=3)
+    blocks = flow.kept(database.read())
+    database.gate.release()
+    await anext(blocks)
+    assert await flow.keep()
+    for _ in range(2):
+        database.gate.release()
+    assert [block async for block in blocks] == [CsvBlock((), b"1"), CsvBlock((), b"2")]
+    flow.end(None)
+    assert [block async for block in flow.blocks()] == [CsvBlock((), b"%d" % i) for i in range(3)]
+    flow.close()
 
 
 async def test_a_caller_who_goes_away_ends_the_work() -> None:
