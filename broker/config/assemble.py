@@ -128,6 +128,9 @@ def _cache(config: Config, removed: Removed, report: Report) -> CacheSettings:
         if soft > hard:
             text = f"{soft:g} s is more than the hard age of {hard:g} s; answers past that are not given out at all"
             report((*path, "soft_age"), text)
+    if 0 < given.memory < given.max_entry:
+        text = f"{given.max_entry} bytes are more than the {given.memory} of `cache.memory`; lower it, or raise that"
+        report(("cache", "max_entry"), text)
     return CacheSettings(**{**dict(given), "prefix": given.prefix or config.fleet.name})
 
 

@@ -227,7 +227,8 @@ class Flights:
                 return None
             return self._cached.give(held, asked, group.context)
         before = (group.context.received - held.as_of).total_seconds()
-        if before > oldest(question) or not suits(held, asked):
+        most = oldest(question) if question.policy.cache is CacheMode.DEFAULT else 0.0
+        if before > most or not suits(held, asked):
             return None  # the turn may have begun long before, and others keep answers under the same key
         staleness = max(0.0, (self._clock.now() - held.as_of).total_seconds())
         step = LadderStep(Rung.LIVE, Verdict.ANSWERED, "flight", duration=held.seconds)

@@ -13,6 +13,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from random import Random
 from typing import Protocol
 
@@ -177,7 +178,7 @@ class Revalidation:
 
     async def _read(self, ask: Ask, wish: _Wish) -> str:
         terms = self._terms
-        own = self._context(wish.context, max(terms.deadline, terms.patience * wish.seconds))
+        own = self._context(wish, max(terms.deadline, terms.patience * wish.seconds))
         try:
             async with asyncio.timeout(own.deadline.remaining(self._clock.monotonic())):
                 (outcome,) = await ask(wish.asked, own)
@@ -194,15 +195,19 @@ class Revalidation:
             return "deferred"
         return "refused" if outcome.reason in _REFUSED else "failed"
 
-    def _context(self, context: CallContext, seconds: float) -> CallContext:
-        """A call of its own on behalf of the same principal, with nobody who waits."""
+    def _context(self, wish: _Wish, seconds: float) -> CallContext:
+        """A call of its own on behalf of the same principal, with nobody who waits.
+
+        It counts from when it was asked for, so that what another process has read since will do.
+        """
         self._number += 1
+        context, now = wish.context, self._clock.monotonic()
         return replace(
             context,
             request_id=f"{context.request_id}/refresh-{self._number}",
             principal=replace(context.principal, criticality=Criticality.SHEDDABLE),
-            deadline=Deadline.after(seconds, self._clock.monotonic()),
-            received=self._clock.now(),
+            deadline=Deadline.after(seconds, now),
+            received=self._clock.now() - timedelta(seconds=now - wish.at),
             attempt=0,
             trace={},
             payload=0,

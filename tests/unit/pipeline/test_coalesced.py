@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -271,6 +272,20 @@ async def test_a_turn_that_ended_a_moment_ago_has_left_its_answer() -> None:
     assert isinstance(found, Answer)
     assert found.status.kind is AnswerKind.CACHE_FRESH
     assert len(source.asked) == 1
+
+
+@on_virtual_time
+async def test_who_wants_a_reading_takes_one_of_another_process_that_is_no_older_than_the_call() -> None:
+    for later, read in ((0.0, 1), (5.0, 2)):
+        source, turns, shared = Source(), SharedTurns(), MemoryAnswers()
+        first, second = (MemoryAnswers(far=shared.far) for _ in range(2))
+        asked = group(question(0, AnswerPolicy(cache=CacheMode.REVALIDATE)))
+        elsewhere = asyncio.create_task(flights(first, turns).answer(asked, reading(source, first)))
+        await asyncio.sleep(0.5)
+        context = replace(asked.context, received=VirtualClock().now() + timedelta(seconds=later - 1.0))
+        await flights(second, turns).answer(replace(asked, context=context), reading(source, second))
+        await elsewhere
+        assert len(source.asked) == read
 
 
 @on_virtual_time
