@@ -28,6 +28,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from broker.domain.answer import AnswerKind
 from broker.telemetry import catalog as c
 from broker.telemetry import names as n
 from broker.telemetry.meters import Meters
@@ -47,6 +48,7 @@ SCOPE = "querybroker"
 
 Value = str | bool | int | float
 _NO_CONTEXT = Context()
+_FRESH = AnswerKind.CACHE_FRESH.value
 _UNSAMPLED = "-00"
 """How a W3C ``traceparent`` ends whose caller keeps no trace."""
 Attributes = Mapping[str, Value]
@@ -138,12 +140,11 @@ class Telemetry(Meters):
         method: str,
         metadata: Mapping[str, str],
         request_id: str,
-        source: str,
         count: int,
         seconds: float,
     ) -> None:
         """Tells of a call that was answered unread: its duration, its ``count`` answers, and its span if sampled."""
-        self._answers.add((method, source), count)
+        self._answers.add((method,), count)
         self._durations.add(method, seconds)
         caller = metadata.get("traceparent")
         tracer, parent = self._tracer, _NO_CONTEXT
@@ -157,14 +158,14 @@ class Telemetry(Meters):
             tracer = self._sampled.tracer
         span = tracer.start_span(method, parent, SpanKind.SERVER)
         if span.is_recording():
-            named = {n.RPC_SYSTEM: "grpc", n.RPC_METHOD: method, n.RPC_STATUS: "OK", n.SOURCE: source}
+            named = {n.RPC_SYSTEM: "grpc", n.RPC_METHOD: method, n.RPC_STATUS: "OK", n.SOURCE: _FRESH}
             span.set_attributes({**named, n.REQUEST_ID: request_id})
         span.end()
 
     def _count_answers(self, key: Key, count: int) -> None:
         """Of their age only a bound is known to anybody but the caller: it is not among the ages of answers."""
-        method, source = key
-        self._counters[c.ANSWERS.name].add(count, {n.METHOD: method, n.SOURCE: source, n.DEGRADED_REASON: ""})
+        (method,) = key
+        self._counters[c.ANSWERS.name].add(count, {n.METHOD: method, n.SOURCE: _FRESH, n.DEGRADED_REASON: ""})
         self._counters[c.CACHE_LOOKUPS.name].add(count, {n.TIER: "answer", n.RESULT: "fresh"})
 
     def store_span(

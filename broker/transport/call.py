@@ -74,17 +74,12 @@ def answer_notes(kind: AnswerKind, age: float, reason: str = "") -> dict[str, st
 
 
 class Recalled(Protocol):
-    """A response that is at hand. ``answers`` counts those in it, all of one ``kind``."""
+    """A response that is at hand, from the cache and fresh. ``answers`` counts those in it."""
 
-    kind: AnswerKind
     answers: int
 
-    def oldest(self, now: float) -> float:
-        """Seconds of the age of the oldest of them at a monotonic instant."""
-        ...
-
     def encode(self, request_id: str, now: float) -> bytes:
-        """The bytes of the response."""
+        """The bytes of the response at a monotonic instant."""
         ...
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from broker.domain.answer import AnswerKind
 from broker.domain.held import Held
 from broker.policy.freshness import Freshness, given
 from broker.transport.encode_status import encode_status
@@ -48,17 +47,10 @@ class Prepared:
         "size",
     )
 
-    kind = AnswerKind.CACHE_FRESH
-
     def __init__(self, ids: Sequence[str], found: Sequence[tuple[Held, Freshness]], judged: float) -> None:
         self._ids, self._found, self._judged = ids, found, judged
-        self._age = max(fresh.staleness for _, fresh in found)
         self.answers = len(found)
         self._prepare(_USUAL)
-
-    def oldest(self, now: float) -> float:
-        """Age of the oldest answer in it."""
-        return self._age + now - self._judged
 
     def encode(self, request_id: str, now: float) -> bytes:
         """The response to a call that has an id of ASCII characters."""

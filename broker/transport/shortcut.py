@@ -3,7 +3,8 @@
 A dashboard that came before is answered in less time than the path of all calls takes to begin, so what the path does
 is done here once more, by what is remembered of the call before: who calls with the same metadata over the same
 connection, what the same bytes mean to him, and what may have changed since. Whatever is not remembered, or would not
-be answered, goes the long way. Metrics, log, trailers and trace are the same.
+be answered, goes the long way. Metrics, log and trace are the same. Of the trailers there is the kind alone: such an
+answer is never degraded, its age and the request id are in the message, and every trailer costs as much as finding it.
 """
 
 from __future__ import annotations
@@ -30,10 +31,9 @@ PER_CALL = frozenset(
     {"traceparent", "tracestate", "baggage", "grpc-trace-bin", "grpc-previous-rpc-attempts", REQUEST_ID}
 )
 """Metadata that says nothing of who calls."""
-_ID, _KIND, _AGE = f"{PREFIX}request-id", f"{PREFIX}answer-kind", f"{PREFIX}data-age-ms"
-_NOTES: Mapping[AnswerKind, Mapping[str, str]] = {
-    kind: MappingProxyType({"answer-kind": kind.value}) for kind in AnswerKind
-}
+_NOTES: Mapping[str, str] = MappingProxyType({"answer-kind": AnswerKind.CACHE_FRESH.value})
+_TRAILERS = tuple((f"{PREFIX}{name}", text) for name, text in _NOTES.items())
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Said = Iterable[tuple[str, str | bytes]]
@@ -76,14 +76,11 @@ class Shortcut:
         if recalled is None:
             return None
         request_id = request_id or (named(said) if said else "") or self._ids()
-        kind, age = recalled.kind, recalled.oldest(now)
-        context.set_trailing_metadata(
-            ((_ID, request_id), (_KIND, kind.value), (_AGE, str(round(age * 1000))))
-        )
         response = recalled.encode(request_id, now)
+        context.set_trailing_metadata(_TRAILERS)
         seconds = self._now() - now
-        self._telemetry.recalled(self._method, said, request_id, kind.value, recalled.answers, seconds)
-        self._log.add(self._method, "OK", seconds, request_id, caller.principal, notes=_NOTES[kind])
+        self._telemetry.recalled(self._method, said, request_id, recalled.answers, seconds)
+        self._log.add(self._method, "OK", seconds, request_id, caller.principal, notes=_NOTES)
         return response
 
     def know(self, context: Context, principal: Principal, limit: int) -> None:
@@ -97,7 +94,10 @@ class Shortcut:
 def _parted(metadata: Said) -> tuple[tuple[tuple[str, str | bytes], ...], Mapping[str, str]]:
     """What tells callers apart, and what belongs to one call."""
     pairs = tuple(metadata)
+    for name, _ in pairs:
+        if name in PER_CALL:
+            break
+    else:
+        return pairs, _NOTHING
     said = {name: text for name, text in pairs if name in PER_CALL and isinstance(text, str)}
-    if said:
-        pairs = tuple(pair for pair in pairs if pair[0] not in PER_CALL)
-    return pairs, said
+    return tuple(pair for pair in pairs if pair[0] not in PER_CALL), said
