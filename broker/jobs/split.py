@@ -31,6 +31,8 @@ from broker.ports.store import QueryStore, Snapshot
 LOOK_SECONDS = 0.25
 """How often an attempt looks how far its ranges are."""
 RETRY_SECONDS = 0.5
+LETTING_GO_SECONDS = 1.5
+"""How long an attempt that ends waits for its helpers: less than a worker has to let go when its lease is over."""
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -137,10 +139,11 @@ class Split:
         """Ends all claims, and waits until those who had one have let go."""
         job = self.context.job
         try:
-            while await self.shared.withdraw(job):  # noqa: ASYNC110 - those who have one are in other processes
-                await asyncio.sleep(LOOK_SECONDS / 5)
-        except BrokerError as error:
-            if error.reason is not ErrorReason.STORE_UNAVAILABLE:
+            async with asyncio.timeout(LETTING_GO_SECONDS):
+                while await self.shared.withdraw(job):  # noqa: ASYNC110 - who has one is in another process
+                    await asyncio.sleep(LOOK_SECONDS / 5)
+        except (BrokerError, TimeoutError) as error:
+            if isinstance(error, BrokerError) and error.reason is not ErrorReason.STORE_UNAVAILABLE:
                 raise
             # Whoever still has a range finds out when it can look again; that a job is cancelled is not said before.
             logger.info("ranges of %s are left to their workers: %s", job.name, error)

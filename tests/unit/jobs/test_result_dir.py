@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from broker.adapters.result_dir import DirectoryResults
+from broker.domain.job import part_prefix
+from broker.domain.ranges import range_id
 
 
 async def read(store: DirectoryResults, key: str, offset: int = 0, chunk: int = 4) -> list[bytes]:
@@ -119,3 +121,21 @@ async def test_keys_cannot_leave_the_directory(tmp_path: Path, key: str) -> None
     with pytest.raises(ValueError, match="not a key"):
         async with store.stage(key):
             pass
+
+
+async def test_ranges_keep_their_files_below_their_attempt_and_go_with_it(tmp_path: Path) -> None:
+    store = DirectoryResults(tmp_path)
+    one, two = part_prefix("acme", range_id("j", 7, 0), 1), part_prefix("acme", range_id("j", 7, 1), 2)
+    assert (one, two) == ("acme/j/7/0/1", "acme/j/7/1/2")
+    async with store.stage(one) as first:
+        async with store.stage(two) as second:
+            write(second.directory, "a", b"2")
+            key = await second.publish("a")
+        write(first.directory, "a", b"1")  # its directory outlives the end of the other
+        await first.publish("a")
+        assert await store.prefixes() == ["acme/j/7"]
+    assert await read(store, key) == [b"2"]
+    await store.delete(one)
+    assert names_below(tmp_path / "parts") == {"acme", "j", "7", "1", "2", "a"}
+    await store.delete("acme/j/7")
+    assert await store.prefixes() == []

@@ -75,7 +75,12 @@ async def test_prefixes_name_what_is_stored_and_what_is_staged_until_it_is_delet
         await staging.publish("a")
     await store.delete("acme/one/1")
     await store.delete("acme/one/1")
+    async with store.stage("acme/one/12/0/1") as staging:  # of a range, below its attempt
+        write(staging.directory, "a", b"1")
+        assert await staging.publish("a") == "acme/one/12/0/1/a"
     assert await store.prefixes() == ["acme/one/12"]
+    await store.delete("acme/one/12")
+    assert await store.prefixes() == []
 
 
 async def test_a_store_that_is_away_may_be_back_for_the_next_attempt(address: str, tmp_path: Path) -> None:
