@@ -1,9 +1,10 @@
 """A dashboard from the cache beside an empty grpc.aio handler that returns the same bytes, in one run.
 
-The broker has its metrics on and samples one trace in ten. The same client floods either side in turns, so that a slow
-moment of the machine hits both: with eight calls under way for the rate and the server's CPU per answer, with one for
-the latency. Then the same with two processes on one port on both sides. The tiers are told apart by the questions:
-asked again of the same broker, and for the first time of another broker that shares a Valkey with it.
+The broker sends its metrics and one trace in ten to a collector that throws them away. The same client floods either
+side in turns, so that a slow moment of the machine hits both: with eight calls under way for the rate and the server's
+CPU per answer, with one for the latency. Then the same with two processes on one port on both sides. The tiers are told
+apart by the questions: asked again of the same broker, and for the first time of another broker that shares a Valkey
+with it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from querybroker.v1 import query_pb2, query_service_pb2, query_service_pb2_grpc
 from tests.bench import harness
 from tests.bench.live import Shape, request
 from tests.bench.parts import emptyhandler
+from tests.bench.parts.collector import collecting
 from tests.bench.parts.flood import flood
 from tests.bench.parts.place import broker_over, extended_model, flights_database
 from tests.support.fleet_server import running_fleet
@@ -32,8 +34,12 @@ from tests.support.valkey import valkey_server
 PATH = "/querybroker.v1.QueryService/Dashboard"
 WIDE, CONNECTIONS = 8, 4
 """Calls under way in all, and the connections that they share."""
-TELEMETRY = {"telemetry.sampling_ratio": 0.1, "telemetry.prometheus_port": 0}
-CACHE = {"cache.memory": 256 * 1024 * 1024, "cache.soft_age": 3600, "server.lag_limit": 10, **TELEMETRY}
+CACHE = {
+    "cache.memory": 256 * 1024 * 1024,
+    "cache.soft_age": 3600,
+    "server.lag_limit": 10,
+    "telemetry.sampling_ratio": 0.1,
+}
 DAYS = Shape("300 days", timedelta(days=300), timedelta(hours=29))
 
 
@@ -157,18 +163,19 @@ async def tiers(dsn: str, postgres: object, count: int) -> list[tuple[object, ..
 
 async def measure(options: harness.Options) -> harness.Report:
     """One process, two processes, the tiers."""
-    rounds, seconds = (3, 0.8) if options.quick else (9, 3.0)
+    rounds, seconds = (3, 0.8) if options.quick else (9, 2.0)
     asked = dashboard(7)
     message = asked.SerializeToString()
-    async with flights_database() as (postgres, dsn):
-        async with broker_over(postgres, dsn, CACHE) as place:
+    async with flights_database() as (postgres, dsn), collecting() as collector:
+        settings = {**CACHE, "telemetry.otlp_endpoint": collector.endpoint}
+        async with broker_over(postgres, dsn, settings) as place:
             response = await answered(place.broker.address, asked)
             ours = Side(place.broker.address, [psutil.Process(place.broker.process.pid)])
             async with empty(response.SerializeToString(), 1) as bare:
                 one = await compare(ours, bare, message, rounds=rounds, seconds=seconds)
         with tempfile.TemporaryDirectory(prefix="broker-") as home:
             config = extended_model(Path(home), {})
-            manager = running_fleet(dsn, Path(home), config, 2, CACHE)
+            manager = running_fleet(dsn, Path(home), config, 2, settings)
             fleet = await asyncio.to_thread(manager.__enter__)
             try:
                 await answered(fleet.address, asked)
@@ -178,6 +185,8 @@ async def measure(options: harness.Options) -> harness.Report:
             finally:
                 await asyncio.to_thread(manager.__exit__, None, None, None)
         found = await tiers(dsn, postgres, 20 if options.quick else 200)
+        if not (collector.traces and collector.metrics):
+            raise RuntimeError(f"the broker was to send its telemetry: {collector}")
     columns = ("server", "CPU ms per answer", "answers/s", "one caller ms")
     return harness.Report(
         {
