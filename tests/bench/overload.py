@@ -2,26 +2,28 @@
 
 Capacity is the best point of a sweep of asyncpg callers over queries of about 100 ms; that point also gives the seats.
 Then requests come at 0.7 to 10 times that rate whatever becomes of them, dashboards and explorations of ten tenants,
-each with a deadline; what counts is answers inside it, live ones, for no cache and no rollup exists. Traffic, broker
-and database share the processors. Rivals in the same run: a service with a semaphore of as many seats and its FIFO, and
-one that admits everything. Further: explorers who would take all while dashboards come at an ordinary rate, a quiet
-tenant beside a noisy one, and a spike.
+each with a deadline; what counts is answers inside it, live ones, for no cache and no rollup exists. The database has
+half of the processors to itself, as if it were another machine; how ten times the capacity goes where all share all
+processors, from sweep to figures, is told beside. Rivals in the same run: a service with a semaphore of as many seats
+and its FIFO, and one that admits everything. Further: explorers who would take all while dashboards come at an ordinary
+rate, a quiet tenant beside a noisy one, and a spike.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
 
+from broker.demo.embedded import EmbeddedPostgres
 from querybroker.v1 import admin_service_pb2, admin_service_pb2_grpc
 from tests.bench import harness
 from tests.bench.live import SQL
-from tests.bench.parts import declined, traffic
+from tests.bench.parts import declined, fates, placed, traffic
 from tests.bench.parts.place import Place, broker_over, flights_database
 from tests.bench.parts.senders import NOISY, QUESTION, QUIET, TENANTS, Broker, broker, by_hand, keys
 from tests.bench.parts.traffic import Arrival, Fate, Result, Source
@@ -177,10 +179,11 @@ async def capacity_of(pool: asyncpg.Pool, seconds: float) -> list[tuple[int, flo
 
 
 @asynccontextmanager
-async def bench(*, quick: bool) -> AsyncIterator[tuple[Bench, list[tuple[int, float]]]]:
-    """Finds capacity, then starts a broker with the best number of seats."""
+async def bench(
+    postgres: EmbeddedPostgres, plain: str, *, quick: bool
+) -> AsyncIterator[tuple[Bench, list[tuple[int, float]]]]:
+    """Finds capacity, starts a broker with the best number of seats, and lets it learn."""
     async with AsyncExitStack() as stack:
-        postgres, plain = await stack.enter_async_context(flights_database(copies=2))
         dsn = (
             plain + ("&" if "?" in plain else "?") + "max_parallel_workers_per_gather=0"
         )  # a seat is a process
@@ -188,7 +191,7 @@ async def bench(*, quick: bool) -> AsyncIterator[tuple[Bench, list[tuple[int, fl
         sweep = await capacity_of(pool, 0.6 if quick else 4.0)
         best = max(rate for _, rate in sweep)
         seats = max(3, next(callers for callers, rate in sweep if rate >= 0.93 * best))
-        overrides: Mapping[str, object] = {
+        overrides = {
             "auth.api_keys": keys(),
             "database.limit.seats": seats,
             "pools.exploration.in_flight": 2 * seats,
@@ -196,69 +199,77 @@ async def bench(*, quick: bool) -> AsyncIterator[tuple[Bench, list[tuple[int, fl
         }
         place = await stack.enter_async_context(broker_over(postgres, dsn, overrides))
         send = await stack.enter_async_context(broker(place.broker.address))
-        yield Bench(place, pool, best, seats, 3.0 if quick else 15.0, send), sweep
-
-
-def row(name: str, load: float, results: Sequence[Result], own: Bench) -> tuple[object, ...]:
-    """One line of the table."""
-    dashboards = [r.seconds for r in results if r.arrival.kind == "dashboard" and r.fate is Fate.LIVE]
-    refused = [r.seconds for r in results if r.fate is Fate.REFUSED]
-    served = [sum(r.fate is Fate.LIVE and r.arrival.tenant == t for r in results) for t in TENANTS]
-    fates = [sum(r.fate is fate for r in results) for fate in Fate]
-    return (
-        name, load, own.goodput(results), *fates,
-        1000 * traffic.p99(dashboards), 1000 * traffic.p99(refused), traffic.jain(served),
-    )  # fmt: skip
+        own = Bench(place, pool, best, seats, 6.0 if quick else 15.0, send)
+        before = traffic.poisson(own.mix(0.7), 0.0, 2.0, random.Random(1))
+        await traffic.play(before, send, DEADLINE)
+        yield own, sweep
 
 
 async def measure(options: harness.Options) -> harness.Report:
-    """All of it in one run."""
-    loads = (0.7, 10.0) if options.quick else (0.7, 1.0, 2.0, 5.0, 10.0)
-    rows: list[tuple[object, ...]] = []
+    """All of it in one run; ten times the capacity both ways."""
+    sections: list[harness.Section] = []
+    async with flights_database(copies=2) as (postgres, dsn):
+        with placed.apart(postgres.pid) as where:
+            async with bench(postgres, dsn, quick=options.quick) as (own, sweep):
+                metrics, rows = await _apart(own, quick=options.quick)
+        sections += _sections(own, sweep, rows, where)
+        async with bench(postgres, dsn, quick=options.quick) as (own, sweep):
+            together, rows = await _together(own)
+        sections += _sections(own, sweep, rows, placed.TOGETHER)
+    sections.append(harness.Section("what the figures are", ("metric", "is"), declined.MEANINGS))
+    return harness.Report(metrics | together, GOALS, sections)
+
+
+async def _apart(own: Bench, *, quick: bool) -> tuple[dict[str, float], list[Sequence[object]]]:
+    """Every load, the rivals, and the other questions."""
     metrics: dict[str, float] = {}
-    async with bench(quick=options.quick) as (own, sweep):
-        await traffic.play(
-            traffic.poisson(own.mix(0.7), 0.0, 2.0, random.Random(1)), own.send, DEADLINE
-        )  # it learns
-        rivals = {"fifo": own.seats} if options.quick else {"fifo": own.seats, "nothing": 0}
-        for load in loads:
-            results = await own.at(own.send, load, 2)
-            rows.append(row("broker", load, results, own))
-            _figures(metrics, load, results, own)
-            for name, seats in rivals.items():
-                async with by_hand(own.place.dsn, seats) as rival:
-                    other = await own.at(rival, load, 2)
-                rows.append(row(name, load, other, own))
-                metrics[f"{name}_goodput_{load:g}x"] = own.goodput(other)
-        beside, declined_p99 = await own.beside_traffic(10.0, 2)
-        metrics["goodput_10x_beside_traffic"] = metrics["goodput_10x"] * own.capacity / beside
-        metrics["declined_p99_ms"] = 1000 * declined_p99
-        share, through, bare = await own.beside_explorers()
-        metrics |= {
-            "exploration_seat_share": share,
-            "dashboard_p99_vs_bare": through / bare,
-            "dashboard_p99_ms": 1000 * through,
-        }
-        if not options.quick:
-            calm, beside, answered = await own.quiet_tenant()
-            metrics |= {"quiet_p99_ratio": beside / calm, "quiet_answered_share": answered}
-            metrics["recovery_s"] = await own.spike(own.send)
-            async with by_hand(own.place.dsn, own.seats) as rival:
-                metrics["fifo_recovery_s"] = await own.spike(rival)
-    columns = (
-        "system", "load", "goodput", *(fate.value for fate in Fate), "dashboard p99 ms", "refusal p99 ms", "Jain",
-    )  # fmt: skip
-    return harness.Report(
-        metrics,
-        GOALS,
-        [
-            harness.Section(
-                f"asyncpg callers; the broker gets {own.seats} seats", ("callers", "per second"), sweep
-            ),
-            harness.Section("live answers inside the deadline, as a share of capacity", columns, rows),
-            harness.Section("what the figures are", ("metric", "is"), declined.MEANINGS),
-        ],
-    )
+    rows: list[Sequence[object]] = []
+    rivals = {"fifo": own.seats} if quick else {"fifo": own.seats, "nothing": 0}
+    for load in (0.7, 10.0) if quick else (0.7, 1.0, 2.0, 5.0, 10.0):
+        results = await own.at(own.send, load, 2)
+        rows.append(fates.row("broker", load, own.goodput(results), results))
+        metrics |= fates.figures(load, own.goodput(results), results)
+        for name, seats in rivals.items():
+            async with by_hand(own.place.dsn, seats) as rival:
+                other = await own.at(rival, load, 2)
+            rows.append(fates.row(name, load, own.goodput(other), other))
+            metrics[f"{name}_goodput_{load:g}x"] = own.goodput(other)
+    share, through, bare = await own.beside_explorers()
+    metrics |= {
+        "exploration_seat_share": share,
+        "dashboard_p99_vs_bare": through / bare,
+        "dashboard_p99_ms": 1000 * through,
+    }
+    if not quick:
+        calm, beside, answered = await own.quiet_tenant()
+        metrics |= {"quiet_p99_ratio": beside / calm, "quiet_answered_share": answered}
+        metrics["recovery_s"] = await own.spike(own.send)
+        async with by_hand(own.place.dsn, own.seats) as rival:
+            metrics["fifo_recovery_s"] = await own.spike(rival)
+    return metrics, rows
+
+
+async def _together(own: Bench) -> tuple[dict[str, float], list[Sequence[object]]]:
+    """Ten times the capacity on one machine, and what of that machine the traffic alone takes."""
+    results = await own.at(own.send, 10.0, 2)
+    found = fates.figures(10.0, own.goodput(results), results)
+    metrics = {f"{name}{placed.ONE_MACHINE}": value for name, value in found.items()}
+    beside, declined_p99 = await own.beside_traffic(10.0, 2)
+    metrics["goodput_10x_beside_traffic"] = own.goodput(results) * own.capacity / beside
+    metrics["declined_p99_ms"] = 1000 * declined_p99
+    return metrics, [fates.row("broker", 10.0, own.goodput(results), results)]
+
+
+def _sections(
+    own: Bench, sweep: Sequence[Sequence[object]], rows: Sequence[Sequence[object]], where: str
+) -> list[harness.Section]:
+    """The tables of one way to place the database; ``where`` says which."""
+    callers = f"asyncpg callers, the broker gets {own.seats} seats; {where}"
+    answers = f"live answers inside the deadline, as a share of capacity; {where}"
+    return [
+        harness.Section(callers, ("callers", "per second"), sweep),
+        harness.Section(answers, fates.COLUMNS, rows),
+    ]
 
 
 GOALS = {
@@ -273,20 +284,6 @@ GOALS = {
     "recovery_s": harness.Goal("<=", 15.0),
     "jain_10x": harness.Goal(">=", 0.97),
 }
-
-
-def _figures(metrics: dict[str, float], load: float, results: Sequence[Result], own: Bench) -> None:
-    metrics[f"goodput_{load:g}x"] = own.goodput(results)
-    refused = [r for r in results if r.fate is Fate.REFUSED]
-    if load < 1.0:
-        metrics[f"false_refusals_{load:g}x"] = len(refused) / len(results)
-    if load == 10.0:
-        arrival = [r.seconds for r in refused if r.stage == "arrival"]
-        metrics["refusal_p99_ms"] = 1000 * traffic.p99(arrival)
-        metrics["refusal_median_ms"] = 1000 * harness.median(arrival) if arrival else float("nan")
-        metrics["refused_at_arrival"] = len(arrival) / max(1, len(refused))
-        served = [sum(r.fate is Fate.LIVE and r.arrival.tenant == t for r in results) for t in TENANTS]
-        metrics["jain_10x"] = traffic.jain(served)
 
 
 def main() -> None:

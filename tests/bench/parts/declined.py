@@ -11,12 +11,13 @@ from tests.bench.parts.senders import by_hand
 from tests.bench.parts.traffic import Arrival
 
 MEANINGS = (
-    ("goodput_10x", "answers in time over asyncpg's best on the otherwise idle machine"),
+    ("goodput_10x", "answers in time over asyncpg's best, while the database has processors to itself"),
+    ("..._one_machine", "the same where the database shares all processors with broker and traffic"),
     (
         "goodput_10x_beside_traffic",
-        "the same over asyncpg's best while a bare handler declines the same traffic",
+        "answers there over asyncpg's best while a bare handler declines the same traffic",
     ),
-    ("declined_p99_ms", "time until that handler's refusal: what any refusal takes on this machine"),
+    ("declined_p99_ms", "time until that handler's refusal: what any refusal takes there"),
 )
 
 
