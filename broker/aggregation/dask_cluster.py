@@ -71,6 +71,8 @@ class DaskCluster:
 
     async def start(self) -> None:
         """Connects; what takes longer than the patience goes on behind, and so do further attempts."""
+        # Dask tells of every task that a lost connection takes along, with a traceback; what matters is said here.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         looked = asyncio.Event()
         self._keeping = asyncio.create_task(self._keep(looked))
         with suppress(TimeoutError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from distributed import Scheduler, Worker
 
 from broker.aggregation import tasks
 from broker.aggregation.dask_cluster import DaskCluster
@@ -37,7 +39,7 @@ from broker.jobs.custom import CustomAttempt, PermanentError
 from broker.jobs.kind import JobContext
 from broker.telemetry.instruments import Telemetry
 from tests.integration.cluster.conftest import Far, Started, reached
-from tests.integration.workers.conftest import POOL, READ, Crew, Gate, SystemClock, gates, gone
+from tests.integration.workers.conftest import POOL, READ, Crew, Gate, Noting, SystemClock, gates, gone
 from tests.support.eventually import eventually
 from tests.unit.aggregation.facts import facts, plan
 from tests.unit.aggregation.source import results
@@ -194,6 +196,44 @@ async def test_steps_of_jobs_are_computed_and_killed_there(far: Far, gates: Call
         await task
     await far.until(lambda: gone([victim]), "the step is dead")
     gate.close()
+
+
+async def test_the_loss_of_the_scheduler_costs_the_tasks_under_way_and_work_goes_on_here(
+    gates: Callable[[], Gate],
+) -> None:
+    gate, told = gates(), Told()
+    logging.getLogger("distributed.client").addHandler(told)
+    async with Scheduler(port=0, dashboard=False) as scheduler, Worker(scheduler.address, nthreads=1):
+        link = DaskCluster(scheduler.address, {POOL: 1 << 30}, 0, functions="")
+        pools = WorkerPools({POOL: PoolLimits(1, 1, 1, 1)}, SystemClock(), Noting(), cluster=link)
+        await pools.start()
+        crew = Crew(pools, Noting())
+        try:
+            await crew.until(lambda: link.threads == 1, "the worker is known")
+            task = crew.start(READ, gate.path)
+            await gate.reached()
+            await scheduler.close()
+            with pytest.raises(BrokerError) as raised:
+                await task
+            assert raised.value.reason is ErrorReason.WORKER_LOST
+            assert raised.value.retry_after is not None
+            assert await crew.call("os:getpid") == pools.pids(POOL)[0]
+        finally:
+            gate.close()
+            await pools.close()
+            logging.getLogger("distributed.client").removeHandler(told)
+    assert told.records == []
+
+
+class Told(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record.getMessage())
 
 
 async def test_without_a_cluster_everything_is_done_here() -> None:
