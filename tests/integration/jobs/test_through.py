@@ -63,8 +63,8 @@ async def test_an_export_through_s3_and_two_brokers(fresh_database: FreshDatabas
         opened = open_jobs(jobs.dsn, connections=2, clock=monotonic, rng=Random(3))
         other = await broker(stack, await stack.enter_async_context(opened), tmp_path / "other")
 
-        monthly = replace(ROWS, dimensions=(*ROWS.dimensions, "month"))
-        submitted = await jobs.ports.store.submit(export(monthly, ExportFormat.CSV))
+        hourly = replace(ROWS, dimensions=("time_hour", *ROWS.dimensions, "dep_delay"))
+        submitted = await jobs.ports.store.submit(export(hourly, ExportFormat.CSV))
         async with closed_gate(jobs):
             seen = 0
             async with aclosing(one.watch(call(), "acme", submitted.id, 0)) as events:
