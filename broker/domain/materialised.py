@@ -17,9 +17,9 @@ class Materialised:
 
     ``job`` is the job's resource name, and ``version`` names the attempt that wrote them: no two of a name's datasets
     share one. The rows have keys and values: ``columns`` with their roles. Where there is a time, it is kept by
-    ``grain`` in ``zone`` over ``bounds``, in the column ``bucket``. Measures that are ``mergeable`` can be computed from
-    the rows at any coarser key, the others are shown where each row stands for itself. ``status`` is what the rows are
-    worth.
+    ``grain`` in ``zone`` over ``bounds``, in the column ``bucket``. Measures that are ``mergeable`` can be computed
+    from the rows at any coarser key, the others are shown where each row stands for itself. ``status`` is what the rows
+    are worth.
     """
 
     job: str

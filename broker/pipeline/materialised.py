@@ -76,9 +76,17 @@ class Materialisations:
     grids: GridBuilder
 
     async def planner(self, planner: Planner, context: CallContext, names: Sequence[str]) -> Planner:
-        """The planner, with those of the names that the model does not know and the caller has."""
+        """The planner, with those of the names that the model does not know and the caller has.
+
+        While nobody can tell what they are, plans over them fail, and over the model's datasets do not.
+        """
         unknown = [name for name in dict.fromkeys(names) if name not in planner.catalog.model.datasets]
-        return planner.with_beside(await self.find(context, unknown)) if unknown else planner
+        if not unknown:
+            return planner
+        try:
+            return planner.with_beside(await self.find(context, unknown))
+        except BrokerError as error:
+            return planner.with_beside(dict.fromkeys(unknown, error))
 
     async def look(
         self, asked: Sequence[Asked], context: CallContext, pool: PoolName
