@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import asyncpg
 
@@ -51,7 +50,8 @@ class PgRanges:
             fingerprint,
             repeatable=True,
         )
-        self._hints.queued(datetime.now(UTC))  # so that idle workers look
+        if row is not None:
+            self._hints.queued(row["open_time"])  # so that idle workers look
         return row is not None
 
     async def claim_own(self, job: Job) -> RangeClaim | None:

@@ -19,7 +19,7 @@ WITH attempt AS (
     FROM attempt, unnest($4::bigint[], $5::bigint[], $6::boolean[]) WITH ORDINALITY AS u (low, high, nulls, position)
     ON CONFLICT DO NOTHING
 )
-SELECT id FROM attempt
+SELECT id, now() AS open_time FROM attempt
 """
 
 # The attempt takes what nobody has; when there is no such range, one whose worker still waits for its seat. A range
