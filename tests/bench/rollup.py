@@ -5,7 +5,8 @@ distinct counts by carrier. *Selective* questions read 14 to 90 days of one carr
 the same database, in turns, and no filter is used twice. The tables by hand are by day and by hour, with an index on
 carrier and time and one on time; each question takes the smallest that can answer it. Speedups are of medians with one
 caller. ``selective_rate_vs_bare`` is the rate of the broker with ten callers by that of a bare grpc.aio handler that
-runs two statements in one REPEATABLE READ transaction on a pool of connections.
+runs two statements in one REPEATABLE READ transaction on a pool of connections. Nobody reads the metrics and traces of
+either; the broker writes its log of calls.
 """
 
 from __future__ import annotations
