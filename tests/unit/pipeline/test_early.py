@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import pytest
 
-from broker.domain.answer import Answer, AnswerKind, DegradationReason
+from broker.domain.answer import Answer, AnswerKind, AnswerStatus, Batch, DegradationReason
+from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
+from broker.domain.query import Query
+from broker.domain.request import ExploreAsk, ExploreEvent, ExploreHeader
 from broker.domain.rollup import Rollup
 from broker.domain.terms import AnswerPolicy, CacheMode, Consistency, FallbackMode, RollupMode
 from broker.domain.values import ResultFormat
 from broker.pipeline.cached import asked_of
 from broker.pipeline.early import BrownedOut
 from broker.pipeline.ladder import Ladder
+from broker.pipeline.service import QueryService
 from broker.pipeline.stale_cache import StaleCache
+from broker.pipeline.streamed import Limits
 from broker.policy.brownout import cohort
 from broker.telemetry.instruments import Telemetry
 from tests.support.virtual_time import VirtualClock, run
 from tests.unit.pipeline.test_cached import CONTEXT, PLAN, World
+
+if TYPE_CHECKING:
+    from broker.domain.work import JobAsk
+    from broker.pipeline.classified import Classifying
+    from broker.pipeline.explain import Explainer
+    from broker.pipeline.planner import Planner
+    from broker.pipeline.recipes import Recipes
+    from broker.pipeline.sql import SqlStream
 
 LIVE_ONLY = frozenset({AnswerKind.LIVE})
 
@@ -96,7 +111,48 @@ def test_who_explores_goes_down_only_where_nobody_comes_in() -> None:
         world = await stale()
         assert early(world, strain=0.99, pool=PoolName.EXPLORATION) is None
         found = early(world, strain=1.0, pool=PoolName.EXPLORATION)
-        assert found is not None and found.status.reasons == (DegradationReason.BROWNOUT,)
+        assert found is not None
+        assert found.status.reasons == (DegradationReason.BROWNOUT,)
+
+    run(main())
+
+
+class Busy:
+    """Classifies nothing any more: who comes as far was not answered before."""
+
+    async def prospects(self, *_: object) -> NoReturn:
+        raise BrokerError(ErrorReason.OVERLOADED, "classified")
+
+
+def explored(world: World, strain: float, job: JobAsk | None = None) -> AsyncGenerator[ExploreEvent, None]:
+    """The stream of an exploration at a service whose pool is so full."""
+    asked = Query("flights", measures=("flights",))
+    ladder = Ladder([StaleCache(world.cached)], VirtualClock(), Telemetry.off())
+    service = QueryService(
+        cast("Planner", lambda _query, _context: PLAN),
+        cast("Recipes", None),
+        cast("Classifying", Busy()),
+        cast("Explainer", None),
+        cast("SqlStream", None),
+        Telemetry.off(),
+        Limits(100, 1 << 20),
+        world.cached,
+        early=BrownedOut(ladder, world.cached, lambda _pool, _principal, _left: strain),
+    )
+    return service.explore(CONTEXT, ExploreAsk(asked, AnswerPolicy(), job=job))
+
+
+def test_an_exploration_has_the_old_answer_before_it_is_classified() -> None:
+    async def main() -> None:
+        header, batch, status = [event async for event in explored(await stale(), 1.0)]
+        assert isinstance(header, ExploreHeader)
+        assert isinstance(batch, Batch)
+        assert isinstance(status, AnswerStatus)
+        assert (status.kind, status.reasons) == (AnswerKind.CACHE_STALE, (DegradationReason.BROWNOUT,))
+        with pytest.raises(BrokerError, match="classified"):
+            _ = [event async for event in explored(await stale(), 0.99)]
+        with pytest.raises(BrokerError, match="classified"):  # it may go on for longer than the caller waits
+            _ = [event async for event in explored(await stale(), 1.0, cast("JobAsk", object()))]
 
     run(main())
 
