@@ -182,11 +182,3 @@ class Examined:
     mismatches: tuple[Span, ...] = ()
     example: str = ""
     exact: bool = True
-
-
-class CoverageReader(Protocol):
-    """Coverage read outside of an answer's snapshot: enough to predict, never to answer."""
-
-    async def coverage(self, dataset: Dataset, rollups: Sequence[Rollup], span: Span) -> tuple[Coverage, ...]:
-        """What is covered now."""
-        ...

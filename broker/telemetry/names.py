@@ -15,11 +15,8 @@ RPC_METHOD = "rpc.method"
 RPC_STATUS = (
     "rpc.status_code"  # `rpc.response.status_code` in packages up to 1.44: renamed after that release
 )
-SERVER_ADDRESS = "server.address"
-SERVER_PORT = "server.port"
 ERROR_TYPE = "error.type"
 DB_SYSTEM = "db.system.name"
-DB_NAMESPACE = "db.namespace"
 DB_OPERATION = "db.operation.name"
 DB_COLLECTION = "db.collection.name"
 DB_SUMMARY = "db.query.summary"
