@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from opentelemetry import context as otel
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -41,7 +42,7 @@ from broker.telemetry.spans import (
     UnsampledStoreScope,
     record_error,
 )
-from broker.telemetry.tally import Batch, Key, Tally
+from broker.telemetry.tally import Key, Tally
 
 SCOPE = "querybroker"
 """Name of the instrumentation scope of every span and metric."""
@@ -65,10 +66,23 @@ class Sampled:
     tracer: Tracer
 
 
+class Many(Protocol):
+    """Adds up durations of calls, by method; see :class:`broker.telemetry.durations.Durations`."""
+
+    def add(self, method: str, seconds: float) -> None:
+        """One more."""
+        ...
+
+    def tell(self, tell: Callable[[str, float], object]) -> tuple[()]:
+        """Tells of one of each method; is asked whenever somebody collects. Returns nothing."""
+        ...
+
+
 class Telemetry(Meters):
     """Spans and metrics of one process. ``clock`` measures durations in seconds.
 
-    With ``sampled`` it is known before a span is begun whether anybody will see it, where that is worth knowing.
+    With ``sampled`` it is known before a span is begun whether anybody will see it, where that is worth knowing;
+    ``many`` takes the durations of calls that are too many to be told one by one.
     """
 
     def __init__(
@@ -78,14 +92,16 @@ class Telemetry(Meters):
         *,
         clock: Callable[[], float] = time.perf_counter,
         sampled: Sampled | None = None,
+        many: Many | None = None,
     ) -> None:
         super().__init__(meters.get_meter(SCOPE))
         self._tracer = tracers.get_tracer(SCOPE)
         self._clock, self._sampled = clock, sampled
         self._answers = Tally(self._count_answers)
-        self._durations = Batch(lambda method, seconds: self.call(method, "OK", seconds))
+        self._well: Callable[[str, float], object] = self._ended_well if many is None else many.add
         self.observe(c.MEMORY, self._answers.flush)
-        self.observe(c.MEMORY, self._durations.flush)
+        if many is not None:
+            self.observe(c.MEMORY, lambda: many.tell(self._ended_well))
         self._propagator = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 
     @classmethod
@@ -145,7 +161,7 @@ class Telemetry(Meters):
     ) -> None:
         """Tells of a call that was answered unread: its duration, its ``count`` answers, and its span if sampled."""
         self._answers.add((method,), count)
-        self._durations.add(method, seconds)
+        self._well(method, seconds)
         caller = metadata.get("traceparent")
         tracer, parent = self._tracer, _NO_CONTEXT
         if caller is not None:
@@ -161,6 +177,9 @@ class Telemetry(Meters):
             named = {n.RPC_SYSTEM: "grpc", n.RPC_METHOD: method, n.RPC_STATUS: "OK", n.SOURCE: _FRESH}
             span.set_attributes({**named, n.REQUEST_ID: request_id})
         span.end()
+
+    def _ended_well(self, method: str, seconds: float) -> None:
+        self.call(method, "OK", seconds)
 
     def _count_answers(self, key: Key, count: int) -> None:
         """Of their age only a bound is known to anybody but the caller: it is not among the ages of answers."""

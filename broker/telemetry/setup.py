@@ -16,10 +16,9 @@ from typing import TextIO
 
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -27,6 +26,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased,
 from prometheus_client import CollectorRegistry, start_http_server
 
 from broker.telemetry import logs
+from broker.telemetry.durations import Durations, ScrapedReader, SendingReader
 from broker.telemetry.instruments import SCOPE, Sampled, Telemetry
 from broker.telemetry.options import TelemetryOptions
 
@@ -86,12 +86,12 @@ def start(options: TelemetryOptions, stream: TextIO = sys.stderr) -> TelemetrySe
         OSError: The metrics port cannot be bound.
     """
     resource = _resource(options)
-    registry = CollectorRegistry()
+    registry, durations = CollectorRegistry(), Durations()
     readers: list[MetricReader] = []
     if options.prometheus_port:
-        readers.append(PrometheusMetricReader(scope_info_enabled=False, registry=registry))
+        readers.append(ScrapedReader(scope_info_enabled=False, registry=registry, durations=durations))
     if options.otlp_endpoint:
-        readers.append(_metric_export(options))
+        readers.append(_metric_export(options, durations))
     tracers = TracerProvider(sampler=_sampler(options), resource=resource, shutdown_on_exit=False)
     chosen = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
     if options.otlp_endpoint:
@@ -111,7 +111,7 @@ def start(options: TelemetryOptions, stream: TextIO = sys.stderr) -> TelemetrySe
         constant["process"] = str(options.process)
     handler = logs.configure(stream, options.log_format, options.log_level, constant)
     closers = (tracers.shutdown, recorded.shutdown, lambda: logs.release(handler))
-    session = TelemetrySession(Telemetry(tracers, meters, sampled=sampled), closers)
+    session = TelemetrySession(Telemetry(tracers, meters, sampled=sampled, many=durations), closers)
     if options.prometheus_port:
         try:
             session.scrape = ScrapeEndpoint(registry, options.prometheus_host, options.prometheus_port)
@@ -149,11 +149,11 @@ def _span_export(options: TelemetryOptions) -> BatchSpanProcessor:
     return BatchSpanProcessor(exporter, schedule_delay_millis=options.span_interval * 1000)
 
 
-def _metric_export(options: TelemetryOptions) -> PeriodicExportingMetricReader:
+def _metric_export(options: TelemetryOptions, durations: Durations) -> SendingReader:
     exporter = OTLPMetricExporter(
         endpoint=options.otlp_endpoint,
         insecure=not options.otlp_endpoint.startswith("https"),
         headers=options.otlp_headers,
         timeout=options.otlp_timeout,
     )
-    return PeriodicExportingMetricReader(exporter, options.metric_interval * 1000)
+    return SendingReader(exporter, options.metric_interval * 1000, durations=durations)
