@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from heapq import merge
+from itertools import groupby, islice
 from pathlib import Path
 
-from broker.ports.jobs import Staging
+from broker.ports.jobs import PREFIXES, Staging
 
 
 class DirectoryResults:
@@ -45,9 +47,9 @@ class DirectoryResults:
         finally:
             os.close(descriptor)
 
-    async def prefixes(self) -> Sequence[str]:
-        """Every prefix under which something is stored or staged."""
-        return await asyncio.to_thread(self._prefixes)
+    async def prefixes(self, after: str = "", most: int = PREFIXES) -> Sequence[str]:
+        """The first prefixes after one, in order, under which something is stored or staged."""
+        return await asyncio.to_thread(self._prefixes, after, most)
 
     async def delete(self, prefix: str) -> None:
         """Deletes everything under a prefix, staged or published; missing ones are ignored."""
@@ -60,12 +62,9 @@ class DirectoryResults:
             raise ValueError(f"not a key of the result store: {key!r}")
         return self._root.joinpath(area, *pieces)
 
-    def _prefixes(self) -> list[str]:
-        found: set[str] = set()
-        for area in ("parts", "staged"):
-            base = self._root / area
-            found.update(str(path.relative_to(base)) for path in base.glob("*/*/*") if path.is_dir())
-        return sorted(found)
+    def _prefixes(self, after: str, most: int) -> list[str]:
+        areas = [_below(self._root / area, "", 3, after) for area in ("parts", "staged")]
+        return list(islice((prefix for prefix, _ in groupby(merge(*areas))), most))
 
 
 class _Staging:
@@ -86,6 +85,21 @@ class _Staging:
         depth = self._prefix.count("/") + 1
         await asyncio.to_thread(_publish, self._directory / name, self._target, depth)
         return f"{self._prefix}/{name}"
+
+
+def _below(directory: Path, prefix: str, depth: int, after: str) -> Iterator[str]:
+    """The directories so far below one, as paths from it, in order; what ends before a path is not looked at."""
+    try:
+        names = [entry.name for entry in os.scandir(directory) if entry.is_dir()]
+    except FileNotFoundError:
+        return
+    for name in sorted(names, key=lambda name: name if depth == 1 else f"{name}/"):
+        path = prefix + name
+        if depth == 1:
+            if path > after:
+                yield path
+        elif f"{path}0" > after:  # "0" comes next after "/"
+            yield from _below(directory / name, f"{path}/", depth - 1, after)
 
 
 def _make_new(directory: Path) -> None:

@@ -25,7 +25,7 @@ from obstore.store import S3Store
 
 from broker.adapters.result_dir import DirectoryResults
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.ports.jobs import Staging
+from broker.ports.jobs import PREFIXES, Staging
 
 UPLOAD_BYTES = 8 << 20
 """Size of the parts of an upload."""
@@ -73,16 +73,20 @@ class S3Results:
                 yield bytes(data[start : start + chunk])
             offset = end
 
-    async def prefixes(self) -> Sequence[str]:
-        """Every prefix under which something is stored, or staged on this machine."""
-        found = set(await self._local.prefixes())
+    async def prefixes(self, after: str = "", most: int = PREFIXES) -> Sequence[str]:
+        """The first prefixes after one, in order, under which something is stored, or staged on this machine."""
+        found = set(await self._local.prefixes(after, most))
+        stored: dict[str, None] = {}
+        beyond = f"{after}0" if after else None  # "0" comes next after "/", and so after all that lies below
         with _translated(""):
-            async for batch in obstore.list(self._store, chunk_size=LISTED):
+            async for batch in obstore.list(self._store, offset=beyond, chunk_size=LISTED):
                 for entry in batch:
                     tenant, job, fence, *rest = [*entry["path"].split("/"), "", "", ""][:4]
                     if rest[0]:  # others may keep other things in the bucket
-                        found.add(f"{tenant}/{job}/{fence}")
-        return sorted(found)
+                        stored[f"{tenant}/{job}/{fence}"] = None
+                if len(stored) >= most:
+                    break
+        return sorted(found.union(stored))[:most]
 
     async def delete(self, prefix: str) -> None:
         """Deletes everything under a prefix; what the store does not let go of now is left to the next sweep."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
 from broker.domain.job import part_prefix
-from broker.ports.jobs import JobKeeper, ResultStore
+from broker.ports.jobs import PREFIXES, JobKeeper, ResultStore
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +25,19 @@ class Chores(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Upkeep:
-    """Small bounded steps that any number of workers may do at the same time. ``tombstone_age`` is in seconds."""
+    """Small bounded steps that any number of workers may do at the same time. ``tombstone_age`` is in seconds.
+
+    A sweep looks at ``page`` prefixes of the result store, and the next one goes on from there.
+    """
 
     keeper: JobKeeper
     results: ResultStore
     rng: Random
     tombstone_age: float
+    page: int = PREFIXES
+    _after: str = field(default="", init=False)
 
     async def reap(self) -> None:
         """Ends attempts of lost workers and overdue ones, and jobs that nobody began in time."""
@@ -46,7 +51,9 @@ class Upkeep:
             for job in expired:
                 await self.results.delete(part_prefix(job.tenant, job.id, job.fence))
         # Listed before the owners are asked for: whatever is published in between has an owner by then.
-        for prefix in await self.keeper.unwanted(await self.results.prefixes()):
+        prefixes = await self.results.prefixes(self._after, self.page)
+        for prefix in await self.keeper.unwanted(prefixes):
             await self.results.delete(prefix)
+        self._after = prefixes[-1] if len(prefixes) == self.page else ""
         while await self.keeper.purge(self.tombstone_age):
             pass

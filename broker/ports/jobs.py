@@ -268,6 +268,10 @@ class JobEvents(Protocol):
         ...
 
 
+PREFIXES = 10_000
+"""Prefixes that a result store tells of at once."""
+
+
 class ResultStore(Protocol):
     """Files of results. A file is visible under its key only once it is complete and durable."""
 
@@ -279,8 +283,8 @@ class ResultStore(Protocol):
         """The bytes of a file from ``offset`` in pieces of at most ``chunk`` bytes; raises FileNotFoundError."""
         ...
 
-    async def prefixes(self) -> Sequence[str]:
-        """Every prefix under which something is stored or staged."""
+    async def prefixes(self, after: str = "", most: int = PREFIXES) -> Sequence[str]:
+        """The first prefixes after one, in order, under which something is stored or staged."""
         ...
 
     async def delete(self, prefix: str) -> None:

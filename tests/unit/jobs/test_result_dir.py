@@ -77,6 +77,17 @@ async def test_prefixes_name_what_is_stored_and_what_is_staged(tmp_path: Path) -
     assert names_below(tmp_path) == {"parts", "staged"}, "empty directories go as well"
 
 
+async def test_prefixes_are_told_a_page_at_a_time_in_order(tmp_path: Path) -> None:
+    store = DirectoryResults(tmp_path)
+    wanted = ["acme/a-b/1", "acme/a/1", "acme/a/12", "acme/a/2", "zeta/a/1"]
+    for area, prefix in zip(("parts", "staged", "parts", "parts", "staged"), wanted, strict=True):
+        (tmp_path / area / prefix / "0").mkdir(parents=True)
+    (tmp_path / "staged" / wanted[0]).mkdir(parents=True)
+    assert await store.prefixes() == wanted
+    for number, after in enumerate(["", *wanted]):
+        assert await store.prefixes(after, 2) == wanted[number : number + 2]
+
+
 async def test_staging_begins_empty_after_a_crash_of_the_same_claim(tmp_path: Path) -> None:
     store = DirectoryResults(tmp_path)
     left = tmp_path / "staged/acme/j/1"

@@ -79,6 +79,13 @@ async def test_prefixes_name_what_is_stored_and_what_is_staged_until_it_is_delet
         write(staging.directory, "a", b"1")
         assert await staging.publish("a") == "acme/one/12/0/1/a"
     assert await store.prefixes() == ["acme/one/12"]
+    async with store.stage("acme/one/2"), store.stage("acme/one-x/1") as staging:
+        write(staging.directory, "a", b"1")
+        await staging.publish("a")
+        wanted = ["acme/one-x/1", "acme/one/12", "acme/one/2"]
+        for number, after in enumerate(["", *wanted]):
+            assert await store.prefixes(after, 2) == wanted[number : number + 2]
+    await store.delete("acme/one-x/1")
     await store.delete("acme/one/12")
     assert await store.prefixes() == []
 
