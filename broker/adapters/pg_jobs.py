@@ -107,7 +107,10 @@ class PgJobStore:
 
     async def datasets(self, tenant: str, owner: str, names: Sequence[str]) -> Sequence[Job]:
         """The job that succeeded last for each of the names of datasets; for every name, where none is given."""
-        rows = await self._database.fetch(sql.DATASETS, tenant, owner, list(names), repeatable=True)
+        if names:
+            rows = await self._database.fetch(sql.DATASETS, tenant, owner, list(names), repeatable=True)
+        else:
+            rows = await self._database.fetch(sql.ALL_DATASETS, tenant, owner, repeatable=True)
         return [job_of(row) for row in rows]
 
     async def cancel(self, tenant: str, job_id: str, by: str) -> Job | None:

@@ -56,14 +56,23 @@ ORDER BY r.create_time DESC, r.job_id DESC
 LIMIT $8
 """
 
-# The last job to have succeeded for each name; without names, for every one.
+# The job that succeeded last for each name.
 DATASETS = """
+SELECT j.*, CASE WHEN j.state = 'succeeded' THEN broker.job_parts(j.id) END AS parts
+FROM unnest($3::text[]) AS asked (name) CROSS JOIN LATERAL (
+    SELECT * FROM broker.job j
+    WHERE j.tenant = $1 AND j.owner = $2 AND j.kind = 'materialize' AND j.state IN ('succeeded', 'expired')
+      AND j.result ->> 'dataset' = asked.name
+    ORDER BY j.end_time DESC LIMIT 1
+) AS j
+"""
+
+ALL_DATASETS = """
 SELECT DISTINCT ON (j.result ->> 'dataset') j.*,
        CASE WHEN j.state = 'succeeded' THEN broker.job_parts(j.id) END AS parts
 FROM broker.job j
 WHERE j.tenant = $1 AND j.owner = $2 AND j.kind = 'materialize' AND j.state IN ('succeeded', 'expired')
-  AND (cardinality($3::text[]) = 0 OR j.result ->> 'dataset' = ANY($3))
-ORDER BY j.result ->> 'dataset', j.end_time DESC, j.id
+ORDER BY j.result ->> 'dataset', j.end_time DESC
 LIMIT 1000
 """
 
