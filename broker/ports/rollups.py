@@ -10,7 +10,7 @@ from typing import Protocol
 from broker.domain.deadline import Deadline
 from broker.domain.model import Dataset
 from broker.domain.plan import LocalFile
-from broker.domain.rollup import Coverage, Rollup, Segment, SegmentFile, Span
+from broker.domain.rollup import Rollup, Segment, SegmentFile, Span
 from broker.domain.segment import Comparison
 
 
