@@ -159,7 +159,7 @@ def test_a_job_that_was_not_begun_in_time_names_the_time() -> None:
     assert "2026-01-02" in start_by_passed(replace(JOB, start_by_time=NOW)).message
 
 
-@given(st.text(min_size=1), st.text(min_size=1), st.integers(0))
+@given(st.text(min_size=1), st.text(st.characters(exclude_characters="/"), min_size=1), st.integers(0))
 def test_prefixes_are_three_plain_pieces_of_a_path_whatever_the_names(
     tenant: str, job_id: str, fence: int
 ) -> None:
@@ -169,6 +169,8 @@ def test_prefixes_are_three_plain_pieces_of_a_path_whatever_the_names(
         return  # a lone surrogate is no text
     assert len(pieces) == 3
     assert all(piece not in {"", ".", ".."} and piece.isascii() and piece.isprintable() for piece in pieces)
+    below = part_prefix(tenant, f"{job_id}/7/0", 1)
+    assert below == "/".join([*pieces[:2], "7", "0", "1"]), "what has an id below that of the job"
 
 
 @given(st.tuples(st.text(), st.text()), st.tuples(st.text(), st.text()))
