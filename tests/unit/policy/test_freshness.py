@@ -47,6 +47,9 @@ def held(age: float = 0.0, *, lag: float | None = None, guarantee: Guarantee = G
     return Held("key", TABLE, status, Reach("orders"), "moment", 0.1)
 
 
+answers = st.builds(held, seconds, lag=st.none() | st.floats(0, 10), guarantee=st.sampled_from(Guarantee))
+
+
 def judge(
     answer: Held,
     look: Looked = UNTRACKED,
@@ -213,3 +216,37 @@ def test_the_status_of_a_held_answer_says_what_it_is_now() -> None:
     assert (status.kind, status.ladder[0].rung) == (AnswerKind.CACHE_FRESH, Rung.CACHE_FRESH)
     assert status.parts == kept.parts
     assert unchanged.usable
+
+
+@given(
+    st.builds(held, seconds, lag=st.none() | st.floats(0, 10), guarantee=st.sampled_from(Guarantee)),
+    looks,
+    ages,
+    policies,
+    draws,
+    draws,
+    st.floats(0, 0.999),
+)
+def test_a_verdict_stands_for_as_long_as_it_says_whatever_is_drawn(
+    answer: Held, look: Looked, limit: Ages, policy: AnswerPolicy, draw: float, other: float, share: float
+) -> None:
+    first = fresh.freshness(answer, look, limit, policy, NOW, draw)
+    if first.standing is not Standing.FRESH or not first.lasts:
+        assert first.lasts == 0.0 or first.standing is Standing.FRESH
+        return
+    passed = round(first.lasts * share, 3)
+    if passed >= first.lasts:
+        return
+    seen = None if look.unchanged is None else look.unchanged + passed
+    later = NOW + timedelta(seconds=passed)
+    then = fresh.freshness(answer, replace(look, unchanged=seen), limit, policy, later, other)
+    assert (then.standing, then.kind, then.guarantee, then.refresh) == (
+        Standing.FRESH, first.kind, first.guarantee, False,
+    )  # fmt: skip
+    assert abs(then.as_of - first.as_of) <= timedelta(microseconds=2)
+    assert abs(then.staleness - first.staleness - passed) < 1e-3
+    grown = passed if first.growing else 0.0
+    assert (first.bound is None) == (then.bound is None)
+    assert (
+        abs((then.bound or 0.0) - (first.bound or 0.0) - (grown if first.bound is not None else 0.0)) < 1e-3
+    )
