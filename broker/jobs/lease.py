@@ -101,30 +101,33 @@ class LeaseKeeper:
         lease = self._connect()
         try:
             while not self._stopping.is_set():
-                identity = self._identity()
-                began = await self._begin(lease, identity)
-                if began is None:
+                begun = await self._begin(lease)
+                if begun is None:
                     return
-                holder.gained(identity.id)
-                await self._keep(lease, identity.id, began, holder)
+                worker_id, began = begun
+                holder.gained(worker_id)
+                await self._keep(lease, worker_id, began, holder)
                 if self._stopping.is_set():
                     with suppress(BrokerError, TimeoutError):
                         async with asyncio.timeout(self._seconds):
-                            await lease.end(identity.id)
+                            await lease.end(worker_id)
                     return
                 await self._let_go(holder)
         finally:
             await lease.close()
 
-    async def _begin(self, lease: WorkerLease, identity: WorkerIdentity) -> float | None:
-        """Registers, trying for as long as it takes; the time at which the lease began, None when stopped."""
+    async def _begin(self, lease: WorkerLease) -> tuple[str, float] | None:
+        """Registers, trying for as long as it takes; the identity and when its lease began, None when stopped.
+
+        Every try is under an identity of its own: one whose reply was lost may have been registered.
+        """
         failures = 0
         while not self._stopping.is_set():
-            began = self._clock()
+            identity, began = self._identity(), self._clock()
             try:
                 async with asyncio.timeout(self._seconds):
                     await lease.register(identity, self._seconds)
-                return began
+                return identity.id, began
             except (BrokerError, TimeoutError) as error:
                 failures += 1
                 logger.warning("no lease yet: %s", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ class FakeLease:
 
     def __init__(self) -> None:
         self.away = False
+        self.replies = True
         self.taken = False
         self.registered: list[str] = []
         self.ended: list[str] = []
@@ -32,6 +34,9 @@ class FakeLease:
     async def register(self, worker: WorkerIdentity, seconds: float) -> None:
         self._reach()
         self.registered.append(worker.id)
+        if not self.replies:
+            self.failures.release()
+            raise BrokerError(ErrorReason.STORE_UNAVAILABLE, "the connection was cut", retry_after=1.0)
 
     async def renew(self, worker_id: str, seconds: float) -> bool:
         self._reach()
@@ -87,7 +92,7 @@ class Kept:
 
 @pytest.fixture
 def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
-    lease, exits, offset, names = FakeLease(), SimpleQueue[int](), [0.0], iter("abcdefgh")
+    lease, exits, offset, names = FakeLease(), SimpleQueue[int](), [0.0], map(str, itertools.count())
     keeper = LeaseKeeper(
         lambda: lease,
         lambda: WorkerIdentity(next(names), "host", 1, "test", 1),
@@ -103,11 +108,11 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Kept]:
 def test_it_is_renewed_and_ended(kept: Kept) -> None:
     holder = Holder()
     kept.keeper.start(holder)
-    holder.hears("gained a")
+    holder.hears("gained 0")
     for _ in range(3):
         assert kept.lease.renewals.acquire(timeout=60)
     kept.keeper.stop()
-    assert kept.lease.ended == ["a"]
+    assert kept.lease.ended == ["0"]
     assert holder.told.empty()
     assert kept.exits.empty()
 
@@ -124,20 +129,31 @@ def test_a_database_that_is_away_at_first_is_waited_for(kept: Kept) -> None:
 def test_when_the_database_stays_away_everything_stops_and_a_new_identity_begins(kept: Kept) -> None:
     holder = Holder()
     kept.keeper.start(holder)
-    holder.hears("gained a")
+    holder.hears("gained 0")
     kept.lease.away = True
     holder.hears("kill", "lost")
     kept.lease.away = False
-    holder.hears("gained b")
+    assert holder.told.get(timeout=60) != "gained 0"
     assert kept.exits.empty()
-    assert kept.lease.registered == ["a", "b"]
+    assert len(set(kept.lease.registered)) == 2
+
+
+def test_a_registration_whose_reply_was_lost_is_repeated_under_another_identity(kept: Kept) -> None:
+    kept.lease.replies = False
+    holder = Holder()
+    kept.keeper.start(holder)
+    assert kept.lease.failures.acquire(timeout=60)
+    kept.lease.replies = True
+    told = holder.told.get(timeout=60)
+    assert told == f"gained {kept.lease.registered[-1]}"
+    assert len(set(kept.lease.registered)) == len(kept.lease.registered) >= 2
 
 
 @pytest.mark.parametrize("kept", [8.0], indirect=True)
 def test_a_short_absence_costs_nothing(kept: Kept) -> None:
     holder = Holder()
     kept.keeper.start(holder)
-    holder.hears("gained a")
+    holder.hears("gained 0")
     kept.lease.away = True
     assert kept.lease.failures.acquire(timeout=60)
     kept.lease.away = False
@@ -148,7 +164,7 @@ def test_a_short_absence_costs_nothing(kept: Kept) -> None:
 def test_a_worker_that_does_not_let_go_is_ended(kept: Kept) -> None:
     holder = Holder(lets_go=False)
     kept.keeper.start(holder)
-    holder.hears("gained a")
+    holder.hears("gained 0")
     kept.lease.away = True
     holder.hears("kill", "lost", "kill")
     assert kept.exits.get(timeout=60) == EXIT_CODE
@@ -157,7 +173,7 @@ def test_a_worker_that_does_not_let_go_is_ended(kept: Kept) -> None:
 def test_a_worker_that_was_declared_lost_is_ended(kept: Kept) -> None:
     holder = Holder()
     kept.keeper.start(holder)
-    holder.hears("gained a")
+    holder.hears("gained 0")
     kept.lease.taken = True
     holder.hears("kill")
     assert kept.exits.get(timeout=60) == EXIT_CODE
@@ -166,7 +182,7 @@ def test_a_worker_that_was_declared_lost_is_ended(kept: Kept) -> None:
 def test_a_process_that_stood_still_is_ended_before_it_asks_anybody(kept: Kept) -> None:
     holder = Holder()
     kept.keeper.start(holder)
-    holder.hears("gained a")
+    holder.hears("gained 0")
     assert kept.lease.renewals.acquire(timeout=60)
     kept.offset[0] += 60.0
     holder.hears("kill")
