@@ -2,95 +2,28 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
 
-from broker.adapters.auth_keys import KeyAuthenticator
-from broker.domain.answer import AnswerKind, Guarantee
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.held import Held, Reach
 from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
-from broker.domain.request import CallContext, DashboardAsk, DashboardOutcome, PanelOutcome
+from broker.domain.request import CallContext
 from broker.domain.terms import AnswerPolicy
-from broker.policy.freshness import Freshness, Standing, given
 from broker.transport.call import Call
 from broker.transport.decode_request import decode_dashboard
-from broker.transport.drain import Gate
 from broker.transport.recollection import Recollection, split
-from broker.transport.services import Repeat
-from querybroker.v1 import query_pb2, query_service_pb2, query_service_pb2_grpc
-from tests.rpc.fakes import KEY, answer
+from querybroker.v1 import query_service_pb2
+from tests.rpc.fakes import answer
+from tests.rpc.repeating import KEYED, Cache, ask, request
 from tests.rpc.serving import Serving, serving
-
-KEYED = (("authorization", f"Bearer {KEY}"),)
-
-
-@dataclass
-class Cache:
-    """Holds one answer for every panel, and counts how often requests were read, and answers asked for again."""
-
-    held: dict[str, Held] = field(default_factory=dict)
-    reads: int = 0
-    agains: int = 0
-    repeats: int = 0
-    counted: int = 0
-    quota: bool = True
-
-    def fresh(self, held: Held) -> Freshness:
-        now = datetime.now(UTC)
-        bound, staleness = 0.25, (now - held.as_of).total_seconds() % 1.0
-        as_of = now - timedelta(seconds=staleness)
-        return Freshness(
-            Standing.FRESH, AnswerKind.CACHE_FRESH, Guarantee.BOUNDED_STALENESS, bound, as_of, staleness
-        )
-
-    async def dashboard(self, context: CallContext, ask: DashboardAsk) -> DashboardOutcome:
-        self.reads += 1
-        outcomes = []
-        for panel in ask.panels:
-            held = self.held.get(panel.panel_id)
-            result = answer() if held is None else answer(held.table.row_count)
-            if held is None:
-                self.held[panel.panel_id] = Held(
-                    panel.panel_id, result.table, result.status, Reach("flights")
-                )
-                outcomes.append(PanelOutcome(panel.panel_id, result))
-                continue
-            cached = type(result)(held.table, given(held, self.fresh(held)))
-            outcomes.append(PanelOutcome(panel.panel_id, cached, token=panel.panel_id))
-        return DashboardOutcome(tuple(outcomes))
-
-    def again(self, tokens: Sequence[object]) -> Repeat | None:
-        self.agains += 1
-        if any(token not in self.held for token in tokens):
-            return None
-        found = [(self.held[str(token)], self.fresh(self.held[str(token)])) for token in tokens]
-        return Given(self, found, time.monotonic())
-
-
-@dataclass
-class Given:
-    """A :class:`Repeat` that stands while the same answers are held."""
-
-    cache: Cache
-    found: Sequence[tuple[Held, Freshness]]
-    judged: float
-
-    def stands(self, now: float) -> bool:
-        self.cache.repeats += 1
-        return all(self.cache.held.get(held.key) is held for held, _ in self.found)
-
-    def allowed(self) -> bool:
-        self.cache.counted += 1
-        return self.cache.quota
 
 
 @pytest.fixture
@@ -105,28 +38,6 @@ async def broker(cache: Cache) -> AsyncIterator[Serving]:
     async with serving() as running:
         running.queries.on_dashboard, running.queries.on_again = cache.dashboard, cache.again
         yield running
-
-
-def request(
-    *, relative: bool = False, panels: int = 2, request_id: str = ""
-) -> query_service_pb2.DashboardRequest:
-    """A dashboard; with ``relative`` over the last days."""
-    query = query_pb2.Query(dataset="flights", measures=["flights"])
-    if relative:
-        query.time.relative.count = 7
-        query.time.relative.unit = query_pb2.TIME_GRAIN_DAY
-    asked = [query_service_pb2.Panel(panel_id=f"p{i}", query=query) for i in range(panels)]
-    return query_service_pb2.DashboardRequest(panels=asked, request_id=request_id)
-
-
-async def ask(
-    broker: Serving, asked: query_service_pb2.DashboardRequest, **options: object
-) -> tuple[object, dict[str, str]]:
-    """The response and the trailers."""
-    stub = query_service_pb2_grpc.QueryServiceStub(broker.channel)
-    call = stub.Dashboard(asked, timeout=10, **options)  # type: ignore[arg-type] # options of a call
-    response = await call
-    return response, {str(k): str(v) for k, v in await call.trailing_metadata()}
 
 
 def timeless(response: object) -> str:
@@ -210,52 +121,6 @@ async def test_a_small_receiver_is_read_anew(broker: Serving, cache: Cache) -> N
     assert cache.reads == 2
     assert isinstance(response, query_service_pb2.DashboardResponse)
     assert any(panel.HasField("error") for panel in response.panels), "one of them did not fit"
-
-
-async def test_an_answer_that_is_too_large_is_not_counted_and_one_beyond_the_quota_is_read(
-    broker: Serving, cache: Cache
-) -> None:
-    for _ in range(3):
-        await ask(broker, request())
-    assert (cache.reads, cache.counted) == (2, 1)
-    for _ in range(2):
-        await ask(broker, request(), metadata=(("querybroker-max-response-bytes", "100"),))
-    assert (cache.reads, cache.counted) == (4, 1), "what is read is counted where it is answered"
-    cache.quota = False
-    await ask(broker, request())
-    assert (cache.reads, cache.counted) == (5, 2)
-
-
-async def test_an_id_of_another_length_and_the_usual_one_take_turns(broker: Serving, cache: Cache) -> None:
-    for _ in range(2):
-        await ask(broker, request())
-    for named in ("a", "b" * 128, "", "c" * 40, ""):
-        response, _ = await ask(broker, request(), metadata=(("x-request-id", named),) if named else ())
-        assert isinstance(response, query_service_pb2.DashboardResponse)
-        assert {panel.status.request_id for panel in response.panels} == {response.request_id}
-        assert response.request_id == named or (not named and len(response.request_id) == 36)
-    assert cache.reads == 2, "the id is no part of who asks"
-
-
-async def test_a_draining_server_recalls_nothing(cache: Cache) -> None:
-    gate = Gate()
-    async with serving(gate=gate) as running:
-        running.queries.on_dashboard, running.queries.on_again = cache.dashboard, cache.again
-        for _ in range(3):
-            await ask(running, request())
-        gate.close()
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await ask(running, request())
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-
-
-async def test_credentials_that_may_end_are_looked_at_every_time(
-    broker: Serving, cache: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(KeyAuthenticator, "lasting", lambda *_: False)
-    for _ in range(4):
-        await ask(broker, request(), metadata=KEYED)
-    assert (cache.reads, cache.agains) == (4, 0)
 
 
 @dataclass

@@ -15,11 +15,11 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.telemetry.instruments import Sampled, Telemetry
+from broker.telemetry.instruments import Telemetry
 from tests.support.metrics import read
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -286,33 +286,3 @@ def test_telemetry_that_is_off_does_nothing() -> None:
         telemetry.admission("dashboard", "critical", "admitted")
         call.status("OK")
     assert not call.span.is_recording()
-
-
-SAMPLED = f"00-{'4b' * 16}-{'0f' * 8}-01"
-
-
-@pytest.mark.parametrize(
-    ("header", "drawn", "kept"),
-    [
-        ("", True, True),
-        ("", False, False),
-        (SAMPLED, False, True),
-        (SAMPLED.removesuffix("01") + "00", True, False),
-    ],
-)
-def test_a_recalled_call_has_a_span_where_its_trace_is_kept(header: str, drawn: bool, kept: bool) -> None:
-    exporter = InMemorySpanExporter()
-    tracers, chosen = (
-        TracerProvider(s, shutdown_on_exit=False) for s in (ParentBased(ALWAYS_OFF), ALWAYS_ON)
-    )
-    for provider in (tracers, chosen):
-        provider.add_span_processor(SimpleSpanProcessor(exporter))
-    sampled = Sampled(lambda: drawn, chosen.get_tracer("t"))
-    telemetry = Telemetry(tracers, MeterProvider(shutdown_on_exit=False), sampled=sampled)
-    telemetry.recalled("s/M", {"traceparent": header} if header else {}, "id-1", 1, 0.001)
-    spans = exporter.get_finished_spans()
-    assert len(spans) == kept
-    for span in spans:
-        assert attributes(span)["querybroker.request_id"] == "id-1"
-        assert span.context is not None
-        assert (format(span.context.trace_id, "032x") == "4b" * 16) == bool(header)
