@@ -14,7 +14,8 @@ from broker.cli.exits import EndedError, Exit
 
 if TYPE_CHECKING:
     from querybroker.client import Client
-    from querybroker.v1.job_pb2 import Job
+    from querybroker.v1.job_pb2 import Job, JobSpec
+    from querybroker.v1.query_pb2 import Query, SqlQuery
 
 
 @click.command()
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="Format of the files.",
 )
+@click.option(
+    "--dataset", "kept", default="", metavar="NAME", help="Keep the answer as a dataset to ask, not as files."
+)
+@click.option("--keep", default="", metavar="TIME", help="How long the dataset is kept, such as 2h or 7d.")
 @click.option("--priority", type=click.IntRange(0, 9), help="0 comes first, 9 last; 5 if not given.")
 @click.option(
     "--label", multiple=True, metavar="KEY=VALUE", help="A note that is kept with the job. Repeatable."
@@ -42,6 +47,8 @@ if TYPE_CHECKING:
 def submit(  # noqa: PLR0917 - click passes options by name
     data: Mapping[str, object],
     format: Any,
+    kept: str,
+    keep: str,
     priority: int | None,
     label: tuple[str, ...],
     request_id: str,
@@ -55,17 +62,19 @@ def submit(  # noqa: PLR0917 - click passes options by name
     \b
       broker submit flights -m flights,miles -b carrier,dest,tailnum -r 2013 -g day
       broker submit flights -m flights -b dest --format csv -o exports/
+      broker submit flights -m flights,miles -b carrier,dest --dataset routes --wait
 
     Prints the name of the job; `broker watch` and `broker jobs` take it.
     """  # noqa: D301 - click keeps the lines of a paragraph that begins with this character
     from broker.cli.ask.question import question_of
 
     question = question_of(data)
+    work = _dataset(question.source, kept, keep)
     labels = dict(_label(text) for text in label)
 
     async def submitted(client: Client) -> Job:
         return await client.jobs.submit(
-            question.source,
+            work,
             format=format,
             policy=question.policy,
             priority=priority,
@@ -75,13 +84,35 @@ def submit(  # noqa: PLR0917 - click passes options by name
             timeout=connection.deadline,
         )
 
-    job = call(connection, submitted, within="spec.export.query.")
+    job = call(connection, submitted, within=f"spec.{'materialize' if kept else 'export'}.query.")
     if check:
         click.echo("The job would be accepted.")
         return
     click.echo(job.name)
     if wait or output is not None:
         raise EndedError(_waited(connection, job.name, output))
+
+
+def _dataset(source: Query | SqlQuery, name: str, keep: str) -> Query | SqlQuery | JobSpec:
+    """The work of a submission: a dataset where it is given a name."""
+    from broker.cli.ask.problems import UnreadableError
+    from broker.cli.ask.shorthand import parse_duration
+    from querybroker.v1.job_pb2 import JobSpec, MaterializeJob
+    from querybroker.v1.query_pb2 import Query
+
+    if not name:
+        if keep:
+            raise click.UsageError("--keep goes with --dataset, which names what is kept.")
+        return source
+    if not isinstance(source, Query):
+        raise click.UsageError("--dataset keeps the answer of a query, not of SQL.")
+    work = MaterializeJob(query=source, dataset=name)
+    if keep:
+        try:
+            work.retention.CopyFrom(parse_duration(keep))
+        except UnreadableError as error:
+            raise click.UsageError(f"--keep: {error}.") from None
+    return JobSpec(materialize=work)
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -101,7 +132,9 @@ def _waited(connection: Connection, name: str, output: Path | None) -> Exit:
     code = show_end(job, connection.address)
     if code is not Exit.OK:
         return code
-    if output is None:
+    if output is None and job.result.dataset:
+        click.echo(f"Ask it by its name: `broker explore {job.result.dataset}`.", err=True)
+    elif output is None:
         click.echo(f"Download it with `broker jobs download {name}`.", err=True)
     else:
         call(connection, lambda client: download_all(client, job, output, screen))

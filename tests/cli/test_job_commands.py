@@ -92,3 +92,14 @@ def test_dead_letters_are_shown_queued_again_and_deleted(demo: Demo) -> None:
     assert demo.broker("jobs", "dead", "purge", done).returncode == 4
     assert demo.broker("jobs", "dead", "purge", "--all").stdout == "1 deleted.\n"
     assert demo.broker("jobs", "get", other).returncode != 0
+
+
+def test_an_answer_is_kept_as_a_dataset_and_asked(demo: Demo) -> None:
+    made = demo.broker("submit", *ASKED, "--dataset", "routes", "--keep", "2h", "--wait")
+    assert made.returncode == 0, made.stderr
+    assert "broker explore routes" in made.stderr
+    asked = demo.broker("query", "routes", "-m", "flights", "--format", "json")
+    assert asked.returncode == 0, asked.stderr
+    assert "materialized" in asked.stdout + asked.stderr
+    assert "20000" in asked.stdout
+    assert demo.broker("submit", *ASKED, "--dataset", "routes", "--keep", "soon").returncode == 2
