@@ -159,6 +159,12 @@ class PgStore:
         """The statements with their values, laid out for people."""
         return self._tools.compiler.pretty(plan)
 
+    def rolled_statements(
+        self, scan: Scan, finish: Finish, rollup: Rollup, spans: Sequence[Span]
+    ) -> tuple[str, ...]:
+        """The statement over the rollup's table, laid out for people."""
+        return self._tools.compiler.pretty_rolled(scan, finish, rollup, spans)
+
     async def ping(self) -> str:
         """The server's version."""
         deadline = Deadline.after(self._pools.connect_timeout, self._clock.monotonic())

@@ -8,7 +8,7 @@ from broker.domain.answer import Interval, LadderStep, Rung, Verdict
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
 from broker.domain.request import CallContext, ExplainAsk, Explanation
-from broker.domain.rollup import Coverage
+from broker.domain.rollup import Coverage, Storage
 from broker.domain.terms import AnswerPolicy
 from broker.domain.values import ResultFormat
 from broker.pipeline.admitted import Seats
@@ -61,7 +61,7 @@ class Explainer:
         )
 
     def _statements(self, question: Question, sources: Sources) -> tuple[str, ...]:
-        """The statements over the tables: of the whole plan, or of the pieces that no rollup answers."""
+        """The statements of the whole plan, or of what rollups leave to the tables and of rollups that are tables."""
         plan, route = question.plan, question.route
         if not sources.used or route is None:
             return self.store.statements(plan)
@@ -71,6 +71,10 @@ class Explainer:
             if cover.live:
                 scan = replace(each.scan, pieces=cover.live)
                 found += self.store.statements(replace(plan, main=scan, comparison=None, finish=finish))
+            for piece in cover.rollups:
+                rollup = route.rollup(piece.rollup)
+                if rollup.storage is not Storage.SEGMENTS:
+                    found += self.store.rolled_statements(each.stored(rollup), finish, rollup, piece.spans)
         return tuple(found)
 
     async def _sources(self, asked: Prospect, policy: AnswerPolicy, context: CallContext) -> Sources:

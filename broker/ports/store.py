@@ -147,6 +147,12 @@ class QueryStore(Protocol):
         """The statements that the plan stands for, for people."""
         ...
 
+    def rolled_statements(
+        self, scan: Scan, finish: Finish, rollup: Rollup, spans: Sequence[Span]
+    ) -> tuple[str, ...]:
+        """Those of :meth:`Snapshot.read_rollup`, for people."""
+        ...
+
     async def gate(self, sql: SqlQuery, datasets: tuple[Dataset, ...], principal: Principal) -> SqlPlan:
         """Checks SQL and rewrites it; raises INVALID_REQUEST naming every violation, or SQL_DISABLED."""
         ...

@@ -101,8 +101,7 @@ class SqlCompiler:
         Raises:
             BrokerError: As :meth:`compile` does.
         """
-        key = (id(scan.dataset), id(rollup))
-        found = self._relations.setdefault(key, lambda: relation(scan.dataset, rollup))
+        found = self._relation(scan.dataset, rollup)
         own = found.scan(scan, spans)
         return None if pieces(own) == () else self._scan(own, finish, None, found.builder)
 
@@ -119,6 +118,22 @@ class SqlCompiler:
                 leaf = _leaves(plan.finish)[name]
                 found.append(builder.values(leaf).text.literal(statement.values))
         return tuple(found)
+
+    def pretty_rolled(
+        self, scan: Scan, finish: Finish, rollup: Rollup, spans: Sequence[Span]
+    ) -> tuple[str, ...]:
+        """The statement of :meth:`rolled` with literals, laid out for people."""
+        statements = self.rolled(scan, finish, rollup, spans)
+        if statements is None or statements.grouped is None:
+            return ()
+        found = self._relation(scan.dataset, rollup)
+        own = found.scan(scan, spans)
+        builder = found.builder(own, _leaves(finish), self.dataset(own.dataset), pretty=True)
+        return (builder.grouped(None).text.literal(statements.grouped.values),)
+
+    def _relation(self, dataset: Dataset, rollup: Rollup) -> Relation:
+        key = (id(dataset), id(rollup))
+        return self._relations.setdefault(key, lambda: relation(dataset, rollup))
 
     def _scan(
         self, scan: Scan, known: Finish, finish: Finish | None, make: MakeBuilder = ScanBuilder

@@ -45,14 +45,16 @@ class Relation:
             pieces=tuple(spans),
         )
 
-    def builder(self, scan: Scan, leaves: Mapping[str, Leaf], sql: DatasetSql) -> ScanBuilder:
+    def builder(
+        self, scan: Scan, leaves: Mapping[str, Leaf], sql: DatasetSql, *, pretty: bool = False
+    ) -> ScanBuilder:
         """What builds the statements of :meth:`scan`."""
 
         def column(member: str) -> exp.Expr:
             return sql.column(self.columns[member])
 
         own = {m.name: replace(leaves[m.name], measure=m) for m in scan.leaves}
-        return ScanBuilder(scan, own, sql, states=lambda leaf: merged_states(leaf, column))
+        return ScanBuilder(scan, own, sql, states=lambda leaf: merged_states(leaf, column), pretty=pretty)
 
     def _policy(self, policy: RowPolicy) -> RowPolicy:
         (found,) = (own for own in self.dataset.row_policies if own.name == policy.name)
