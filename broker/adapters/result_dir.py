@@ -18,7 +18,7 @@ from heapq import merge
 from itertools import groupby, islice
 from pathlib import Path
 
-from broker.ports.jobs import PREFIXES, Staging
+from broker.ports.results import PREFIXES, Staging
 
 
 class DirectoryResults:

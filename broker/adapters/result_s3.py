@@ -25,7 +25,7 @@ from obstore.store import S3Store
 
 from broker.adapters.result_dir import DirectoryResults
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.ports.jobs import PREFIXES, Staging
+from broker.ports.results import PREFIXES, Staging
 
 UPLOAD_BYTES = 8 << 20
 """Size of the parts of an upload."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from broker.adapters.result_dir import DirectoryResults
 from broker.app.loop import StartError
 from broker.config.settings import JobSettings
-from broker.ports.jobs import ResultStore
+from broker.ports.results import ResultStore
 
 
 def result_store(settings: JobSettings) -> ResultStore:

@@ -18,7 +18,8 @@ from broker.jobs.finish import Finisher
 from broker.jobs.kind import JobContext, JobKind
 from broker.jobs.progress import ProgressBoard
 from broker.ports.clock import Clock
-from broker.ports.jobs import JobQueue, ResultStore, Success
+from broker.ports.jobs import JobQueue, Success
+from broker.ports.results import ResultStore
 
 RETRY_SECONDS = (0.1, 5.0)
 """First and longest pause between two tries to write how an attempt ended."""

@@ -22,7 +22,7 @@ from broker.domain.work import CustomWork, JobAsk
 from broker.jobs.kind import JobContext
 from broker.jobs.step import STEP, Failure, Say, StepError, Value
 from broker.ports.checkpoints import Checkpoints
-from broker.ports.jobs import Staging
+from broker.ports.results import Staging
 
 P = TypeVar("P")
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from broker.domain.deadline import Deadline
 from broker.domain.job import Job, JobProgress, JobResult, part_prefix
 from broker.jobs.children import Children
-from broker.ports.jobs import ResultStore
+from broker.ports.results import ResultStore
 
 
 @dataclass(frozen=True, slots=True)

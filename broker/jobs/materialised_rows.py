@@ -15,7 +15,7 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.job import ResultPart
 from broker.domain.materialised import Materialised
 from broker.domain.values import ResultFormat
-from broker.ports.jobs import ResultStore
+from broker.ports.results import ResultStore
 
 CHUNK = 1 << 20
 _MAGIC = b"ARROW1\0\0"

@@ -11,7 +11,7 @@ from broker.jobs.children import Child, Children
 from broker.jobs.order import WRITER, End, Order, PartDone
 from broker.jobs.sources import Source
 from broker.jobs.transfer import Parts, Told, both, collect, send
-from broker.ports.jobs import ResultStore
+from broker.ports.results import ResultStore
 from broker.ports.store import Snapshot, SqlPlan
 from broker.telemetry.instruments import Telemetry
 

@@ -15,7 +15,8 @@ from broker.domain.state import JobQueueState
 from broker.domain.work import JobAsk, JobListing, ResultPiece
 from broker.policy.backlog import BacklogLimits, refusal, start_estimate
 from broker.ports.clock import Clock
-from broker.ports.jobs import JobEvents, JobFilter, JobStore, ResultStore, Submission
+from broker.ports.jobs import JobEvents, JobFilter, JobStore, Submission
+from broker.ports.results import ResultStore
 
 READ_ALL = "jobs.read_all"
 """Grant to see the jobs of others in one's tenant."""

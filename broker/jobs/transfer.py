@@ -18,7 +18,7 @@ from broker.jobs.kind import JobContext
 from broker.jobs.order import Chunk, Done, Failed, PartDone, Whole, Wrote
 from broker.jobs.progress import Rate
 from broker.jobs.sources import Source
-from broker.ports.jobs import Staging
+from broker.ports.results import Staging
 from broker.ports.store import QueryStore, Snapshot, SqlPlan
 from broker.telemetry import names as n
 from broker.telemetry.instruments import Telemetry

@@ -8,7 +8,8 @@ from random import Random
 from typing import Protocol
 
 from broker.domain.job import part_prefix
-from broker.ports.jobs import PREFIXES, JobKeeper, ResultStore
+from broker.ports.jobs import JobKeeper
+from broker.ports.results import PREFIXES, ResultStore
 
 logger = logging.getLogger(__name__)
 

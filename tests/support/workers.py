@@ -22,7 +22,8 @@ from broker.jobs.progress import ProgressBoard
 from broker.jobs.ranged import RangedQueue
 from broker.jobs.upkeep import Upkeep
 from broker.jobs.worker import BATCH, Pace, Worker
-from broker.ports.jobs import ResultStore, WorkerIdentity
+from broker.ports.jobs import WorkerIdentity
+from broker.ports.results import ResultStore
 from broker.runtime.clock import SystemClock
 
 QUICK = Pace(poll=0.05, look=0.05, flush=0.02, reap=0.1, sweep=3600.0)

@@ -16,7 +16,7 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.job import ResultPart
 from broker.domain.materialised import Materialised
 from broker.jobs.materialised_rows import MaterialisedRows
-from broker.ports.jobs import ResultStore
+from broker.ports.results import ResultStore
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 STATUS = AnswerStatus(AnswerKind.LIVE, Exactness.EXACT, NOW)
