@@ -14,7 +14,7 @@ A range and a grain are made of whole buckets, or refused: what lies within a bu
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from broker.domain.errors import Violation, invalid
@@ -53,11 +53,17 @@ def carried(query: Query, dataset: Dataset) -> tuple[Query, Dataset]:
         wanted.setdefault(leaf.name)
         if leaf.kind is MeasureKind.AVG:
             for kind, word in _OF_AVERAGES:
-                wanted.setdefault(_part(measures, leaf, kind, word))
+                wanted.setdefault(_part(measures, dataset.dimensions, leaf, kind, word))
     return replace(query, measures=tuple(wanted)), replace(dataset, measures=measures)
 
 
-def _part(measures: dict[str, Measure], average: Measure, kind: MeasureKind, word: str) -> str:
+def _part(
+    measures: dict[str, Measure],
+    dimensions: Mapping[str, Dimension],
+    average: Measure,
+    kind: MeasureKind,
+    word: str,
+) -> str:
     """The name of the measure that is the count, or the sum, behind an average; it is added where there is none."""
     name = f"{average.name}__{word}"
     part = replace(
@@ -74,7 +80,9 @@ def _part(measures: dict[str, Measure], average: Measure, kind: MeasureKind, wor
             == each
         ):
             return each.name
-    measures[name] = part
+    while name in measures or name in dimensions:
+        name += "_"
+    measures[name] = replace(part, name=name)
     return name
 
 

@@ -117,6 +117,14 @@ def test_averages_and_ratios_are_carried_by_what_they_are_made_from() -> None:
     assert source.measures.keys() - flights().measures.keys() == {"mean_delay__sum"}, "arrived is its count"
 
 
+def test_what_is_added_takes_no_name_that_means_another() -> None:
+    source = flights()
+    taken = replace(source.measures["worst"], name="mean_delay__sum")
+    query, complete = carried(KEPT, replace(source, measures={**source.measures, taken.name: taken}))
+    assert complete.measures[taken.name] == taken
+    assert "mean_delay__sum_" in query.measures
+
+
 def test_the_dataset_has_the_keys_and_values_of_the_rows() -> None:
     dataset, _ = made(KEPT)
     assert list(dataset.dimensions) == ["time_hour", "origin"]
