@@ -153,6 +153,7 @@ async def _regulate(server: EmbeddedPostgres, fleet: Fleet, most: int) -> None:
                 fleet.flowing.clear()
             else:
                 fleet.flowing.set()
+            await _execute(server, HURRY)
         await asyncio.sleep(0.5)
 
 

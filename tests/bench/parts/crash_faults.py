@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ KILLS = ("worker", "child", "broker", "postmaster")
 BETWEEN = (0.1, 0.45)
 """Seconds from one fault to the next."""
 READY_SHARE = 0.85
+AT_WORK = 1.5
+"""Seconds for which a worker has worked, at most, before it may be killed."""
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'querybroker%'"
 
 
@@ -58,10 +61,12 @@ class Faults:
         await asyncio.gather(*self._pauses)
 
     async def _worker(self) -> int:
-        """Most often one that is at work: those that begin again have nothing to lose."""
-        ready = [worker for worker in self._fleet.workers if worker.worker_id]
-        some = ready if ready and self._rng.random() < READY_SHARE else self._fleet.workers
-        return self._kill(self._rng.choice(some))
+        """Most often one that has been at work for a while: those that begin again have nothing to lose."""
+        if self._rng.random() > READY_SHARE:
+            return self._kill(self._rng.choice(self._fleet.workers))
+        before = time.monotonic() - self._rng.uniform(0.0, AT_WORK)
+        ready = [worker for worker in self._fleet.workers if worker.worker_id and worker.since < before]
+        return self._kill(self._rng.choice(ready)) if ready else 0
 
     async def _broker(self) -> int:
         return self._kill(self._rng.choice(self._fleet.brokers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -32,6 +33,8 @@ class Supervised:
         self.process: asyncio.subprocess.Process | None = None
         self.worker_id = ""
         """The identity that it has said to be ready under; empty before."""
+        self.since = 0.0
+        """The monotonic time of that."""
         self.codes: list[int] = []
         self.answers: dict[str, asyncio.Future[str]] = {}
 
@@ -69,7 +72,7 @@ class Supervised:
         while line := await output.readline():
             request_id, job_id = line.decode().split()
             if request_id == READY:
-                self.worker_id = job_id
+                self.worker_id, self.since = job_id, time.monotonic()
             if (waiting := self.answers.pop(request_id, None)) is not None and not waiting.done():
                 waiting.set_result(job_id)
 
