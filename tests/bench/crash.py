@@ -135,10 +135,12 @@ async def measure(options: Options) -> Report:
 
 
 @asynccontextmanager
-async def _fleet(server: EmbeddedPostgres, fleet: Fleet, most: int = MOST_OPEN) -> AsyncIterator[Fleet]:
-    """The fleet at work; its clients wait while more than ``most`` jobs are open."""
+async def _fleet(
+    server: EmbeddedPostgres, fleet: Fleet, most: int = MOST_OPEN, *, hurry: bool = True
+) -> AsyncIterator[Fleet]:
+    """The fleet at work; its clients wait while more than ``most`` jobs are open, no job with ``hurry`` for a retry."""
     async with fleet.running():
-        valve = asyncio.create_task(_regulate(server, fleet, most))
+        valve = asyncio.create_task(_regulate(server, fleet, most, hurry=hurry))
         try:
             yield fleet
         finally:
@@ -146,21 +148,22 @@ async def _fleet(server: EmbeddedPostgres, fleet: Fleet, most: int = MOST_OPEN) 
             await asyncio.gather(valve, return_exceptions=True)
 
 
-async def _regulate(server: EmbeddedPostgres, fleet: Fleet, most: int) -> None:
+async def _regulate(server: EmbeddedPostgres, fleet: Fleet, most: int, *, hurry: bool) -> None:
     while True:
         with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             if int((await _execute(server, MANY)).split()[-1]) > most:
                 fleet.flowing.clear()
             else:
                 fleet.flowing.set()
-            await _execute(server, HURRY)
+            if hurry:
+                await _execute(server, HURRY)
         await asyncio.sleep(0.5)
 
 
 async def _paused(server: EmbeddedPostgres, fleet: Fleet, count: int, rng: Random) -> dict[str, float]:
     """Metrics of so many pauses."""
     began = time.monotonic()
-    async with _fleet(server, fleet, FEW_OPEN):
+    async with _fleet(server, fleet, FEW_OPEN, hurry=False):
         pauses = Pauses(fleet, LEASE, rng)
         await pauses.cause(count)
         await _drained(server, fleet)
