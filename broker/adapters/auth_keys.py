@@ -16,6 +16,7 @@ PREFIX = "qb_"
 """Begins every key, so that secret scanners and people recognise one."""
 _INDEX = 4
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+_NAMES = frozenset({"authorization", "x-api-key", *_FORWARDED})
 _ACCEPTED = "Send a key as `authorization: Bearer qb_...` or `x-api-key: qb_...`."
 
 Bearer = Callable[[str], Awaitable[Principal]]
@@ -71,6 +72,11 @@ class KeyAuthenticator:
         if token.startswith(PREFIX) or self._bearer is None:
             return self._by_key(token)
         return await self._bearer(token)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Where credentials stand, and what tells of a proxy."""
+        return _NAMES
 
     def lasting(self, metadata: Mapping[str, str]) -> bool:
         """Keys last as long as the process, and so does having none; other tokens are asked about each time."""

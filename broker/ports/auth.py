@@ -9,7 +9,12 @@ from broker.domain.principal import Principal
 
 
 class Authenticator(Protocol):
-    """Turns call metadata into a principal."""
+    """Turns call metadata into a principal. It looks at metadata of these ``names`` and at no other."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """In lower case."""
+        ...
 
     async def authenticate(self, metadata: Mapping[str, str], peer: str) -> Principal:
         """The caller's identity; ``peer`` is the transport's name of the other end, such as ``ipv4:127.0.0.1:5000``.

@@ -34,7 +34,7 @@ from broker.telemetry.instruments import Telemetry
 from broker.telemetry.spans import ServerCall
 from broker.transport.access import UnreadLog, log_call, repeat
 from broker.transport.arrival import PREFIX, Arrival, lowered, named, number
-from broker.transport.call import RESPONSE_LIMIT, Call, Endpoint, Streaming
+from broker.transport.call import RESPONSE_LIMIT, Call, Endpoint, Streaming, Unary
 from broker.transport.decode_values import is_uuid
 from broker.transport.drain import Gate
 from broker.transport.options import ServerOptions
@@ -95,18 +95,34 @@ class CallPath:
 
         if answered.recall is None:
             return grpc.unary_unary_rpc_method_handler(unary)
-        short = Shortcut(method, answered.recall, self.telemetry, self.unread, self.clock, self.ids)
+        names = self.authenticator.names
+        short = Shortcut(method, answered.recall, self.telemetry, self.unread, self.clock, self.ids, names)
 
         async def recalled(raw: bytes, context: Context) -> bytes | None:
-            if not self.gate.closed and (response := short.answer(raw, context)) is not None:
-                return response
-            arrival = self._arrive(method, answered, context)
-            response = await self._serve(arrival, raw, context, answered.handle)
-            if arrival.principal is not None and self.authenticator.lasting(arrival.metadata):
-                short.know(context, arrival.principal, self._receives(arrival))
-            return response
+            return await self._short(short, method, answered, raw, context)
 
         return grpc.unary_unary_rpc_method_handler(recalled)
+
+    async def _short(
+        self, short: Shortcut, method: str, endpoint: Unary[Any], raw: bytes, context: Context
+    ) -> bytes | None:
+        """Answers what is at hand, whoever is at the door; all else is served like any call."""
+        arrival, known = None, None
+        if not self.gate.closed:
+            met = short.meet(context)
+            if met.caller is None:
+                arrival = self._arrive(method, endpoint, context)
+                await self._identified(arrival, context)
+                if (principal := arrival.principal) is not None:
+                    lasting = self.authenticator.lasting(arrival.metadata)
+                    short.know(met, principal, self._receives(arrival), lasting=lasting)
+            if (response := short.answer(raw, context, met)) is not None:
+                return response
+            known = met.caller
+        if arrival is None:
+            arrival = self._arrive(method, endpoint, context)
+            arrival.principal = known.principal if known is not None else None
+        return await self._serve(arrival, raw, context, endpoint.handle)
 
     def _arrive(self, method: str, endpoint: Endpoint, context: Context) -> Arrival:
         metadata = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
@@ -114,6 +130,8 @@ class CallPath:
 
     async def _identified(self, arrival: Arrival, context: Context) -> None:
         """Finds out who calls. Who cannot be identified is let in, to be told so like every other error."""
+        if arrival.principal is not None or arrival.unknown is not None:
+            return
         try:
             principal = await self.authenticator.authenticate(arrival.metadata, context.peer())
             arrival.principal = lowered(principal, arrival.metadata)

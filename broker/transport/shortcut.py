@@ -9,7 +9,7 @@ answer is never degraded, its age and the request id are in the message, and eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -21,35 +21,47 @@ from broker.domain.principal import Principal
 from broker.ports.clock import Clock
 from broker.telemetry.instruments import Telemetry
 from broker.transport.access import UnreadLog
-from broker.transport.arrival import PREFIX, REQUEST_ID, named
-from broker.transport.call import Recall
+from broker.transport.arrival import CRITICALITY, PREFIX, REQUEST_ID, named
+from broker.transport.call import RESPONSE_LIMIT, Recall
 from broker.transport.recollection import split
 
 MOST = 4_096
 """Callers that are remembered."""
-PER_CALL = frozenset(
-    {"traceparent", "tracestate", "baggage", "grpc-trace-bin", "grpc-previous-rpc-attempts", REQUEST_ID}
-)
-"""Metadata that says nothing of who calls."""
+OF_CALL = frozenset({"traceparent", "tracestate", "baggage", REQUEST_ID})
+"""Metadata that belongs to one call, and is told of it."""
+OF_CALLER = frozenset({CRITICALITY, RESPONSE_LIMIT})
+"""Metadata of who calls, beside that by which he is identified."""
 _NOTES: Mapping[str, str] = MappingProxyType({"answer-kind": AnswerKind.CACHE_FRESH.value})
 _TRAILERS = tuple((f"{PREFIX}{name}", text) for name, text in _NOTES.items())
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Said = Iterable[tuple[str, str | bytes]]
-_Name = tuple[str, tuple[tuple[str, str | bytes], ...]]
+_Name = tuple[object, ...]
+"""What a caller is known by: the other end of the connection, and metadata."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Caller:
+class Caller:
     """Who calls, and the bytes of the largest message that he receives."""
 
     principal: Principal
     limit: int
 
 
+class Met:
+    """A call whose caller was looked for: when it came, who it is if that is known, and what was said of the call."""
+
+    __slots__ = ("caller", "name", "said", "since")
+
+    def __init__(self, since: float, name: _Name, said: Mapping[str, str], caller: Caller | None) -> None:
+        self.since, self.name, self.said, self.caller = since, name, said, caller
+
+
 class Shortcut:
-    """Answers calls of one method. ``ids`` makes request ids for callers that bring none."""
+    """Answers calls of one method.
+
+    ``ids`` makes request ids for callers that bring none; metadata of these ``names`` identifies callers.
+    """
 
     def __init__(
         self,
@@ -59,45 +71,46 @@ class Shortcut:
         log: UnreadLog,
         clock: Clock,
         ids: Callable[[], str],
+        names: frozenset[str],
     ) -> None:
         self._method, self._recall, self._telemetry, self._log = method, recall, telemetry, log
-        self._now, self._ids = clock.monotonic, ids
-        self._callers: dict[_Name, _Caller] = {}
+        self._now, self._ids, self._telling = clock.monotonic, ids, OF_CALLER | names
+        self._callers: dict[_Name, Caller] = {}
 
-    def answer(self, raw: bytes, context: Context) -> bytes | None:
+    def meet(self, context: Context) -> Met:
+        """Looks for the caller."""
+        since = self._now()
+        name: list[object] = [context.peer()]
+        said = _NOTHING
+        for pair in context.invocation_metadata() or ():
+            if pair[0] in self._telling:
+                name.append(pair)
+            elif pair[0] in OF_CALL and isinstance(pair[1], str):
+                said = {**said, pair[0]: pair[1]}
+        told = tuple(name)
+        return Met(since, told, said, self._callers.get(told))
+
+    def know(self, met: Met, principal: Principal, limit: int, *, lasting: bool) -> None:
+        """Says who it was; ``lasting`` where the same metadata over the same connection always stands for him."""
+        met.caller = Caller(principal, limit)
+        if lasting:
+            if len(self._callers) >= MOST:
+                self._callers.clear()
+            self._callers[met.name] = met.caller
+
+    def answer(self, raw: bytes, context: Context, met: Met) -> bytes | None:
         """The response, with the trailers set; None when the call has to go the long way."""
-        now = self._now()
-        lasting, said = _parted(context.invocation_metadata() or ())
-        caller = self._callers.get((context.peer(), lasting))
+        caller = met.caller
         if caller is None:
             return None
         request_id, body = split(raw)
-        recalled = self._recall(body, caller.principal, caller.limit, now)
+        recalled = self._recall(body, caller.principal, caller.limit, met.since)
         if recalled is None:
             return None
-        request_id = request_id or (named(said) if said else "") or self._ids()
-        response = recalled.encode(request_id, now)
+        request_id = request_id or (named(met.said) if met.said else "") or self._ids()
+        response = recalled.encode(request_id, met.since)
         context.set_trailing_metadata(_TRAILERS)
-        seconds = self._now() - now
-        self._telemetry.recalled(self._method, said, request_id, recalled.answers, seconds)
+        seconds = self._now() - met.since
+        self._telemetry.recalled(self._method, met.said, request_id, recalled.answers, seconds)
         self._log.add(self._method, "OK", seconds, request_id, caller.principal, notes=_NOTES)
         return response
-
-    def know(self, context: Context, principal: Principal, limit: int) -> None:
-        """Takes note of a caller, whom the same metadata over the same connection will always stand for."""
-        lasting, _ = _parted(context.invocation_metadata() or ())
-        if len(self._callers) >= MOST:
-            self._callers.clear()
-        self._callers[context.peer(), lasting] = _Caller(principal, limit)
-
-
-def _parted(metadata: Said) -> tuple[tuple[tuple[str, str | bytes], ...], Mapping[str, str]]:
-    """What tells callers apart, and what belongs to one call."""
-    pairs = tuple(metadata)
-    for name, _ in pairs:
-        if name in PER_CALL:
-            break
-    else:
-        return pairs, _NOTHING
-    said = {name: text for name, text in pairs if name in PER_CALL and isinstance(text, str)}
-    return tuple(pair for pair in pairs if pair[0] not in PER_CALL), said

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 
 import grpc
 import pytest
 
 from broker.adapters.auth_keys import KeyAuthenticator
+from broker.domain.principal import Principal
 from broker.transport.drain import Gate
 from querybroker.v1 import query_service_pb2
 from tests.rpc.repeating import KEYED, Cache, ask, request
@@ -68,7 +70,42 @@ async def test_a_draining_server_recalls_nothing(cache: Cache) -> None:
 async def test_credentials_that_may_end_are_looked_at_every_time(
     broker: Serving, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(KeyAuthenticator, "lasting", lambda *_: False)
+    asked, authenticate = [], KeyAuthenticator.authenticate
+
+    async def counted(self: KeyAuthenticator, metadata: Mapping[str, str], peer: str) -> Principal:
+        asked.append(peer)
+        return await authenticate(self, metadata, peer)
+
+    monkeypatch.setattr(KeyAuthenticator, "authenticate", counted)
     for _ in range(4):
         await ask(broker, request(), metadata=KEYED)
-    assert (cache.reads, cache.agains) == (4, 0)
+    assert (cache.reads, cache.agains, len(asked)) == (2, 1, 1), "a key is the same as long as the process"
+    monkeypatch.setattr(KeyAuthenticator, "lasting", lambda *_: False)
+    for _ in range(3):
+        await ask(broker, request())
+    assert (cache.reads, len(asked)) == (3, 4)
+
+
+async def test_a_new_connection_has_what_others_have_asked_for(broker: Serving, cache: Cache) -> None:
+    for _ in range(2):
+        await ask(broker, request())
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    async with grpc.aio.insecure_channel(broker.address, options=options) as channel:
+        await ask(replace(broker, channel=channel), request())
+    assert (cache.reads, cache.agains) == (2, 1)
+
+
+async def test_who_calls_is_told_by_what_identifies_and_by_nothing_else(
+    broker: Serving, cache: Cache
+) -> None:
+    for number in range(4):
+        await ask(broker, request(), metadata=(("x-number", str(number)),))
+    assert (cache.reads, cache.agains) == (2, 1)
+    for told in (("x-forwarded-for", "10.0.0.1"), ("authorization", "Bearer qb_unknown")):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ask(broker, request(), metadata=(told,))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await ask(broker, request(), metadata=(("querybroker-criticality", "unheard of"),))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert cache.reads == 2
