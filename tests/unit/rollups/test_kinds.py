@@ -20,8 +20,8 @@ from broker.domain.work import JobAsk, RollupBuildWork, RollupRefreshWork
 from broker.rollups.kinds import BUILD, BUSY_SECONDS, REFRESH, RollupChecks, RollupKind, stored
 from broker.rollups.refresh import Refresher
 from tests.support.rollup_world import DATASET, FEBRUARY, JANUARY, ROLLUP, World
-from tests.support.virtual_time import START, run
-from tests.unit.rollups.test_build import new_world, tools_of, virtual
+from tests.support.virtual_time import START, run, virtual
+from tests.unit.rollups.test_build import new_world, tools_of
 
 
 @dataclass

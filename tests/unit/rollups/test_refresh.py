@@ -14,8 +14,8 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.rollup import Span, Storage
 from broker.rollups.refresh import Refresher, Refreshing, RefreshProgress, RefreshResult
 from tests.support.rollup_world import DATASET, FEBRUARY, JANUARY, MARCH, ROLLUP, World
-from tests.support.virtual_time import run
-from tests.unit.rollups.test_build import new_world, tools_of, virtual
+from tests.support.virtual_time import run, virtual
+from tests.unit.rollups.test_build import new_world, tools_of
 
 SOON = Deadline.after(3600, 0.0)
 

@@ -12,7 +12,8 @@ from broker.rollups.refresh import Refresher
 from broker.rollups.seats import rollup_seats
 from tests.support.rollup_world import DATASET, ROLLUP
 from tests.support.seats import shell
-from tests.unit.rollups.test_build import new_world, tools_of, virtual
+from tests.support.virtual_time import virtual
+from tests.unit.rollups.test_build import new_world, tools_of
 from tests.unit.rollups.test_refresh import SOON
 
 

@@ -16,7 +16,8 @@ from broker.rollups.refresh import Refresher
 from broker.rollups.upkeep import RollupUpkeep, UpkeepTerms
 from broker.telemetry.instruments import Telemetry
 from tests.support.rollup_world import DATASET, JANUARY, MARCH, ROLLUP, World
-from tests.unit.rollups.test_build import new_world, tools_of, virtual
+from tests.support.virtual_time import virtual
+from tests.unit.rollups.test_build import new_world, tools_of
 
 
 def upkeep(world: World, **terms: float) -> RollupUpkeep:
