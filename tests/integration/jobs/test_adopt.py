@@ -55,7 +55,7 @@ QUERY = Query("flights", ("flights",), ("origin",))
 
 @pytest.mark.parametrize("leaves", [True, False], ids=["caller leaves", "reply is lost"])
 async def test_a_job_that_nobody_was_told_of_is_cancelled(jobs: Jobs, tmp_path: Path, leaves: bool) -> None:
-    storing, go = asyncio.Event(), asyncio.Event()
+    storing, go, stored = asyncio.Event(), asyncio.Event(), asyncio.Event()
     unused: Any = None
     given = submission()
     work = Adoptable(
@@ -68,6 +68,7 @@ async def test_a_job_that_nobody_was_told_of_is_cancelled(jobs: Jobs, tmp_path: 
         storing.set()
         await go.wait()
         job = await jobs.ports.adoption.adopt(worker_id, asked)
+        stored.set()
         if not leaves:
             raise BrokerError(ErrorReason.STORE_UNAVAILABLE, "The reply was lost.")
         return job
@@ -94,6 +95,7 @@ async def test_a_job_that_nobody_was_told_of_is_cancelled(jobs: Jobs, tmp_path: 
         go.set()
         with pytest.raises(asyncio.CancelledError if leaves else BrokerError):
             await adopting
+        await stored.wait()  # it goes on behind the caller who has left
         await jobs.reaches(given.id, JobState.CANCELLED)
         await running.idle()
     await work.stop()
