@@ -13,8 +13,8 @@ from tests.support.pg import Connection
 from tests.support.processes import ended
 
 WORKERS = 8
-AT_ONCE = 6
-"""Workers that stand still at the same time, at most: somebody has to take over."""
+STEADY = 2
+"""Workers that never stand still: somebody has to take over."""
 AT_WORK = (0.2, 0.8)
 """Seconds for which a worker works before it stands still."""
 LEASES = (1.2, 2.0)
@@ -37,7 +37,6 @@ class Pauses:
         self._fleet = fleet
         self._lease = lease
         self._rng = rng
-        self._room = asyncio.Semaphore(AT_ONCE)
         self._left = 0
         self._began: dict[str, float] = {}
         self.exits: list[float] = []
@@ -47,31 +46,30 @@ class Pauses:
         """So many pauses; every one is over when it returns."""
         self._left = count
         async with asyncio.TaskGroup() as lanes:
-            for worker in self._fleet.workers:
+            for worker in self._fleet.workers[STEADY:]:
                 lanes.create_task(self._lane(worker))
 
     async def _lane(self, worker: Supervised) -> None:
         while self._left > 0:
             await asyncio.sleep(self._rng.uniform(*AT_WORK))
-            async with self._room:
-                process, identity = worker.process, worker.worker_id
-                if self._left <= 0 or process is None or not identity or identity in self._began:
-                    continue
-                self._left -= 1
-                self._began[identity] = time.time()
-                process.send_signal(signal.SIGSTOP)
-                try:
-                    await asyncio.sleep(self._rng.uniform(*LEASES) * self._lease)
-                finally:
-                    process.send_signal(signal.SIGCONT)
-                resumed = time.perf_counter()
-                try:
-                    async with asyncio.timeout(PATIENCE):
-                        await ended(process.pid)
-                    self.exits.append(time.perf_counter() - resumed)
-                except TimeoutError:
-                    self.leaseless += 1
-                    process.kill()
+            process, identity = worker.process, worker.worker_id
+            if self._left <= 0 or process is None or not identity or identity in self._began:
+                continue
+            self._left -= 1
+            self._began[identity] = time.time()
+            process.send_signal(signal.SIGSTOP)
+            try:
+                await asyncio.sleep(self._rng.uniform(*LEASES) * self._lease)
+            finally:
+                process.send_signal(signal.SIGCONT)
+            resumed = time.perf_counter()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await ended(process.pid)
+                self.exits.append(time.perf_counter() - resumed)
+            except TimeoutError:
+                self.leaseless += 1
+                process.kill()
 
     async def restarts(self, connection: Connection) -> list[float]:
         """Seconds from a pause to the begin of the next attempt, for every job that was lost in it the first time."""
