@@ -39,13 +39,11 @@ class Protection:
 def protected(
     own: Process, admission: Admission, limits: Mapping[PoolName, PoolLimits], settings: ServerSettings
 ) -> Iterator[Protection]:
-    """Watches the process."""
+    """What a server needs; its guard watches once the server serves."""
     gate = Gate()
     defence = SelfDefence(Marks.of_lag(settings.lag_limit))
     guard = Guard(own.clock, own.telemetry, memory_share(settings.memory_limit), gate.cut, defence)
-    forget = own.lag.listen(guard.observe)
     try:
         yield Protection(guard, gate, Door(guard, admission, limits))
     finally:
-        forget()
         guard.close()

@@ -192,12 +192,15 @@ class Broker:
                 query = adopted(query, adopter, own.clock)
                 server = self._server(query, admission, admin, backends, options, protection, held)
                 async with refreshing(held, query):
-                    await self._serve(stop, admission, admin, server)
+                    await self._serve(stop, admission, admin, server, protection)
 
-    async def _serve(self, stop: Stop, admission: Admission, admin: Admin, server: Server) -> None:
+    async def _serve(
+        self, stop: Stop, admission: Admission, admin: Admin, server: Server, protection: Protection
+    ) -> None:
         try:
             port = await server.start()
             collector.settle()
+            protection.guard.watch(self.process.lag)
             host = self.settings.server.host
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             _LOG.info("serving at %s", address)

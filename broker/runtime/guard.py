@@ -15,6 +15,7 @@ from broker.domain.principal import Criticality, Principal
 from broker.policy.guard import Factor, Posture, SelfDefence
 from broker.ports.clock import Clock
 from broker.runtime.admission import Admission
+from broker.runtime.loop import LagMonitor
 from broker.telemetry import catalog
 from broker.telemetry.instruments import Telemetry
 
@@ -50,6 +51,11 @@ class Guard:
             telemetry.observe(catalog.GUARD_STEP, lambda: [(self._step(), {})]),
             telemetry.observe(catalog.MEMORY_SHARE, lambda: [(self._share, {})]),
         ]
+
+    def watch(self, lag: LagMonitor) -> None:
+        """Begins to watch, now that there are calls to turn away."""
+        lag.restart()
+        self._forget.append(lag.listen(self.observe))
 
     def observe(self, lag: float) -> None:
         """A sample of the loop's lag in seconds, as a :class:`LagMonitor` takes them."""
@@ -92,7 +98,7 @@ class Guard:
             raise self._overloaded(f"the event loop is {self.posture.measured * 1000:.0f} ms late", "")
 
     def close(self) -> None:
-        """Ends the gauges."""
+        """Ends the watch and the gauges."""
         for forget in self._forget:
             forget()
 

@@ -61,6 +61,12 @@ class LagMonitor:
             self._timer.cancel()
             self._timer = None
 
+    def restart(self) -> None:
+        """Begins anew: what was late before, as everything is while a process starts, is forgotten."""
+        self.stop()
+        self._samples.clear()
+        self.start()
+
     def _sample(self) -> None:
         lag = max(0.0, self._clock.monotonic() - self._due)
         self._samples.append(lag)

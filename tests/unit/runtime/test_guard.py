@@ -16,6 +16,7 @@ from broker.policy.admission.scheduler import Scheduler
 from broker.policy.brownout import STANDS
 from broker.runtime.admission import SAME_WORDS
 from broker.runtime.guard import Door, Guard
+from broker.runtime.loop import LagMonitor
 from broker.runtime.meter import Meter
 from broker.telemetry.instruments import Telemetry
 from tests.support.metrics import read
@@ -72,6 +73,31 @@ def test_a_slow_loop_turns_away_who_can_be_shed() -> None:
     }
     machine.live(5.0)
     assert guard.refusal(POOL, Criticality.SHEDDABLE) is None
+
+
+def test_what_the_start_of_a_process_takes_turns_nobody_away() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        lag = LagMonitor(clock, Telemetry.off(), interval=0.1)
+        guard = Guard(clock, Telemetry.off(), lambda: 0.1, lambda _error: 0)
+
+        async def late() -> None:
+            for _ in range(30):
+                lag._due -= 0.5
+                await asyncio.sleep(0.1)
+
+        lag.start()
+        await late()
+        guard.watch(lag)
+        assert lag.p99 == 0.0
+        await asyncio.sleep(3.0)
+        assert guard.refusal(POOL, Criticality.SHEDDABLE) is None
+        await late()
+        assert guard.refusal(POOL, Criticality.SHEDDABLE) is not None
+        guard.close()
+        lag.stop()
+
+    run(main())
 
 
 async def test_a_stuck_loop_fails_the_health_checks() -> None:

@@ -45,6 +45,26 @@ def test_a_loop_that_keeps_up_has_no_lag() -> None:
     run(main())
 
 
+def test_what_was_late_before_a_restart_is_forgotten() -> None:
+    async def main() -> None:
+        clock = Slow()
+        lag = monitor(clock)
+        seen: list[float] = []
+        lag.start()
+        lag.listen(seen.append)
+        clock.late = 0.5
+        await asyncio.sleep(0.2)
+        assert lag.p99 == max(seen) == 0.5
+        clock.late = 1.0
+        lag.restart()
+        seen.clear()
+        await asyncio.sleep(1.0)
+        lag.stop()
+        assert lag.p99 == max(seen) == 0.0
+
+    run(main())
+
+
 def test_a_delay_is_seen_once_and_forgotten_with_the_window() -> None:
     reader = InMemoryMetricReader()
     meters = MeterProvider([reader], shutdown_on_exit=False)
