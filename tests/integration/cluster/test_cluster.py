@@ -203,7 +203,10 @@ async def test_the_loss_of_the_scheduler_costs_the_tasks_under_way_and_work_goes
 ) -> None:
     gate, told = gates(), Told()
     logging.getLogger("distributed.client").addHandler(told)
-    async with Scheduler(port=0, dashboard=False, dashboard_address=":0") as scheduler, Worker(scheduler.address, nthreads=1):
+    async with (
+        Scheduler(port=0, dashboard=False, dashboard_address=":0") as scheduler,
+        Worker(scheduler.address, nthreads=1),
+    ):
         link = DaskCluster(scheduler.address, {POOL: 1 << 30}, 0, functions="")
         pools = WorkerPools({POOL: PoolLimits(1, 1, 1, 1)}, SystemClock(), Noting(), cluster=link)
         await pools.start()
