@@ -37,7 +37,7 @@ from tests.bench.parts.crash_fleet import Fleet
 from tests.bench.parts.crash_pauses import WORKERS, Pauses
 from tests.bench.parts.crash_trials import Cancels, alone
 from tests.support.jobs import job_database
-from tests.support.pg import temporary_server
+from tests.support.pg import GONE, temporary_server
 
 LEASE = 2.0
 GOALS = {
@@ -150,7 +150,7 @@ async def _fleet(
 
 async def _regulate(server: EmbeddedPostgres, fleet: Fleet, most: int, *, hurry: bool) -> None:
     while True:
-        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with suppress(*GONE):
             if int((await _execute(server, MANY)).split()[-1]) > most:
                 fleet.flowing.clear()
             else:

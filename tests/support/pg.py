@@ -25,6 +25,8 @@ TEST_SETTINGS: Mapping[str, str] = {
     "full_page_writes": "off",
     "shared_buffers": "128MB",
 }
+# How asyncpg says that a server has gone, or goes: its state machine is surprised by farewells as well.
+GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
 _TEMPLATE = "flights_template"
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"  # generic for type checkers only

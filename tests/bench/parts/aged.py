@@ -16,6 +16,7 @@ import asyncpg
 
 from querybroker.v1 import answer_pb2, policy_pb2, query_pb2, query_service_pb2
 from tests.bench.live import stamp
+from tests.support.pg import GONE
 
 TABLES = ("bench_marked", "bench_aged")
 """Of the first writers mark what they change; of the second nothing is known but age."""
@@ -85,7 +86,7 @@ class Writer:
                     for name in TABLES:
                         await connection.execute(_TICK.format(name=name), number)
                         self.committed[name].append((time.time(), number))
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            except GONE:
                 connection = None
             await asyncio.sleep(PERIOD)
 

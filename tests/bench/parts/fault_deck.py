@@ -15,6 +15,7 @@ import redis
 
 from broker.demo.embedded import EmbeddedPostgres
 from tests.bench.parts.fault_refresher import Refresher
+from tests.support.pg import GONE
 from tests.support.proxy import Proxy, Way
 from tests.support.server import RunningBroker
 from tests.support.valkey import Valkey
@@ -78,7 +79,7 @@ class Faults:
     async def _one(self, name: str) -> None:
         """A fault; one that cannot be caused now, since the server is away or is being broken, is not counted."""
         method = getattr(self, "_" + name.replace(" ", "_"))
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, redis.RedisError, TimeoutError):
+        with suppress(*GONE, redis.RedisError):
             self.count[name] += bool(await method())
 
     @asynccontextmanager
