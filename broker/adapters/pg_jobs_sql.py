@@ -219,9 +219,13 @@ WHERE lost AND lease_expire_time < now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM broker.job j WHERE j.worker_id = w.id AND j.state = 'running')
 """
 
-# Files belong to somebody while their attempt runs and after it has been published, under the same fence.
+# Files belong to somebody while their attempt runs and after it has been published, under the same fence. What the next
+# attempt may take over is kept for it.
 UNWANTED = """
 SELECT u.prefix FROM unnest($1::text[], $2::text[], $3::bigint[]) AS u (prefix, id, fence)
 WHERE NOT EXISTS (SELECT FROM broker.job j
                   WHERE j.id = u.id AND j.fence = u.fence AND j.state IN ('running', 'succeeded'))
+  AND NOT EXISTS (SELECT FROM broker.job_range r JOIN broker.job k ON k.id = r.job_id
+                  WHERE r.job_id = u.id AND r.job_fence = u.fence AND r.parts IS NOT NULL
+                    AND r.proofs <> '[]' AND k.state IN ('queued', 'running'))
 """

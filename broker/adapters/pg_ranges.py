@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
@@ -14,9 +16,12 @@ from broker.adapters.pg_jobs_values import dump, load, load_mapping
 from broker.domain.job import Job, JobProgress, JobResult, JobState, ResultPart
 from broker.domain.principal import Principal
 from broker.domain.ranges import (
+    NOTHING,
     RANGE_KIND,
     KeyRange,
+    Legacy,
     RangeClaim,
+    RangeOffer,
     RangeState,
     RangeWork,
     range_id,
@@ -36,18 +41,39 @@ class PgRanges:
         self._database = database
         self._hints = hints
 
-    async def open(self, job: Job, snapshot: str, fingerprint: str, ranges: Sequence[KeyRange]) -> bool:
+    async def left(self, job: Job, fingerprint: str) -> Legacy:
+        """What the last attempt left that opened ranges of the same plan and died."""
+        rows = await self._database.fetch(sql.LEFT, job.id, job.fence, fingerprint, repeatable=True)
+        if not rows:
+            return NOTHING
+        offers = [RangeOffer(_within(row), tuple(json.loads(row["proofs"])), _parts(row)) for row in rows]
+        return Legacy(rows[0]["job_fence"], tuple(offers))
+
+    async def open(
+        self,
+        job: Job,
+        snapshot: str,
+        fingerprint: str,
+        ranges: Sequence[RangeOffer],
+        *,
+        read_time: datetime,
+        legacy: int = 0,
+    ) -> bool:
         """Offers the ranges of an attempt; False when it is stale."""
         row = await self._database.fetch_one(
             sql.OPEN,
             job.id,
             job.fence,
             job.worker_id,
-            [each.low for each in ranges],
-            [each.high for each in ranges],
-            [each.nulls for each in ranges],
+            [each.within.low for each in ranges],
+            [each.within.high for each in ranges],
+            [each.within.nulls for each in ranges],
+            [json.dumps(each.proofs) for each in ranges],
+            [None if each.parts is None else dump(_Parts(each.parts)) for each in ranges],
             snapshot,
             fingerprint,
+            read_time,
+            legacy,
             repeatable=True,
         )
         if row is not None:
@@ -74,7 +100,8 @@ class PgRanges:
                 busy=row["busy"] and row["parts"] is None,
                 row_count=row["row_count"],
                 byte_count=row["byte_count"],
-                parts=None if row["parts"] is None else load(_Parts, row["parts"]).parts,
+                parts=_parts(row),
+                inherited=row["inherited"],
             )
             for row in rows
         ]
@@ -149,6 +176,10 @@ def _place(job: Job) -> tuple[str, int, int]:
 
 def _guard(job: Job) -> tuple[str, int, int, int, str]:
     return (*_place(job), job.fence, job.worker_id)
+
+
+def _parts(row: asyncpg.Record) -> tuple[ResultPart, ...] | None:
+    return None if row["parts"] is None else load(_Parts, row["parts"]).parts
 
 
 def _within(row: asyncpg.Record) -> KeyRange:

@@ -7,16 +7,36 @@ somebody's while the lease of that worker has not been declared lost.
 _ALIVE = "EXISTS (SELECT FROM broker.worker w WHERE w.id = {} AND NOT w.lost)"
 _TAKEN = _ALIVE.format("r.worker_id")
 
-# The row lock keeps a claim of the job from coming in between. What earlier attempts left is forgotten.
+# What the last attempt left that opened ranges.
+LEFT = """
+SELECT r.job_fence, r.low, r.high, r.nulls, r.proofs, r.parts FROM broker.job_range r
+WHERE r.job_id = $1 AND r.fingerprint = $3 AND r.job_fence = (
+    SELECT max(o.job_fence) FROM broker.job_range o WHERE o.job_id = $1 AND o.job_fence < $2)
+ORDER BY r.range_index
+"""
+
+# The row lock keeps a claim of the job from coming in between. What earlier attempts left is forgotten, but for the
+# finished ranges that are taken over: the same range of the same plan, whose rows are proven to be the same.
 OPEN = """
 WITH attempt AS (
     SELECT id FROM broker.job WHERE id = $1 AND fence = $2 AND worker_id = $3 AND state = 'running' FOR SHARE
 ), old AS (
-    DELETE FROM broker.job_range r USING attempt WHERE r.job_id = attempt.id AND r.job_fence < $2
+    DELETE FROM broker.job_range r USING attempt WHERE r.job_id = attempt.id AND r.job_fence < $2 RETURNING r.*
+), wanted AS (
+    SELECT u.position - 1 AS range_index, u.low, u.high, u.nulls, u.proofs::jsonb AS proofs, u.parts::jsonb AS parts
+    FROM unnest($4::bigint[], $5::bigint[], $6::boolean[], $7::text[], $8::text[])
+         WITH ORDINALITY AS u (low, high, nulls, proofs, parts, position)
 ), made AS (
-    INSERT INTO broker.job_range (job_id, job_fence, range_index, low, high, nulls, snapshot, fingerprint)
-    SELECT attempt.id, $2, u.position - 1, u.low, u.high, u.nulls, $7, $8
-    FROM attempt, unnest($4::bigint[], $5::bigint[], $6::boolean[]) WITH ORDINALITY AS u (low, high, nulls, position)
+    INSERT INTO broker.job_range (job_id, job_fence, range_index, low, high, nulls, snapshot, fingerprint, proofs,
+                                  read_time, inherited, parts, row_count, byte_count)
+    SELECT attempt.id, $2, w.range_index, w.low, w.high, w.nulls, $9, $10, w.proofs, coalesce(o.read_time, $11),
+           o.job_id IS NOT NULL, CASE WHEN o.job_id IS NOT NULL THEN w.parts END, coalesce(o.row_count, 0),
+           coalesce(o.byte_count, 0)
+    FROM attempt CROSS JOIN wanted w LEFT JOIN old o
+        ON o.job_fence = $12 AND o.fingerprint = $10
+       AND (o.low, o.high, o.nulls) IS NOT DISTINCT FROM (w.low, w.high, w.nulls)
+       AND o.parts IS NOT NULL AND w.parts IS NOT NULL
+       AND o.proofs ?| ARRAY(SELECT jsonb_array_elements_text(w.proofs))
     ON CONFLICT DO NOTHING
 )
 SELECT id, now() AS open_time FROM attempt
@@ -50,6 +70,7 @@ RETURNING r.range_index
 
 STATE = f"""
 SELECT r.range_index, r.fence, r.low, r.high, r.nulls, r.row_count, r.byte_count, r.parts,
+       CASE WHEN r.inherited THEN r.read_time END AS inherited,
        r.worker_id IS NOT NULL AND {_TAKEN} AS busy
 FROM broker.job_range r WHERE r.job_id = $1 AND r.job_fence = $2 ORDER BY r.range_index
 """  # noqa: S608 - pieces of this file

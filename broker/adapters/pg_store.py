@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from broker.adapters.pg_alone import lone_statement, read_alone
+from broker.adapters.pg_changes_reads import marked_for, read_by, within
 from broker.adapters.pg_connection import Lease
 from broker.adapters.pg_describe import as_violation, columns_of
 from broker.adapters.pg_errors import deadline_exceeded, translated
@@ -134,6 +135,11 @@ class PgStore:
         async with self.snapshot(PoolName.ADMIN, deadline) as snapshot:
             rows = await snapshot.fetch("pg_stats", *statement)
         return tuple([row["value"] for row in rows if row["value"] is not None])
+
+    def tells(self, plan: Plan, rollups: Sequence[Rollup]) -> bool:
+        """Whether marks for these rollups tell of every change of what the plan reads, by its columns."""
+        names = {rollup.name for rollup in rollups}
+        return within(read_by(plan), marked_for(plan.main.dataset, rollups[0].time, names))
 
     async def gate(self, sql: SqlQuery, datasets: tuple[Dataset, ...], principal: Principal) -> SqlPlan:
         """Checks SQL and rewrites it; then PostgreSQL reads it, so that its columns are known and it can run."""

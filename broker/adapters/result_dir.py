@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from heapq import merge
 from itertools import groupby, islice
@@ -46,6 +46,12 @@ class DirectoryResults:
                 yield data
         finally:
             os.close(descriptor)
+
+    async def copy(self, key: str, prefix: str) -> str:
+        """Gives a published file a second name, below another prefix: not a byte is copied; returns its key there."""
+        source, depth = self._path("parts", key), prefix.count("/") + 1
+        await asyncio.to_thread(_publish, source, self._path("parts", prefix), depth, os.link)
+        return f"{prefix}/{source.name}"
 
     async def prefixes(self, after: str = "", most: int = PREFIXES) -> Sequence[str]:
         """The first prefixes after one, in order, under which something is stored or staged."""
@@ -115,9 +121,11 @@ def _make(directory: Path) -> None:
     raise FileNotFoundError(f"{directory} keeps being deleted")
 
 
-def _publish(source: Path, target: Path, depth: int) -> None:
+def _publish(
+    source: Path, target: Path, depth: int, put: Callable[[Path, Path], object] = os.rename
+) -> None:
     _make(target)
-    source.rename(target / source.name)
+    put(source, target / source.name)
     # The name becomes durable with its directory, and so do directories that were just made.
     for directory in (target, *target.parents[:depth]):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -73,6 +73,15 @@ class S3Results:
                 yield bytes(data[start : start + chunk])
             offset = end
 
+    async def copy(self, key: str, prefix: str) -> str:
+        """Lets the store copy an object to another prefix; returns its key there."""
+        copied = f"{prefix}/{key.rpartition('/')[2]}"
+        _check(key)
+        _check(copied)
+        with _translated(key):
+            await obstore.copy_async(self._store, key, copied)
+        return copied
+
     async def prefixes(self, after: str = "", most: int = PREFIXES) -> Sequence[str]:
         """The first prefixes after one, in order, under which something is stored, or staged on this machine."""
         found = set(await self._local.prefixes(after, most))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
+from datetime import datetime
 
 from broker.domain.job import ResultPart
 
@@ -61,8 +62,24 @@ class RangeClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class RangeOffer:
+    """A range that an attempt opens.
+
+    A snapshot that gives one of the ``proofs`` has the same rows of it as that of the attempt. ``parts`` are the files
+    of an attempt that died, copied to where this one keeps its own; None where the range is to be written.
+    """
+
+    within: KeyRange
+    proofs: tuple[str, ...] = ()
+    parts: tuple[ResultPart, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RangeState:
-    """How far a range is. ``parts`` is None until it is done; ``busy`` while somebody has it."""
+    """How far a range is. ``parts`` is None until it is done; ``busy`` while somebody has it.
+
+    ``inherited`` is the instant of the snapshot from which an attempt that died has read it; None when it was this one.
+    """
 
     index: int
     fence: int
@@ -71,6 +88,23 @@ class RangeState:
     row_count: int
     byte_count: int
     parts: tuple[ResultPart, ...] | None = None
+    inherited: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """What the attempt under the fence ``job_fence``, which died, has left: its ranges, in the order of the answer."""
+
+    job_fence: int
+    ranges: tuple[RangeOffer, ...]
+
+    @property
+    def useful(self) -> bool:
+        """Whether there is anything to take over."""
+        return any(each.parts is not None and each.proofs for each in self.ranges)
+
+
+NOTHING = Legacy(0, ())
 
 
 def range_id(job_id: str, fence: int, index: int) -> str:

@@ -7,14 +7,15 @@ store's limit, and computed by the child. What is large and can be cut is writte
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from broker.domain.answer import Cost
 from broker.domain.job import JobProgress, JobResult, ResultPart
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
-from broker.domain.ranges import KeyRange
+from broker.domain.ranges import KeyRange, Legacy
 from broker.domain.terms import AnswerPolicy
 from broker.domain.work import ExportWork, JobAsk
 from broker.jobs.children import Child
@@ -24,7 +25,16 @@ from broker.jobs.progress import Rate
 from broker.jobs.range_files import RangeFiles, named
 from broker.jobs.ranges import MOST, LeadingKey, bucket_cuts, leading_key, ranges_of, usable_cuts
 from broker.jobs.seats import Seat, no_seat
-from broker.jobs.sources import Reading, Source, Sources, call_of, for_job, reading_of, status_of
+from broker.jobs.sources import (
+    Reading,
+    Source,
+    Sources,
+    call_of,
+    for_job,
+    reading_of,
+    status_of,
+    with_inherited,
+)
 from broker.jobs.split import Split
 from broker.jobs.transfer import INLINE_BYTES, Parts, Progress, both, collect, expected, send
 from broker.ports.clock import Clock
@@ -36,8 +46,8 @@ from broker.telemetry.names import SpanName
 
 Written = tuple[Reading, tuple[ResultPart, ...], bytes]
 """When the rows were read, the files, and the bytes of the only one if they are few."""
-Cut = tuple[Plan, LeadingKey, tuple[KeyRange, ...], JobRanges]
-"""A plan, its ranges along its leading key, and where they are shared."""
+Cut = tuple[Plan, LeadingKey, tuple[KeyRange, ...], JobRanges, Legacy]
+"""A plan, its ranges along its leading key, where they are shared, and what an attempt that died has left of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,7 @@ class ExportKind:
     """Exports. ``decode`` reads the stored request; a file is ended at about ``part_bytes`` and another one begun.
 
     An answer for which at least two ranges of ``range_bytes`` are expected is cut, into ``most_ranges`` at most, where
-    ``ranges`` can share them.
+    ``ranges`` can share them; one of which an attempt that died has finished some is cut as that one did.
     """
 
     sources: Sources
@@ -75,6 +85,7 @@ class ExportKind:
         progress.tell("waiting")
         async with self.seat(job) as give_back:
             progress.tell("reading")
+            inherited: Mapping[datetime, int] = {}
             with self.telemetry.span(SpanName.JOB_EXPORT) as span:
                 if cut is None:
                     reading, parts, inline = await self._whole(source, ask, context, progress, give_back)
@@ -88,7 +99,7 @@ class ExportKind:
                         context,
                         progress,
                     )
-                    (reading, parts), inline = await split.run(), b""
+                    (reading, parts, inherited), inline = await split.run(), b""
                 rows, size = sum(p.row_count for p in parts), sum(p.byte_count for p in parts)
                 progress.wrote(rows, size)
                 span.set_attribute(n.ROWS, rows)
@@ -96,6 +107,7 @@ class ExportKind:
         seconds = self.clock.monotonic() - began
         cost = Cost(seconds, seconds, rows, size)
         status = status_of(source, ask.policy, reading, self.clock.now(), total, cost)
+        status = with_inherited(status, inherited)
         progress.end()
         return JobResult(
             parts=parts,
@@ -110,10 +122,15 @@ class ExportKind:
     async def _cut(self, source: Source, size: int, context: JobContext) -> Cut | None:
         """The ranges of an answer of so many bytes; None when it is written by one statement."""
         key = leading_key(source)
-        count = min(size // self.range_bytes, self.most_ranges)
-        if key is None or self.ranges is None or count < 2:
+        if key is None or self.ranges is None:
             return None
         assert isinstance(source, Plan), "only plans have a leading key"
+        legacy = await self.ranges.left(context.job, source.fingerprint)
+        if legacy.useful:
+            return source, key, tuple(each.within for each in legacy.ranges), self.ranges, legacy
+        count = min(size // self.range_bytes, self.most_ranges)
+        if count < 2:
+            return None
         scan = source.main
         if key.bucketed:
             cuts = bucket_cuts(scan)
@@ -121,7 +138,7 @@ class ExportKind:
             known = await self.store.quantiles(scan.dataset, key.dimension, context.deadline)
             cuts = usable_cuts(key, scan, known)
         ranges = ranges_of(key, cuts, count)
-        return (source, key, ranges, self.ranges) if ranges else None
+        return (source, key, ranges, self.ranges, legacy) if ranges else None
 
     def _files(self, context: JobContext) -> RangeFiles:
         return RangeFiles(context.children, context.results, self.part_bytes, self.telemetry)

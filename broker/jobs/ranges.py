@@ -18,7 +18,7 @@ from broker.domain.model import Dimension
 from broker.domain.plan import Plan, Scan
 from broker.domain.query import AllOf, AnyOf, Condition, Filter, Operator, OrderKey
 from broker.domain.ranges import KeyRange
-from broker.domain.rollup import EPOCH, FAR_FUTURE, FAR_PAST, Span, instant, micros
+from broker.domain.rollup import ALWAYS, EPOCH, FAR_FUTURE, FAR_PAST, Span, instant, micros
 from broker.domain.values import DataType, Scalar
 from broker.ports.store import SqlPlan
 
@@ -122,6 +122,21 @@ def interval_of(plan: Plan, key: LeadingKey, parts: Sequence[KeyRange]) -> Inter
     start = (own.start if own else None) if None in lows else instant(first)
     end = (own.end if own else None) if None in highs else instant(last)
     return Interval(start, end)
+
+
+def reached(plan: Plan, key: LeadingKey, part: KeyRange, time: str) -> Span:
+    """The rows of a range have values of this time dimension within the span; all of time when that is not known."""
+    scan = plan.main
+    along = scan.time is not None and scan.time.name == time
+    low, high = scan.span if along else ALWAYS
+    if key.dimension.name != time or (part.nulls and not (along and scan.bounds is not None)):
+        return Span(low, high)
+    unit = _DAY_MICROS if key.dimension.type is DataType.DATE and not key.bucketed else 1
+    if part.low is not None:
+        low = max(low, part.low * unit)
+    if part.high is not None:
+        high = min(high, part.high * unit)
+    return Span(low, high)
 
 
 def _condition(dimension: Dimension, part: KeyRange) -> Filter:

@@ -167,6 +167,19 @@ def status_of(
     return status.status_of(question, status.Sources(reading.as_of, reading.lag, sealed=sealed), now, actual)
 
 
+def with_inherited(status: AnswerStatus, rows: Mapping[datetime, int]) -> AnswerStatus:
+    """The status with a part for rows that an attempt that died has read; by when it read them. They are the same."""
+    if not rows:
+        return status
+    (live,) = status.parts
+    inherited, total = sum(rows.values()), max(1, live.row_count)
+    own = replace(live, row_count=live.row_count - inherited, share=1.0 - inherited / total)
+    earlier = [
+        replace(live, as_of=at, row_count=count, share=count / total) for at, count in sorted(rows.items())
+    ]
+    return replace(status, parts=(*earlier, own))
+
+
 def for_job(status: AnswerStatus, name: str, request_id: str) -> AnswerStatus:
     """The status with the job that it belongs to."""
     return replace(status, job=name, request_id=request_id)

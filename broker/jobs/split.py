@@ -2,6 +2,7 @@
 
 The attempt takes the snapshot, lends it out and holds it until all ranges are done: it lives and dies with the attempt.
 It writes ranges itself, one after the other, so that it needs nobody; what is read by others is read at the same time.
+What an attempt that died has finished is taken over where it is proven to be the same (:mod:`broker.jobs.inherited`).
 However the attempt ends, nobody goes on: it withdraws what is left and waits for those who are still at it.
 """
 
@@ -9,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,8 +20,9 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.job import ExportFormat, ResultPart, part_prefix
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
-from broker.domain.ranges import KeyRange, RangeClaim, RangeState, range_id
+from broker.domain.ranges import KeyRange, Legacy, RangeClaim, RangeState, range_id
 from broker.domain.terms import AnswerPolicy
+from broker.jobs.inherited import Heir, offers
 from broker.jobs.kind import JobContext
 from broker.jobs.range_files import RangeFiles, file_name
 from broker.jobs.ranges import LeadingKey, interval_of, within
@@ -58,6 +61,7 @@ class Split:
     key: LeadingKey
     ranges: Sequence[KeyRange]
     shared: JobRanges
+    legacy: Legacy
     encoding: ExportFormat
     policy: AnswerPolicy
     store: QueryStore
@@ -66,22 +70,29 @@ class Split:
     progress: Progress
     _counts: _Counts = field(default_factory=_Counts)
 
-    async def run(self) -> tuple[Reading, tuple[ResultPart, ...]]:
-        """Writes all ranges; the files in the order of the answer, and when the rows were read."""
+    async def run(self) -> tuple[Reading, tuple[ResultPart, ...], Mapping[datetime, int]]:
+        """Writes all ranges; when the rows were read, the files in the order of the answer, and what was taken over.
+
+        That is how many rows were read by an attempt that died, by when it read them.
+        """
         job = self.context.job
         async with self.store.snapshot(PoolName.JOB, self.context.deadline) as snapshot:
             when = await reading_of(snapshot, [self.plan], self.policy)
-            name = await snapshot.share()
+            own = await offers(self.store, snapshot, self.plan, self.key, self.ranges)
+            own = await Heir(job, self.context.results).claimed(own, self.legacy)
+            name, legacy = await snapshot.share(), self.legacy.job_fence
             try:
                 opened = await _patiently(
-                    lambda: self.shared.open(job, name, self.plan.fingerprint, self.ranges)
+                    lambda: self.shared.open(
+                        job, name, self.plan.fingerprint, own, read_time=when.as_of, legacy=legacy
+                    )
                 )
                 if not opened:
                     raise _stale()
                 states = await self._until_done(snapshot)
             finally:
                 await self._withdraw()
-        return when, await self._chosen(states)
+        return when, await self._chosen(states), _inherited(states)
 
     async def _until_done(self, snapshot: Snapshot) -> Sequence[RangeState]:
         """Writes ranges while there are any to be had, then waits for those of others."""
@@ -126,11 +137,13 @@ class Split:
         """Reports how far all are together, and what they are at."""
         busy = [state for state in states if state.busy]
         done = sum(state.parts is not None for state in states)
+        inherited = sum(state.inherited is not None for state in states)
+        of_those = f", {inherited} of them by an attempt that died" if inherited else ""
         rows = self._counts.rows + sum(state.row_count for state in states)
         size = self._counts.size + sum(state.byte_count for state in states)
         self.progress.at(
             interval_of(self.plan, self.key, [state.within for state in busy]),
-            f"{done} of {len(states)} ranges are written, {len(busy)} under way",
+            f"{done} of {len(states)} ranges are written{of_those}, {len(busy)} under way",
         )
         # A range that was lost begins anew; what has been seen is not taken back.
         self.progress.wrote(max(rows, self.progress.row_count), max(size, self.progress.byte_count))
@@ -156,13 +169,21 @@ class Split:
         for state in states:
             place = range_id(job.id, job.fence, state.index)
             whole = not any(part in kept for part in state.parts or ())
-            for fence in range(1, state.fence + whole):
+            for fence in range(state.fence + whole):  # the first is that of files which were not taken over
                 await self.context.results.delete(part_prefix(job.tenant, place, fence))
         stem = self.plan.main.dataset.name
         return tuple(
             replace(part, index=i, file_name=file_name(stem, i, len(kept), Path(part.file_name).suffix))
             for i, part in enumerate(kept)
         )
+
+
+def _inherited(states: Sequence[RangeState]) -> Mapping[datetime, int]:
+    found: dict[datetime, int] = {}
+    for state in states:
+        if state.inherited is not None:
+            found[state.inherited] = found.get(state.inherited, 0) + state.row_count
+    return found
 
 
 def _stale() -> BrokerError:

@@ -6,10 +6,11 @@ Every method raises BrokerError STORE_UNAVAILABLE when the job database cannot b
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from broker.domain.job import Job, JobProgress, JobResult
-from broker.domain.ranges import KeyRange, RangeClaim, RangeState
+from broker.domain.ranges import Legacy, RangeClaim, RangeOffer, RangeState
 
 
 class JobRanges(Protocol):
@@ -20,8 +21,26 @@ class JobRanges(Protocol):
     opened it runs; otherwise it changes nothing and says so.
     """
 
-    async def open(self, job: Job, snapshot: str, fingerprint: str, ranges: Sequence[KeyRange]) -> bool:
-        """Offers the ranges of an attempt, in the order of the answer; False when the attempt is stale."""
+    async def left(self, job: Job, fingerprint: str) -> Legacy:
+        """What the last attempt left that opened ranges of the same plan and died."""
+        ...
+
+    async def open(
+        self,
+        job: Job,
+        snapshot: str,
+        fingerprint: str,
+        ranges: Sequence[RangeOffer],
+        *,
+        read_time: datetime,
+        legacy: int = 0,
+    ) -> bool:
+        """Offers the ranges of an attempt, in the order of the answer; False when the attempt is stale.
+
+        A range with parts is done at once, provided that the attempt with the fence ``legacy`` has left the same range
+        of the same plan as finished, and that one of its proofs is still given; otherwise it is to be written.
+        ``read_time`` is when the snapshot was taken.
+        """
         ...
 
     async def claim_own(self, job: Job) -> RangeClaim | None:

@@ -24,6 +24,13 @@ class ResultStore(Protocol):
         """The bytes of a file from ``offset`` in pieces of at most ``chunk`` bytes; raises FileNotFoundError."""
         ...
 
+    async def copy(self, key: str, prefix: str) -> str:
+        """Makes a published file visible below another prefix too, of the same name; returns its key there.
+
+        Whoever deletes the one leaves the other. Raises FileNotFoundError; OSError where it cannot be copied.
+        """
+        ...
+
     async def prefixes(self, after: str = "", most: int = PREFIXES) -> Sequence[str]:
         """The first prefixes after one, in order, under which something is stored or staged."""
         ...

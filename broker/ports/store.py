@@ -143,6 +143,10 @@ class QueryStore(Protocol):
         """
         ...
 
+    def tells(self, plan: Plan, rollups: Sequence[Rollup]) -> bool:
+        """Whether marks for these rollups, all over one time dimension, tell of every change of what the plan reads."""
+        ...
+
     def statements(self, plan: Plan) -> tuple[str, ...]:
         """The statements that the plan stands for, for people."""
         ...

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from broker.domain.job import Job, JobProgress, JobResult, JobState
-from broker.domain.ranges import KeyRange, RangeClaim
+from broker.domain.ranges import KeyRange, RangeClaim, RangeOffer
 from tests.support.jobs import Jobs
 
-CUT = (KeyRange(None, 5), KeyRange(5, None, nulls=True))
+NOW = datetime(2024, 1, 1, tzinfo=UTC)
+CUT = (RangeOffer(KeyRange(None, 5)), RangeOffer(KeyRange(5, None, nulls=True)))
 DONE = JobResult(row_count=7, byte_count=70)
 Write = Callable[[Jobs, Job], Awaitable[bool]]
 
@@ -33,7 +35,7 @@ async def report(jobs: Jobs, part: Job) -> bool:
 async def opened(jobs: Jobs) -> Job:
     """A running job with two ranges."""
     job = await jobs.running()
-    assert await jobs.ports.ranges.open(job, "0-1", "plan", CUT)
+    assert await jobs.ports.ranges.open(job, "0-1", "plan", CUT, read_time=NOW)
     return job
 
 
@@ -88,20 +90,20 @@ async def finished_for_an_attempt_that_is_over(jobs: Jobs, *, requeued: bool) ->
 async def opened_by_a_stale_attempt(jobs: Jobs, **changes: object) -> None:
     job = await jobs.running()
     stale = replace(job, **changes)  # type: ignore[arg-type]  # the caller names fields
-    assert not await jobs.ports.ranges.open(stale, "0-1", "plan", CUT)
+    assert not await jobs.ports.ranges.open(stale, "0-1", "plan", CUT, read_time=NOW)
 
 
 async def opened_after_the_end(jobs: Jobs) -> None:
     job = await jobs.running()
     assert await jobs.ports.queue.release(job)
-    assert not await jobs.ports.ranges.open(job, "0-1", "plan", CUT)
+    assert not await jobs.ports.ranges.open(job, "0-1", "plan", CUT, read_time=NOW)
 
 
 async def old_ranges_forgotten(jobs: Jobs) -> None:
     job = await opened(jobs)
     assert await jobs.ports.queue.release(job)
     (again,) = await jobs.claim(await jobs.worker())
-    assert await jobs.ports.ranges.open(again, "0-2", "plan", CUT)
+    assert await jobs.ports.ranges.open(again, "0-2", "plan", CUT, read_time=NOW)
     assert await jobs.ports.ranges.state(job) == []
     assert len(await jobs.ports.ranges.state(again)) == len(CUT)
 

@@ -38,6 +38,7 @@ from tests.support.range_attempts import (
     withdrawn,
     written_already,
 )
+from tests.support.range_legacies import inherits, kept_for_the_next, left_by_others
 
 NOBODY = "\n       OR NOT EXISTS (SELECT FROM broker.job_range"
 TAKEN = "NOT EXISTS (SELECT FROM broker.worker w WHERE w.id = r.worker_id AND NOT w.lost)"
@@ -95,7 +96,41 @@ def _held() -> list[Guard]:
     return [Guard(sql, "HELD", piece, "", partial(told_to_stop, why=why)) for piece, why in stops.items()]
 
 
+def _inherited() -> list[Guard]:
+    same = "AND (o.low, o.high, o.nulls) IS NOT DISTINCT FROM (w.low, w.high, w.nulls)"
+    proven = "AND o.proofs ?| ARRAY(SELECT jsonb_array_elements_text(w.proofs))"
+    taken = "AND NOT EXISTS (SELECT FROM broker.job_range"
+    return [
+        Guard(sql, "OPEN", "o.job_fence = $12", "-o.job_fence = $12", partial(inherits, expected=True)),
+        Guard(sql, "OPEN", "o.job_fence = $12", "$12::bigint IS NOT NULL", partial(inherits, legacy=0)),
+        Guard(sql, "OPEN", "AND o.fingerprint = $10", "", partial(inherits, plan="other")),
+        Guard(sql, "OPEN", same, "", partial(inherits, low=1)),
+        Guard(sql, "OPEN", "AND o.parts IS NOT NULL", "", partial(inherits, done=False)),
+        Guard(sql, "OPEN", "AND w.parts IS NOT NULL", "", partial(inherits, files=False)),
+        Guard(sql, "OPEN", proven, "", partial(inherits, given="other")),
+        Guard(sql, "LEFT", "AND r.fingerprint = $3", "AND $3::text IS NOT NULL", left_by_others),
+        Guard(sql, "LEFT", "AND o.job_fence < $2", "AND $2::bigint IS NOT NULL", left_by_others),
+        Guard(store, "UNWANTED", taken, taken.replace("NOT ", ""), kept_for_the_next),
+        Guard(
+            store,
+            "UNWANTED",
+            "AND r.parts IS NOT NULL",
+            "",
+            partial(kept_for_the_next, proofs=("unfinished",)),
+        ),
+        Guard(store, "UNWANTED", "AND r.proofs <> '[]'", "", partial(kept_for_the_next, proofs=())),
+        Guard(
+            store,
+            "UNWANTED",
+            "AND k.state IN ('queued', 'running')",
+            "",
+            partial(kept_for_the_next, over=True),
+        ),
+    ]
+
+
 RANGE_GUARDS = (
+    *_inherited(),
     *_writes(),
     *_claims(),
     *_held(),

@@ -24,7 +24,7 @@ from broker.domain.query import (
     Query,
     TimeSelection,
 )
-from broker.domain.ranges import RANGE_KIND, KeyRange
+from broker.domain.ranges import RANGE_KIND, KeyRange, RangeOffer
 from broker.jobs.children import Children
 from broker.jobs.upkeep import Upkeep
 from broker.jobs.worker import Worker
@@ -222,9 +222,10 @@ async def test_a_worker_that_stops_gives_its_range_back(
 
 async def test_whoever_lost_a_range_or_the_attempt_writes_nothing_more(jobs: Jobs) -> None:
     ranges, parts = jobs.ports.ranges, (KeyRange(None, 5), KeyRange(5, None, nulls=True))
+    offers = tuple(map(RangeOffer, parts))
     job = await jobs.running()
     one, two = await jobs.worker(), await jobs.worker()
-    assert await ranges.open(job, "0-1", "plan", parts)
+    assert await ranges.open(job, "0-1", "plan", offers, read_time=YEAR.start)
     assert await ranges.claim(one, ["other"], 1) == []
     (lost,) = await ranges.claim(one, ["test"], 1)
     own = await ranges.claim_own(job)
@@ -261,7 +262,7 @@ async def test_whoever_lost_a_range_or_the_attempt_writes_nothing_more(jobs: Job
     assert await ranges.state(job) == []
     await jobs.lose(job.worker_id)
     await jobs.ports.keeper.reap(lambda: 0.0)
-    assert not await ranges.open(job, "0-1", "plan", parts)
+    assert not await ranges.open(job, "0-1", "plan", offers, read_time=YEAR.start)
 
 
 async def test_a_range_that_is_not_begun_is_taken_by_the_attempt_and_one_that_failed_by_nobody_else(
@@ -269,7 +270,8 @@ async def test_a_range_that_is_not_begun_is_taken_by_the_attempt_and_one_that_fa
 ) -> None:
     ranges = jobs.ports.ranges
     job, other = await jobs.running(), await jobs.worker()
-    await ranges.open(job, "0-1", "plan", (KeyRange(None, 5), KeyRange(5, None)))
+    halves = (RangeOffer(KeyRange(None, 5)), RangeOffer(KeyRange(5, None)))
+    await ranges.open(job, "0-1", "plan", halves, read_time=YEAR.start)
     first, second = await ranges.claim(other, ["test"], 2)
     assert await ranges.begin(first)
     own = await ranges.claim_own(job)

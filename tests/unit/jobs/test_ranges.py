@@ -20,6 +20,7 @@ from broker.domain.query import (
     TimeSelection,
 )
 from broker.domain.ranges import KeyRange, RangeWork, range_id, range_of
+from broker.domain.rollup import ALWAYS, Span, micros
 from broker.jobs.ranges import (
     MOST,
     LeadingKey,
@@ -27,6 +28,7 @@ from broker.jobs.ranges import (
     interval_of,
     leading_key,
     ranges_of,
+    reached,
     usable_cuts,
     within,
 )
@@ -139,3 +141,31 @@ def test_a_range_travels_as_the_request_of_a_job_below_its_job() -> None:
     assert RangeWork.decode(work.encode()) == work
     assert range_of(range_id("job", 7, 3)) == ("job", 7, 3)
     assert range_of("job") is None
+
+
+DAY = 86_400_000_000
+BOUNDED = Span(micros(QUARTER.start), micros(QUARTER.end))
+
+
+@pytest.mark.parametrize(
+    ("query", "part", "time", "expected"),
+    [
+        (MONTHS, KeyRange(None, BOUNDED.lo + DAY), "time_hour", Span(BOUNDED.lo, BOUNDED.lo + DAY)),
+        (MONTHS, KeyRange(BOUNDED.lo + DAY, None), "time_hour", Span(BOUNDED.lo + DAY, BOUNDED.hi)),
+        (MONTHS, KeyRange(0, DAY), "day", ALWAYS),  # along another time nothing is known
+        (HOURS, KeyRange(0, DAY), "time_hour", Span(0, DAY)),
+        (HOURS, KeyRange(0, None), "time_hour", Span(0, ALWAYS.hi)),
+        (HOURS, KeyRange(0, DAY, nulls=True), "time_hour", ALWAYS),
+        (replace(HOURS, time=TimeSelection(range=QUARTER)), KeyRange(0, BOUNDED.hi, nulls=True), "time_hour", BOUNDED),
+        (replace(MONTHS, time=TimeSelection(range=QUARTER), dimensions=("month",)), KeyRange(1, 2), "time_hour",
+         BOUNDED),
+        (Query("flights", ("flights",), ("day",)), KeyRange(1, 3), "day", Span(DAY, 3 * DAY)),
+    ],
+)  # fmt: skip
+def test_what_a_range_reaches_of_a_time_dimension(
+    query: Query, part: KeyRange, time: str, expected: Span
+) -> None:
+    given = plan(query)
+    key = leading_key(given)
+    assert key is not None
+    assert reached(given, key, part, time) == expected

@@ -150,3 +150,15 @@ async def test_ranges_keep_their_files_below_their_attempt_and_go_with_it(tmp_pa
     assert names_below(tmp_path / "parts") == {"acme", "j", "7", "1", "2", "a"}
     await store.delete("acme/j/7")
     assert await store.prefixes() == []
+
+
+async def test_a_copy_stays_when_the_file_that_it_was_made_of_is_deleted(tmp_path: Path) -> None:
+    store = DirectoryResults(tmp_path)
+    async with store.stage("acme/j/1") as staging:
+        write(staging.directory, "a", b"0123")
+        key = await staging.publish("a")
+    copied = await store.copy(key, "acme/j/2/0/0")
+    await store.delete("acme/j/1")
+    assert (copied, await read(store, copied)) == ("acme/j/2/0/0/a", [b"0123"])
+    with pytest.raises(FileNotFoundError):
+        await store.copy(key, "acme/j/3")

@@ -104,3 +104,14 @@ async def test_a_store_that_is_away_may_be_back_for_the_next_attempt(address: st
 async def test_keys_are_checked(store: S3Results, key: str) -> None:
     with pytest.raises(ValueError, match="not a key"):
         await read(store, key)
+
+
+async def test_a_copy_stays_when_the_file_that_it_was_made_of_is_deleted(store: S3Results) -> None:
+    async with store.stage("acme/j/1") as staging:
+        write(staging.directory, "a", b"0123")
+        key = await staging.publish("a")
+    copied = await store.copy(key, "acme/j/2/0/0")
+    await store.delete("acme/j/1")
+    assert (copied, await read(store, copied)) == ("acme/j/2/0/0/a", [b"0123"])
+    with pytest.raises(FileNotFoundError):
+        await store.copy(key, "acme/j/3")
