@@ -174,7 +174,14 @@ def build_worker(
     sources = Sources(planner, gate)
     decode = partial(decode_job_spec, defaults=AnswerPolicy())
     export = ExportKind(
-        sources, data.store, decode, own.clock, telemetry=own.telemetry, seat=seats, ranges=ports.ranges
+        sources,
+        data.store,
+        decode,
+        own.clock,
+        telemetry=own.telemetry,
+        seat=seats,
+        ranges=ports.ranges,
+        range_bytes=settings.jobs.export_range,
     )
     exports = Exports(
         export, materialised_datasets(ports.store, planner, own.clock), materialised_rows(settings.jobs)

@@ -46,6 +46,9 @@ class JobsConfig(Section):
     """Time that a result is kept."""
     materialized_bytes: Size = 32 * MIB
     """Largest dataset that a job may make. A process that answers from such datasets holds four times as much."""
+    export_range: Annotated[Size, Field(ge=1 * MIB)] = 256 * MIB
+    """An export that is expected to have twice as much, by the planner's estimate of its rows, is cut into ranges of
+    about this size, which all workers with a free slot write together; into 64 at most."""
     record_retention: Annotated[Duration, Field(ge=60)] = 30 * 86400
     """Time that the record of a finished job is kept, and its request id remembered."""
     attempt_timeout: Annotated[Duration, Field(ge=1)] = 6 * 3600

@@ -114,7 +114,8 @@ class JobSettings:
     """Durable jobs. ``slots`` are jobs that one worker process runs at once.
 
     Results are in the bucket that ``results`` names, or else in ``result_dir``. ``kinds`` are those of the operator, by
-    name, as ``module:attribute``. ``materialized_bytes`` bounds a dataset that a job makes.
+    name, as ``module:attribute``. ``materialized_bytes`` bounds a dataset that a job makes, and ``export_range``
+    is about how many bytes a range of an export has.
     """
 
     dsn: str
@@ -133,6 +134,7 @@ class JobSettings:
     results: str = ""
     kinds: Mapping[str, str] = field(default_factory=dict)
     materialized_bytes: int = 32 << 20
+    export_range: int = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
