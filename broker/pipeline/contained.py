@@ -204,6 +204,9 @@ class StaleContained:
         """Whether the caller reads from the cache."""
         return policy.cache is CacheMode.DEFAULT and AnswerKind.CACHE_STALE in policy.accepted_kinds
 
+    def at_hand(self, _question: Question, _group: Group) -> None:
+        """Nothing: what contains it would have to be looked for, and a worker has to cut it out."""
+
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         """What a held answer contains of it."""
         asked = Asked(question.plan, question.policy, question.format, group.consistency, question.key)

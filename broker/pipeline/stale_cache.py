@@ -27,10 +27,20 @@ class StaleCache:
         """Whether the caller reads from the cache."""
         return policy.cache is CacheMode.DEFAULT and AnswerKind.CACHE_STALE in policy.accepted_kinds
 
+    def at_hand(self, question: Question, group: Group) -> float | None:
+        """Age of what this process holds itself."""
+        asked = _asked(question, group)
+        held = self.cached.answers.near(question.key) if asked.reads and question.key else None
+        if held is None or not suits(held, asked):
+            return None
+        fresh = self.cached.judge(held, asked)
+        usable = fresh.standing is not Standing.EXPIRED and fresh.kind in question.policy.accepted_kinds
+        return fresh.staleness if usable else None
+
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         """The newest answer of any tier."""
         cached = self.cached
-        asked = Asked(question.plan, question.policy, question.format, group.consistency, question.key)
+        asked = _asked(question, group)
         if not asked.reads or not question.key:
             return LadderStep(self.rung, Verdict.NOT_APPLICABLE, codes=("NOT_CACHED",))
         held = cached.answers.near(question.key)
@@ -46,3 +56,7 @@ class StaleCache:
         if fresh.kind not in question.policy.accepted_kinds & CACHED:
             return LadderStep(self.rung, Verdict.FORBIDDEN, codes=("KIND",))
         return cached.handed(held, fresh, asked, group.context)
+
+
+def _asked(question: Question, group: Group) -> Asked:
+    return Asked(question.plan, question.policy, question.format, group.consistency, question.key)

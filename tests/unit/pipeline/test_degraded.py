@@ -51,6 +51,9 @@ class Below:
     def allowed(self, policy: AnswerPolicy) -> bool:
         return policy.cache is CacheMode.DEFAULT and KINDS[self.rung] in policy.accepted_kinds
 
+    def at_hand(self, question: Question, group: Group) -> float | None:
+        return None
+
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         self.asked += 1
         await asyncio.sleep(self.seconds)
@@ -87,11 +90,8 @@ def test_a_refusal_becomes_an_older_answer_that_says_everything() -> None:
         status = found.status
         assert (status.kind, status.degraded, status.degradation_level) == (AnswerKind.CACHE_STALE, True, 2)
         assert status.reasons == (DegradationReason.OVERLOAD_POOL_FULL,)
-        assert (status.limiting_factor, status.queue_duration, status.retry_after) == (
-            "wait_budget",
-            0.25,
-            2.0,
-        )
+        told = status.limiting_factor, status.queue_duration, status.retry_after
+        assert told == ("wait_budget", 0.25, 2.0)
         assert walk(found) == [
             ("cache_fresh", "not_applicable"),
             ("rollup", "not_applicable"),
