@@ -21,7 +21,7 @@ from broker.jobs.gauges import QueueGauges
 from broker.jobs.hub import JobHub
 from broker.jobs.materialise import MATERIALIZE, MaterialiseCheck
 from broker.jobs.materialised import MaterialisedDatasets
-from broker.jobs.materialised_export import ExportCheck
+from broker.jobs.materialised_export import ExportCheck, TablesOnly
 from broker.jobs.service import Check, JobService, JobTerms
 from broker.jobs.sources import Sources, SqlGate
 from broker.pipeline.planner import Planner
@@ -53,11 +53,12 @@ class Jobs:
 
     def service(self, plan: Planner, gate: SqlGate, datasets: Mapping[str, Dataset]) -> JobService:
         """The application's side of JobService; rollups are built where ``datasets`` have some."""
-        sources = Sources(plan, gate)
+        sources, made = Sources(plan, gate), self.datasets(plan)
+        own = MaterialiseCheck(plan, self.settings.retention)
         checks: dict[str, Check] = {
-            "export": ExportCheck(sources, self.datasets(plan)).check,
-            "report": sources.check_sections,
-            MATERIALIZE: MaterialiseCheck(plan, self.settings.retention).check,
+            "export": ExportCheck(sources, made).check,
+            "report": TablesOnly(sources.check_sections, made).check,
+            MATERIALIZE: TablesOnly(own.check, made).check,
         }
         if stored(datasets):
             checks |= dict.fromkeys((BUILD, REFRESH), RollupChecks(datasets).check)

@@ -1,17 +1,22 @@
-"""Exports of datasets that jobs made: the rows are in the result store, so that the database is not asked."""
+"""Exports of datasets that jobs made: the rows are in the result store, so that the database is not asked.
+
+Reports, and jobs that make datasets, read the tables only, in one snapshot; a dataset that a job made is of another
+moment, and a submission that asks for one is told so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from broker.domain.answer import Cost
+from broker.domain.errors import Violation, invalid
 from broker.domain.job import JobProgress, JobResult
 from broker.domain.plan import Plan
 from broker.domain.pool import PoolName
 from broker.domain.query import SqlQuery
 from broker.domain.request import CallContext
-from broker.domain.work import ExportWork, JobAsk
+from broker.domain.work import ExportWork, JobAsk, MaterializeWork, ReportWork
 from broker.jobs.children import Child
 from broker.jobs.export import ExportKind
 from broker.jobs.kind import JobContext
@@ -51,6 +56,47 @@ class ExportCheck:
             await self.sources.check(context, ask)
             return
         allowed(plan, ask.policy, self.datasets.clock.now())
+
+
+@dataclass(frozen=True, slots=True)
+class TablesOnly:
+    """A check of submissions that read the tables, by ``inner``, which knows no datasets that jobs made."""
+
+    inner: Callable[[CallContext, JobAsk], Awaitable[None]]
+    datasets: MaterialisedDatasets
+
+    async def check(self, context: CallContext, ask: JobAsk) -> None:
+        """Raises INVALID_REQUEST where a dataset of the caller's jobs is asked for, else what ``inner`` raises."""
+        asked = _asked(ask)
+        known = self.datasets.planner.catalog.model.datasets
+        names = [name for _, name in asked if name not in known]
+        found = await self.datasets.find(context, names) if names else {}
+        made = [(path, name) for path, name in asked if name in found]
+        if not made:
+            await self.inner(context, ask)
+            return
+        raise invalid([_of_another_moment(path, name) for path, name in made])
+
+
+def _asked(ask: JobAsk) -> list[tuple[str, str]]:
+    """Paths and names of the datasets that are asked for."""
+    match ask.work:
+        case ReportWork(sections=sections):
+            return [
+                (f"{ask.path}.sections[{i}].query", each.query.dataset) for i, each in enumerate(sections)
+            ]
+        case MaterializeWork(query=query):
+            return [(f"{ask.path}.query", query.dataset)]
+        case _:
+            return []
+
+
+def _of_another_moment(path: str, name: str) -> Violation:
+    text = (
+        f"{name!r} was made by a job, at another moment than the snapshot of the tables that this reads. "
+        "Export it by itself, or ask for it with Dashboard or Explore"
+    )
+    return Violation(f"{path}.dataset", text, "MADE_BY_JOB")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,14 @@ from broker.telemetry.instruments import Telemetry
 from broker.telemetry.names import SpanName
 
 ARCHIVE = "report.zip"
+BEST_FIRST = (
+    Exactness.EXACT,
+    Exactness.BOUNDED,
+    Exactness.ESTIMATED,
+    Exactness.SNAPPED,
+    Exactness.PARTIAL,
+)
+"""How much of the truth an answer tells: all, nearly all, about all, that of another range, a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +127,5 @@ class ReportKind:
 
 def _worst(statuses: Sequence[AnswerStatus]) -> AnswerStatus:
     """The status of the archive: as exact as the least exact of its files."""
-    worst = max(statuses, key=lambda status: list(Exactness).index(status.exactness))
+    worst = max(statuses, key=lambda status: BEST_FIRST.index(status.exactness))
     return replace(worst, answer_version="")
