@@ -25,7 +25,7 @@ from broker.domain.deadline import Deadline
 from broker.domain.model import Dataset
 from broker.domain.plan import Finish, Rows, Scan, ScanResult
 from broker.domain.pool import PoolName
-from broker.domain.rollup import Coverage, Rollup, Span
+from broker.domain.rollup import Rollup, Span, covers
 from broker.ports.store import AloneReading
 
 _STATE_VALUES = 4
@@ -103,22 +103,6 @@ def beside(rows: Statement) -> str:
         f"SELECT s.*, now() AS as_of, r.* FROM ({STATE}) AS s CROSS JOIN "  # noqa: S608 - compiled text
         f"(SELECT {arrays} FROM (SELECT * FROM ({own}) AS capped ORDER BY 1 LIMIT {place}) AS g) AS r"
     )
-
-
-def covers(coverage: Coverage, spans: Sequence[Span]) -> bool:
-    """Whether segments hold the spans, without a gap and without anything dirty, and nothing late can be missing."""
-    if coverage.unusable is not None or coverage.lateness is not None:
-        return False
-    for lo, hi in spans:
-        if any(dirty.lo < hi and dirty.hi > lo for dirty in coverage.dirty):
-            return False
-        reached = lo
-        for segment in coverage.segments:
-            if segment.span.lo <= reached < segment.span.hi:
-                reached = segment.span.hi
-        if reached < hi:
-            return False
-    return True
 
 
 def _hull(spans: Sequence[Span]) -> Span:

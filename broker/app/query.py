@@ -22,6 +22,7 @@ from broker.pipeline.degraded import Degrading, Down, is_up
 from broker.pipeline.early import BrownedOut, Early, nobody
 from broker.pipeline.execute import Loads, Noted, Observer, SnapshotAnswers
 from broker.pipeline.explain import Explainer
+from broker.pipeline.foretold import Foretold
 from broker.pipeline.grids import GridCache
 from broker.pipeline.ladder import Ladder, LowerRung
 from broker.pipeline.planner import Planner
@@ -69,7 +70,8 @@ def build_query_service(
     ids = itertools.count()
 
     seats = while_up(admin_seats(admission, ids), down)
-    classifying = Classifying(classifier, clock, store, seats, rollups.router)
+    foretold = Foretold(rollups.router, clock)
+    classifying = Classifying(classifier, clock, store, seats, rollups.router, foretold)
     load = loads_of(admission)
 
     def observe(question: Question, run: Run) -> None:

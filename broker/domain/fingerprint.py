@@ -71,4 +71,14 @@ def _form(kind: type[Any]) -> Form:
 
 def fingerprint(*values: object) -> str:
     """Thirty-two hexadecimal digits over the canonical forms (BLAKE2b, 16 bytes)."""
-    return hashlib.blake2b("\x1f".join(map(canonical, values)).encode(), digest_size=16).hexdigest()
+    return digest(together(*values))
+
+
+def together(*values: object) -> str:
+    """The canonical forms of several values as one text."""
+    return "\x1f".join(map(canonical, values))
+
+
+def digest(text: str) -> str:
+    """The fingerprint of values whose canonical forms are this text."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -108,7 +108,8 @@ class Plan:
     """A resolved query: what to scan, how to finish, and what identifies the answer.
 
     ``fingerprint`` is equal for queries with equal answers at one snapshot, whoever asks with the same row policies.
-    The bounds of a ``snapped`` plan are not those that were asked for.
+    The bounds of a ``snapped`` plan are not those that were asked for. Plans of one ``shape`` are of one principal, and
+    differ in nothing but bounds with their grid and values of the filter; None where nothing is known of others.
     """
 
     query: Query
@@ -117,6 +118,7 @@ class Plan:
     finish: Finish
     fingerprint: str
     snapped: bool = False
+    shape: tuple[object, ...] | None = field(default=None, compare=False, repr=False)
 
     @property
     def columns(self) -> tuple[Column, ...]:

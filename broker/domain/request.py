@@ -60,12 +60,17 @@ class RequestKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PanelAsk:
-    """One panel. ``path`` is its place in the request, such as ``panels[2]``; its query is at ``{path}.query``."""
+    """One panel. ``path`` is its place in the request, such as ``panels[2]``; its query is at ``{path}.query``.
+
+    Panels of one ``shape`` differ in nothing but the ends of an absolute range, and in texts to which dimensions are to
+    be equal; without one nothing is known of others.
+    """
 
     panel_id: str
     query: Query
     policy: AnswerPolicy
     path: str = ""
+    shape: bytes = field(default=b"", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

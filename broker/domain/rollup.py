@@ -190,6 +190,22 @@ class Coverage:
     sealed: tuple[Span, ...] = ()
 
 
+def covers(coverage: Coverage, spans: Sequence[Span]) -> bool:
+    """Whether segments hold the spans, without a gap and without anything dirty, and nothing late can be missing."""
+    if coverage.unusable is not None or coverage.lateness is not None:
+        return False
+    for lo, hi in spans:
+        if any(dirty.lo < hi and dirty.hi > lo for dirty in coverage.dirty):
+            return False
+        reached = lo
+        for segment in coverage.segments:
+            if segment.span.lo <= reached < segment.span.hi:
+                reached = segment.span.hi
+        if reached < hi:
+            return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Disjoint intervals that one source answers; ``rollup`` is empty for the source's own tables."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError
@@ -12,10 +12,10 @@ from broker.domain.plan import Plan
 from broker.domain.request import Basis, CallContext, RequestKind
 from broker.domain.terms import AnswerPolicy, Consistency
 from broker.pipeline.admitted import Seats
+from broker.pipeline.foretold import Foretold, Prospect
 from broker.pipeline.routes import Route, Router
 from broker.policy.classify import Classified, Classifier, Run, Subject
 from broker.policy.cost_key import cost_fingerprint, routed_fingerprint, sql_cost_fingerprint
-from broker.policy.rollups.seals import Seals
 from broker.policy.shape import Shape, shape_of
 from broker.ports.clock import Clock
 from broker.ports.store import QueryStore, SqlPlan
@@ -27,20 +27,6 @@ TIME_SHARE, MOST_TIME, LEAST_TIME = 0.05, 0.5, 0.01
 
 UNKNOWN_SECONDS = 1.0
 """Taken for the time of tables of which nothing is known yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prospect:
-    """What a question should cost, its route to rollups if there is one, and what it would cost without them.
-
-    ``plan`` is what was planned, with its edges snapped if the caller allows that.
-    """
-
-    plan: Plan
-    classified: Classified
-    route: Route | None = None
-    live: Classified | None = None
-    seals: Seals | None = field(default_factory=dict)
 
 
 def live_seconds(live: Classified) -> float:
@@ -71,6 +57,7 @@ class Classifying:
     store: QueryStore
     seats: Seats
     router: Router
+    foretold: Foretold | None = None
 
     async def prospects(
         self,
@@ -80,6 +67,23 @@ class Classifying:
         consistency: Consistency,
     ) -> list[Prospect]:
         """The same with the way to the rollups that may answer, for questions that have a plan."""
+        if self.foretold is None or kind is not RequestKind.DASHBOARD or len(asked) != 1:
+            return await self._prospects(context, kind, asked, consistency)
+        ((plan, policy),) = asked
+        told = self.foretold.again(context, plan, policy, consistency)
+        if told is not None:
+            return [told]
+        (found,) = await self._prospects(context, kind, asked, consistency)
+        self.foretold.keep(context, found, policy, consistency)
+        return [found]
+
+    async def _prospects(
+        self,
+        context: CallContext,
+        kind: RequestKind,
+        asked: Sequence[tuple[Plan, AnswerPolicy]],
+        consistency: Consistency,
+    ) -> list[Prospect]:
         plans: list[Plan] = []
         routes: list[Route | None] = []
         subjects: list[Subject] = []

@@ -13,7 +13,8 @@ from broker.domain.terms import AnswerPolicy
 from broker.domain.values import ResultFormat
 from broker.pipeline.admitted import Seats
 from broker.pipeline.bounds import error_bounds
-from broker.pipeline.classified import Classifying, Prospect
+from broker.pipeline.classified import Classifying
+from broker.pipeline.foretold import Prospect
 from broker.pipeline.rolled import Seen, unanswerable
 from broker.pipeline.routed import considered, refusal, unaccepted
 from broker.pipeline.sealed import covers_of, missing, refusal_of

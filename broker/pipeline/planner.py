@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from broker.domain.errors import BrokerError, invalid
 from broker.domain.model import Dataset
 from broker.domain.plan import Plan
 from broker.domain.query import Query
 from broker.domain.request import CallContext
+from broker.pipeline.alike import Plans
 from broker.pipeline.catalog import Beside, Catalog
 from broker.pipeline.grids import GridCache
 from broker.policy.materialised import way
@@ -24,14 +25,20 @@ class Planner:
     catalog: Catalog
     grids: GridCache
     telemetry: Telemetry
+    plans: Plans = field(default_factory=Plans)
 
-    def __call__(self, query: Query, context: CallContext, path: str = "query") -> Plan:
-        """The plan of a query; ``path`` is the query's place in the request.
+    def __call__(self, query: Query, context: CallContext, path: str = "query", shape: bytes = b"") -> Plan:
+        """The plan of a query; ``path`` is the query's place in the request, ``shape`` what it has in common.
 
         Raises:
             BrokerError: DATASET_NOT_FOUND, or INVALID_REQUEST with every violation under the path.
         """
-        return self.over(self.catalog.dataset(query.dataset, context.principal), query, context, path)
+        dataset = self.catalog.dataset(query.dataset, context.principal)
+        if not shape:
+            return self.over(dataset, query, context, path)
+        with self.telemetry.span(SpanName.RESOLVE):
+            plan = self.plans.make(shape, query, dataset, context.principal, self.grids)
+        return plan or self.plans.keep(shape, self.over(dataset, query, context, path))
 
     def over(self, dataset: Dataset, query: Query, context: CallContext, path: str = "query") -> Plan:
         """The plan of a query over a dataset, whatever its name is; raises INVALID_REQUEST.

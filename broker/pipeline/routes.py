@@ -16,14 +16,17 @@ from broker.domain.fingerprint import fingerprint
 from broker.domain.model import Dataset, Dimension, Model
 from broker.domain.plan import Plan, Scan
 from broker.domain.query import AbsoluteRange, Filter
-from broker.domain.rollup import Cover, Coverage, Piece, Rejection, Rollup, Rule, Span, instant
+from broker.domain.rollup import Cover, Coverage, Piece, Rejection, Rollup, Rule, Span, covers, instant
 from broker.domain.terms import AnswerPolicy, Consistency, EdgeMode, RollupMode
 from broker.pipeline.looks import Look
-from broker.policy.rollups.asked import Asked
+from broker.policy.rollups.asked import Asked, asked_of, policy_conditions
+from broker.policy.rollups.boundaries import aligned
 from broker.policy.rollups.candidates import Candidates
 from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.cover import cover as cheapest
+from broker.policy.rollups.normal import conjuncts, joined
 from broker.policy.rollups.reasons import Reasons
+from broker.policy.rollups.scan import zone_of
 from broker.policy.rollups.seals import Seals, seals_of
 from broker.policy.rollups.snap import snapped
 from broker.policy.rollups.stored import Memory
@@ -188,6 +191,44 @@ class Router:
         if not known:
             return route
         return replace(route, expected=route.cover(known, self._seals[dataset.name]))
+
+    def known(self, dataset: Dataset) -> Mapping[str, Coverage] | None:
+        """The coverage that was last seen; another object with every look."""
+        return self._known.get(dataset.name)
+
+    def again(self, route: Route, plan: Plan, consistency: Consistency) -> Route | None:
+        """The route of a plan that is like that of ``route``, which one rollup was expected to answer whole.
+
+        None where it might not be expected to: other rollups may answer, its buckets do not fill the range, or what was
+        last seen does not cover it. The choice between the rollup and the tables is taken to be the same.
+        """
+        (before,), (cover,), scan = route.scans, route.expected, plan.main
+        (rollup,) = before.rollups
+        known = self._known.get(scan.dataset.name)
+        coverage = known.get(rollup.name) if known is not None else None
+        edges = self._memory.boundaries(rollup.base, zone_of(scan.dataset, rollup, rollup.base))
+        span = scan.span
+        if known is None or coverage is None or not covers(coverage, (span,)) or edges.inner(span) != span:
+            return None
+        if any(self._seals[scan.dataset.name].values()):
+            return None
+        if scan.grid is not None and not aligned(scan.grid, span, edges):
+            return None
+        policy = policy_conditions(scan)
+        if policy is None:
+            return None
+        rejected = before.rejected
+        asked = asked_of(scan, scan.dataset.dimensions[rollup.time], conjuncts(scan.filter), policy)
+        if rollup.filter is not None or len(scan.dataset.rollups) > 1:
+            checked = self._candidates[scan.dataset.name].check(scan, consistency)
+            if checked.accepted != (rollup,):
+                return None
+            rejected, filtered = checked.rejected, checked.filter(rollup)
+        else:
+            filtered = joined(dict.fromkeys((*asked.rest, *policy)))
+        own = ScanRoute(scan, before.rollups, rejected, {rollup.name: filtered}, asked)
+        expected = Cover((Piece(rollup.name, (span,)),), cover.cost, rejected)
+        return Route((own,), route.costs, route.require, route.lateness, (expected,), known, self._memory)
 
     def snapped(
         self,

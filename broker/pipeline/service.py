@@ -271,7 +271,7 @@ class QueryService:
 
 def _planned(plan: Planner, panel: PanelAsk, context: CallContext) -> Plan | BrokerError:
     try:
-        return plan(panel.query, context, f"{panel.path}.query" if panel.path else "query")
+        return plan(panel.query, context, f"{panel.path}.query" if panel.path else "query", panel.shape)
     except BrokerError as error:
         return error
 

@@ -34,14 +34,14 @@ def cost_fingerprint(plan: Plan) -> str:
         scan.dataset.version,
         sorted(query.measures),
         sorted(query.dimensions),
-        _time(scan),
+        size_of(scan),
         query.time is not None and query.time.gap_fill,
         _filter(query.filter),
         _filter(query.having),
         sorted(key.member for key in query.order),
         octave(query.limit),
         _calculations(query.calculations),
-        plan.comparison is not None and _time(plan.comparison),
+        plan.comparison is not None and size_of(plan.comparison),
     ]
     if scan.policies:
         who = scan.principal
@@ -68,7 +68,8 @@ def _digest(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
-def _time(scan: Scan) -> tuple[object, ...]:
+def size_of(scan: Scan) -> tuple[object, ...]:
+    """What of a scan's time range is in its fingerprint: how long it is, and of how many buckets, in steps."""
     name = scan.time.name if scan.time is not None else ""
     length = (scan.bounds.end - scan.bounds.start).total_seconds() if scan.bounds is not None else 0.0
     grid = scan.grid

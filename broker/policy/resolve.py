@@ -235,12 +235,16 @@ def _plan(
         limit=query.limit,
         pushed_down=plain and not has_sketches(dataset, query.measures),
     )
-    visible = (principal.name, principal.tenant, dict(principal.attributes)) if policies else ()
     absolute = replace(query.time, range=resolved.bounds) if query.time is not None else None
-    identity = fingerprint(
-        replace(query, time=absolute), dataset.version, [p.name for p in policies], visible
-    )
+    identity = fingerprint(*identifying(replace(query, time=absolute), main))
     return Plan(query, main, compared, finish, identity)
+
+
+def identifying(query: Query, scan: Scan) -> tuple[object, ...]:
+    """What the fingerprint of a plan is made of; ``query`` has its range in instants."""
+    principal, policies = scan.principal, scan.policies
+    visible = (principal.name, principal.tenant, dict(principal.attributes)) if policies else ()
+    return query, scan.dataset.version, [policy.name for policy in policies], visible
 
 
 def _without_lead(resolved: ResolvedTime) -> ResolvedTime:

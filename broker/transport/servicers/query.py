@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from google.rpc.status_pb2 import Status
 
 from broker.domain.answer import Answer, Batch
 from broker.domain.errors import BrokerError
 from broker.domain.pool import PoolName
-from broker.domain.request import ExploreHeader
+from broker.domain.request import DashboardAsk, ExploreHeader
 from broker.domain.terms import AnswerPolicy
+from broker.transport.alike import Alike, lift
 from broker.transport.call import Call, Service, streaming, unary
 from broker.transport.decode_adopted import adoptable
 from broker.transport.decode_request import MAX_PANELS, decode_dashboard, decode_explain, decode_explore
@@ -36,6 +37,7 @@ class QueryServicer:
     defaults: AnswerPolicy
     max_panels: int = MAX_PANELS
     recollection: Recollection | None = None
+    alike: Alike = field(default_factory=Alike)
 
     def service(self) -> Service:
         """The service with its handlers."""
@@ -57,7 +59,7 @@ class QueryServicer:
 
     async def dashboard(self, call: Call, request: query_service_pb2.DashboardRequest) -> bytes:
         """Answers all panels."""
-        ask = decode_dashboard(request, self.defaults, self.max_panels)
+        ask = self._dashboard_ask(call, request)
         outcome = await self.app.dashboard(call.context, ask)
         for panel in outcome.panels:
             if isinstance(panel.result, Answer):
@@ -70,6 +72,17 @@ class QueryServicer:
             return self.statuses.status(error, call.request_id)
 
         return encode_dashboard(outcome, call.request_id, describe, call.response_limit)
+
+    def _dashboard_ask(self, call: Call, request: query_service_pb2.DashboardRequest) -> DashboardAsk:
+        """What is asked; of a request that is like another one only what differs is read."""
+        lifted = lift(request, call.request_id, len(call.raw))
+        if lifted is None:
+            return decode_dashboard(request, self.defaults, self.max_panels)
+        ask = self.alike.ask(lifted)
+        if ask is not None:
+            return ask
+        request = query_service_pb2.DashboardRequest.FromString(call.raw)
+        return self.alike.read(lifted, decode_dashboard(request, self.defaults, self.max_panels))
 
     async def explore(
         self, call: Call, request: query_service_pb2.ExploreRequest
