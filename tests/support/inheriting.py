@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pyarrow as pa
 
@@ -46,6 +47,9 @@ DAYS = Query("visits", ("visits", "spent"), ("site",), time=TimeSelection(grain=
 """By month, so that a range is a month."""
 
 
+Meanwhile = Callable[[], Awaitable[object]]
+
+
 class DiedError(Exception):
     """The attempt is gone, and nothing that it would do at its end has happened."""
 
@@ -53,12 +57,18 @@ class DiedError(Exception):
 class Mortal:
     """Ranges of an attempt that dies when it asks for one more than ``lives``; ``taken`` are those that it wrote."""
 
-    def __init__(self, ranges: JobRanges, lives: int) -> None:
-        self._ranges, self._lives = ranges, lives
+    def __init__(self, ranges: JobRanges, lives: int, before_open: Meanwhile | None = None) -> None:
+        self._ranges, self._lives, self._before_open = ranges, lives, before_open
         self.taken: list[int] = []
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._ranges, name)
+
+    async def open(self, *arguments: Any, **named: Any) -> bool:
+        """Opens them, after what happens meanwhile."""
+        if self._before_open is not None:
+            await self._before_open()
+        return await self._ranges.open(*arguments, **named)
 
     async def claim_own(self, job: Job) -> RangeClaim | None:
         """One more, or the end."""
@@ -147,9 +157,9 @@ class Place:
             return job
         raise AssertionError("it has outlived its end")
 
-    async def ends(self, job_id: str) -> tuple[JobResult, list[int]]:
+    async def ends(self, job_id: str, before_open: Meanwhile | None = None) -> tuple[JobResult, list[int]]:
         """The result of an attempt that lives, published, and which ranges it has written."""
-        job, watched = await self.claimed(job_id), Mortal(self.jobs.ports.ranges, 99)
+        job, watched = await self.claimed(job_id), Mortal(self.jobs.ports.ranges, 99, before_open)
         result = await self.attempt(job, watched)  # type: ignore[arg-type] # by __getattr__
         assert await self.jobs.ports.queue.succeed(job, result, JobProgress(), 3600.0)
         return result, watched.taken
