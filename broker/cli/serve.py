@@ -168,7 +168,13 @@ def _load(
 
 def _run(program: Coroutine[object, object, None]) -> int:
     from broker.app.loop import run
+    from broker.runtime.scratch import scratch
 
+    try:
+        scratch()
+    except OSError as error:
+        program.close()
+        raise click.ClickException(f"There is no place for temporary files: {error}.") from None
     return run(program)
 
 

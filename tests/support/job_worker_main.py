@@ -30,6 +30,7 @@ from broker.jobs.upkeep import Upkeep
 from broker.jobs.worker import Worker
 from broker.ports.jobs import WorkerIdentity
 from broker.runtime.clock import SystemClock
+from broker.runtime.scratch import scratch
 from tests.support.exports import export_kinds
 from tests.support.workers import QUICK, TestKind
 
@@ -93,4 +94,5 @@ async def main(dsn: str, directory: str, lease_seconds: float, ranges: int) -> N
 
 
 if __name__ == "__main__":
+    scratch()
     asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])))

@@ -34,6 +34,7 @@ from broker.jobs.upkeep import Upkeep
 from broker.jobs.worker import Pace, Worker
 from broker.ports.jobs import WorkerIdentity
 from broker.runtime.clock import SystemClock
+from broker.runtime.scratch import scratch
 from tests.bench.parts.crash_fleet import READY
 from tests.support.processes import begun
 
@@ -158,4 +159,5 @@ async def main(dsn: str, folder: Path, lease_seconds: float) -> None:
 
 
 if __name__ == "__main__":
+    scratch()
     asyncio.run(main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])))
