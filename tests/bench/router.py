@@ -128,7 +128,7 @@ def decide(world: World, candidates: Candidates, memory: Memory, scan: Scan) -> 
     checked = candidates.check(scan)
     cover(
         scan, checked.accepted, {r.name: world.coverage[r.name] for r in checked.accepted},
-        Costs.predicted(2.0), excluded=checked.rejected, memory=memory,
+        Costs.predicted(2.0), excluded=checked.rejected, memory=memory, asked=checked.asked("at"),
     )  # fmt: skip
     return len(checked.accepted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from struct import iter_unpack
 from zoneinfo import ZoneInfo
@@ -60,10 +61,16 @@ class Boundaries:
             return at
         return at + -at % self.width if self.width else self._around(at)[1]
 
+    def begin(self, cuts: Iterable[int]) -> list[bool]:
+        """Whether a bucket begins at each of the instants."""
+        if width := self.width:  # most of the calls of a decision are these
+            return [not at % width or not _FIRST <= at < _LAST for at in cuts]
+        return [self.floor(at) == at for at in cuts]
+
     def inner(self, span: Span) -> Span:
         """The whole buckets within a span; without any, its end is not after its beginning."""
         lo, hi, width = *span, self.width
-        if width and lo >= _FIRST and hi < _LAST:  # most of the calls of a decision are these
+        if width and lo >= _FIRST and hi < _LAST:
             return Span(lo + -lo % width, hi - hi % width)
         return Span(self.ceil(span.lo), self.floor(span.hi))
 

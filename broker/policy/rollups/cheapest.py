@@ -45,7 +45,7 @@ def cheapest(problem: Problem, max_live: int | None) -> tuple[int, list[int]] | 
 
     The limit is only looked at when the cheapest assignment without it breaks it.
     """
-    found = _solve(problem, 1, limited=False)
+    found = _unlimited(problem)
     if found is None or max_live is None or live_spans(found[1]) <= max_live:
         return found
     if len(problem.stored) == 1 and max_live:
@@ -53,6 +53,21 @@ def cheapest(problem: Problem, max_live: int | None) -> tuple[int, list[int]] | 
         if all(any(problem.stored[0][i] >= NEVER for i in range(a, b)) for a, b in spans):
             return _filled(problem, found, spans, max_live)
     return _solve(problem, max_live, limited=True)
+
+
+def _unlimited(problem: Problem) -> tuple[int, list[int]] | None:
+    """However many spans are read live, only the first of them costs more: it is added to the cheapest assignment in
+    which it does not, unless to read nothing live is cheaper still.
+    """  # noqa: D205 - one sentence
+    found = _solve(problem, 0, limited=False)
+    if found is None or LIVE not in found[1]:
+        return found
+    found = found[0] + problem.live_first - problem.live_again, found[1]
+    if all(min(costs) < NEVER for costs in zip(*problem.stored, strict=True)):
+        alone = _solve(problem, 0, limited=True)
+        if alone is not None and alone[0] <= found[0]:
+            return alone
+    return found
 
 
 def live_spans(sources: Sequence[int]) -> int:
@@ -88,7 +103,9 @@ def _filled(
 
 
 def _solve(problem: Problem, levels: int, *, limited: bool) -> tuple[int, list[int]] | None:
-    """The same for 0 to ``levels`` live spans; unless limited, the last level stands for all that are more."""
+    """The same for 0 to ``levels`` live spans; unless limited, for any number, of which none costs more for being the
+    first one.
+    """  # noqa: D205 - one sentence
     k = len(problem.stored)
     width = 2 * (k + 1)
     cost = [NEVER] * (width * (levels + 1))
@@ -99,11 +116,11 @@ def _solve(problem: Problem, levels: int, *, limited: bool) -> tuple[int, list[i
         step = _Step(problem, cost, _left(problem, cost, i), width, i)
         for level in range(levels + 1):
             step.read_stored(level, here)
-            if live < NEVER and level:
+            if live < NEVER and not limited:
+                step.read_live(level, live, level, problem.live_again)
+            elif live < NEVER and level:
                 change = problem.live_first if level == 1 else problem.live_again
                 step.read_live(level, live, level - 1, change)
-                if level == levels and not limited:
-                    step.read_live(level, live, level, problem.live_again)
         cost = step.following
         parents.append(step.parent)
     cost = _left(problem, cost, len(problem.live))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import isinf
 from operator import gt
 
@@ -20,6 +20,7 @@ from broker.policy.rollups.intervals import (
     integer,
     joined_spans,
     late,
+    live_costs,
     merged,
     pieces,
     seconds,
@@ -49,8 +50,7 @@ class Covering:
         memory: Memory,
     ) -> None:
         self._scan, self._costs, self._terms = scan, costs, terms
-        self._candidates = sorted(candidates, key=lambda rollup: rollup.name)
-        self._coverage, self._excluded = coverage, excluded
+        self._candidates, self._coverage, self._excluded = candidates, coverage, excluded
         self._memory = memory
         self._passed: dict[str, tuple[Rule, str]] = {}
         self._asked = terms.asked or self._find_asked()
@@ -131,44 +131,43 @@ class Covering:
     def _allowed(self, rollup: Rollup) -> bool:
         """Whether what is known of the whole rollup lets it take part."""
         coverage, allowed = self._coverage.get(rollup.name), self._terms.lateness_allowed
-        if coverage is not None and coverage.unusable is not None:
-            self._passed[rollup.name] = coverage.unusable, coverage.message
-            return False
-        if coverage is None or not coverage.segments:
-            self._passed[rollup.name] = Rule.COVER, ""
-            return False
-        if coverage.lateness is not None and allowed is not None and coverage.lateness > allowed:
-            self._passed[rollup.name] = Rule.NOTRIG if isinf(coverage.lateness) else Rule.STALE, ""
-            return False
-        return True
+        if coverage is None or (coverage.unusable is None and not coverage.segments):
+            reason = Rule.COVER, ""
+        elif coverage.unusable is not None:
+            reason = coverage.unusable, coverage.message
+        elif coverage.lateness is None or allowed is None or coverage.lateness <= allowed:
+            return True
+        else:
+            reason = Rule.NOTRIG if isinf(coverage.lateness) else Rule.STALE, ""
+        self._passed[rollup.name] = reason
+        return False
 
     def _best(self, rollups: list[Rollup]) -> list[Rollup]:
         """Those that may take part: where there are many, the ones that cost least with the tables for the rest."""
         if len(rollups) <= MAX_COMBINED:
             return rollups
-        rate, fixed, row, memory = (
-            self._costs.live_rate(self._extent),
-            self._costs.fixed,
+        costs, row, known, coverage, span = (
+            self._costs,
             self._row,
-            self._memory,
+            self._memory.of,
+            self._coverage,
+            self._span,
         )
-        width, span, coverage = self._within(self._span), self._span, self._coverage
-        shares: dict[Places, tuple[int, int, float, float]] = {}
-        grains: dict[tuple[tuple[Grain, ...], str], Grain | None] = {}
+        rate, width = costs.live_rate(self._extent), self._within(span)
+        shares: dict[tuple[Places, tuple[Grain, ...], str], tuple[Grain | None, int, int, float, float]] = {}
         found: list[tuple[float, str, Rollup]] = []
         for rollup in rollups:
-            stored = memory.of(coverage[rollup.name])
-            share = shares.get(stored.places)
+            stored = known(coverage[rollup.name])
+            key = stored.places, rollup.grains, rollup.zone
+            share = shares.get(key)
             if share is None:
                 first, last, part, covered = stored.places.share(span)
-                share = shares[stored.places] = first, last, part, rate * max(0, width - covered)
-            first, last, part, rest = share
-            key = rollup.grains, rollup.zone
-            if key not in grains:
                 usable = self._ways.usable(rollup, span)
-                grains[key] = usable[0][0] if usable else None
-            sums = stored.sums(grains[key])
-            cost = fixed(rollup) + (sums[last] - sums[first]) * part * row(rollup) + rest
+                grain = usable[0][0] if usable else None
+                share = shares[key] = grain, first, last, part, rate * max(0, width - covered)
+            grain, first, last, part, rest = share
+            sums = stored.sums(grain)
+            cost = costs.fixed(rollup) + (sums[last] - sums[first]) * part * row(rollup) + rest
             found.append((cost, rollup.name, rollup))
         found.sort()
         return [rollup for _, _, rollup in found[:MAX_COMBINED]]
@@ -204,18 +203,20 @@ class Covering:
         return joined_spans(span for span in own if span.lo < span.hi)
 
     def _cuts(self, own: Sequence[Held], sealed: Sequence[Span]) -> list[int]:
-        found = {self._span.lo, self._span.hi}
+        found = {*self._span, *chain.from_iterable(sealed)}
         for runs in {id(each.runs): each.runs for each in own}.values():
-            for span, _ in runs:
-                found.update(span)
-        for span in sealed:
-            found.update(span)
+            found.update(chain.from_iterable([span for span, _ in runs]))
         bases = {(each.rollup.base, each.rollup.zone): self._edges(each) for each in own}
         if len(bases) > 1:  # where buckets that others cut begin and end, the source may have to change
             for edges in bases.values():
-                inside = [cut for cut in found if edges.floor(cut) != cut]
-                found |= {at for cut in inside for at in (edges.floor(cut), edges.ceil(cut))}
-        return sorted(at for at in found if self._span.lo <= at <= self._span.hi)
+                cuts = list(found)
+                found.update(*[
+                    (edges.floor(cut), edges.ceil(cut))
+                    for cut, begins in zip(cuts, edges.begin(cuts), strict=True)
+                    if not begins
+                ])  # fmt: skip
+        lo, hi = self._span
+        return sorted([at for at in found if lo <= at <= hi])
 
     def _edges(self, held: Held) -> Boundaries:
         return self._ways.boundaries(held.rollup, held.rollup.base)
@@ -271,8 +272,7 @@ class Covering:
     def _live_costs(self, cuts: list[int]) -> list[int]:
         if not self._terms.live:
             return [NEVER] * (len(cuts) - 1)
-        rate, (first, last) = self._costs.live_rate(self._extent), self._extent
-        return [integer(rate * max(0, min(hi, last) - max(lo, first))) for lo, hi in pairwise(cuts)]
+        return live_costs(cuts, self._extent, self._costs.live_rate(self._extent))
 
     def _live_alone(self) -> float:
         costs, width = self._costs, self._within(self._span)

@@ -36,6 +36,13 @@ def integer(seconds: float, *, spans: int = 0, late: int = 0) -> int:
     return (round(seconds * 1e9) << _SHIFT) + (late << _SPAN_BITS) + spans
 
 
+def live_costs(cuts: Sequence[int], extent: Span, rate: float) -> list[int]:
+    """What the intervals cost from the tables, at so many seconds for each microsecond within the extent."""
+    first, last = extent
+    within = [first if cut < first else min(cut, last) for cut in cuts]
+    return [round(rate * (hi - lo) * 1e9) << _SHIFT for lo, hi in pairwise(within)]
+
+
 def seconds(cost: int) -> float:
     """The seconds of a cost."""
     return (cost >> _SHIFT) / 1e9
@@ -56,22 +63,23 @@ def runs_of(stored: Stored, inner: Span, edges: Boundaries, blocked: Sequence[Sp
     ``blocked`` are, in whole buckets and in order, what has changed since, and where another rollup is sealed: one that
     is not may have been built after the rows were deleted. Neither concerns a segment that is sealed itself.
     """
-    first, last = stored.places.within(inner)
-    whole = stored.places.whole(edges)
+    places = stored.places
+    first, last = places.within(inner)
+    spans = places.whole(edges)[first:last]
+    for end in (0, -1) if spans else ():  # only there a segment reaches out of what is asked for
+        lo, hi = spans[end]
+        spans[end] = Span(max(lo, inner.lo), min(hi, inner.hi))
+    if not any(lo < hi for lo, hi in spans):
+        return None
     found: list[Run] = []
-    touched = False
-    for position in range(first, last):
-        span = whole[position]
-        if span.lo < inner.lo or span.hi > inner.hi:
-            span = Span(max(span.lo, inner.lo), min(span.hi, inner.hi))
-        if span.lo >= span.hi:
-            continue
-        touched = True
-        if not blocked or stored.segments[position].sealed:
-            found.append((span, position))
-        else:
-            found += [(part, position) for part in _without(span, blocked)]
-    return tuple(found) if touched else None
+    kept, segments = first, stored.segments
+    for at in sorted({at for each in blocked for at in range(*places.within(each)) if first <= at < last}):
+        if not segments[at].sealed:
+            found += zip(spans[kept - first : at - first], range(kept, at), strict=True)
+            found += [(part, at) for part in _without(spans[at - first], blocked)]
+            kept = at + 1
+    found += zip(spans[kept - first :], range(kept, last), strict=True)
+    return tuple([run for run in found if run[0][0] < run[0][1]])
 
 
 def holes_of(dirty: Sequence[Span], inner: Span, edges: Boundaries) -> list[Span]:
@@ -130,18 +138,16 @@ def parts_of(held: Held, cuts: Sequence[int], place: dict[int, int], usable: Usa
     """What is read of each segment for the intervals between the cuts; runs begin and end at cuts."""
     found: list[Part] = []
     everything: tuple[tuple[Grain | None, float], ...] = ((usable[0][0] if usable else None, 1.0),)
-    fitting = held.stored.places.whole(usable[0][1]) if usable else []
+    places = held.stored.places
+    fitting = places.whole(usable[0][1]) if usable else places.spans
     for span, position in held.runs:
-        lo, hi = span
-        segment = held.stored.segments[position].span
-        first = place[lo]
-        if span == segment and place[hi] == first + 1 and (not usable or fitting[position] == span):
+        segment = places.spans[position]
+        first, after = place[span[0]], place[span[1]]
+        if after == first + 1 and span == segment and fitting[position] == span:
             found.append((first, position, everything))
             continue
-        found += [
-            (i, position, shares_of(segment, Span(cuts[i], cuts[i + 1]), usable))
-            for i in range(place[lo], place[hi])
-        ]
+        width = segment.hi - segment.lo
+        found += [(i, position, shares_of(cuts[i], cuts[i + 1], width, usable)) for i in range(first, after)]
     return found
 
 
@@ -153,28 +159,26 @@ def stored_costs(held: Held, parts: Sequence[Part], size: int, row: float) -> li
     for i, position, shares in parts:
         read = 0.0
         for grain, share in shares:
-            rows = known.get(grain)
-            if rows is None:
-                rows = known[grain] = counts(grain)
-            read += share * rows[position]
+            if grain not in known:
+                known[grain] = counts(grain)
+            read += share * known[grain][position]
         found[i] = round(row * read) << _SHIFT
     return found
 
 
-def shares_of(segment: Span, span: Span, usable: Usable) -> tuple[tuple[Grain | None, float], ...]:
-    """What share of a segment's rows is read for a part of it: of the coarsest grain as far as its buckets fit, then
-    of the next one for what is left at both ends, at last of the base (None).
+def shares_of(begin: int, end: int, width: int, usable: Usable) -> tuple[tuple[Grain | None, float], ...]:
+    """What share of the rows of a segment of a width is read for a part of it: of the coarsest grain as far as its
+    buckets fit, then of the next one for what is left at both ends, at last of the base (None).
     """  # noqa: D205 - one sentence
-    (begin, end), width = span, segment.hi - segment.lo
     for position, (grain, edges) in enumerate(usable):
-        lo, hi = edges.inner(span)
+        lo, hi = edges.ceil(begin), edges.floor(end)
         if lo < hi:
             found: tuple[tuple[Grain | None, float], ...] = ((grain, (hi - lo) / width),)
             finer = usable[position + 1 :]
             if begin < lo:
-                found += shares_of(segment, Span(begin, lo), finer)
+                found += shares_of(begin, lo, width, finer)
             if hi < end:
-                found += shares_of(segment, Span(hi, end), finer)
+                found += shares_of(hi, end, width, finer)
             return found
     return ((None, (end - begin) / width),)
 
@@ -193,12 +197,11 @@ def merged(
     of two sources is the cheaper one on both sides, and to change costs no less in two steps than in one. Unless it is
     only there that a source can change: a cut goes when whatever may begin at it may begin at its neighbours, too.
     """
-    columns = list(zip(live, *stored, strict=True))
     order = range(len(stored) + 1)
     starts: list[int] = []
     before: object = None
-    for i, column in enumerate(columns):
-        shape = (sorted(order, key=column.__getitem__), [each >= NEVER for each in column])
+    for i, column in enumerate(zip(live, *stored, strict=True)):
+        shape = sorted(order, key=column.__getitem__), column.count(NEVER)  # the last ones of the order
         if shape != before or not all(own[starts[-1]] and own[i + 1] for own in opens if own[i]):
             starts.append(i)
         before = shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,10 +18,10 @@ _MAX_PLACES = 1024
 class Places:
     """Where segments are, ascending; rollups with the same partitions share one object."""
 
-    __slots__ = ("_spans", "_whole", "_widths", "ends", "starts")
+    __slots__ = ("_whole", "_widths", "ends", "spans", "starts")
 
     def __init__(self, spans: tuple[Span, ...]) -> None:
-        self._spans = spans
+        self.spans = spans
         self._whole: dict[tuple[Grain, str], list[Span]] = {}
         self.starts = [span.lo for span in spans]
         self.ends = [span.hi for span in spans]
@@ -35,7 +36,7 @@ class Places:
         key = edges.grain, edges.zone
         found = self._whole.get(key)
         if found is None:
-            found = self._whole[key] = [edges.inner(span) for span in self._spans]
+            found = self._whole[key] = [edges.inner(span) for span in self.spans]
         return found
 
     def share(self, span: Span) -> tuple[int, int, float, int]:
@@ -57,7 +58,7 @@ class Stored:
         self.segments, self.places = segments, places
         self.sealed = any(segment.sealed for segment in segments)
         self._counts: dict[Grain | None, list[int]] = {}
-        self._sums: dict[Grain | None, list[int]] = {}
+        self._sums: dict[Grain | None, array[int]] = {}
 
     def counts(self, grain: Grain | None) -> list[int]:
         """The rows of every segment by grain: those of its base where there is no file of the grain, or for None."""
@@ -66,11 +67,11 @@ class Stored:
             found = self._counts[grain] = [_rows(segment, grain) for segment in self.segments]
         return found
 
-    def sums(self, grain: Grain | None) -> list[int]:
+    def sums(self, grain: Grain | None) -> array[int]:
         """The rows of all segments before each one, and of all."""
         found = self._sums.get(grain)
         if found is None:
-            found = self._sums[grain] = [0, *accumulate(self.counts(grain))]
+            found = self._sums[grain] = array("q", [0, *accumulate(self.counts(grain))])
         return found
 
 

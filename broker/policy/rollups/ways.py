@@ -29,7 +29,7 @@ class Ways:
         self._scan, self._sealed, self._memory = scan, sealed, memory
         self._fits: dict[tuple[Grain, str], bool] = {}
         self._usable: dict[tuple[tuple[Grain, ...], str], Usable] = {}
-        self._runs: dict[tuple[Places, tuple[Span, ...], Grain, str], Runs | None] = {}
+        self._runs: dict[tuple[Places, Grain, str], list[tuple[tuple[Span, ...], Runs | None]]] = {}
         self._parts: dict[tuple[int, Places, tuple[Grain, ...], str], tuple[Runs, Sequence[Part]]] = {}
         self._opens: dict[tuple[Grain, str], list[bool]] = {}
 
@@ -51,12 +51,16 @@ class Ways:
 
         Rollups of one source mostly share their partitions and changes, hence their runs, which then are one object.
         """
+        dirty = coverage.dirty
         if stored.sealed:
-            return runs_of(stored, inner, edges, self._blocked(coverage.dirty, inner, edges))
-        key = stored.places, coverage.dirty, edges.grain, edges.zone
-        if key not in self._runs:
-            self._runs[key] = runs_of(stored, inner, edges, self._blocked(coverage.dirty, inner, edges))
-        return self._runs[key]
+            return runs_of(stored, inner, edges, self._blocked(dirty, inner, edges))
+        known = self._runs.setdefault((stored.places, edges.grain, edges.zone), [])
+        for changed, runs in known:
+            if changed == dirty:
+                return runs
+        found = runs_of(stored, inner, edges, self._blocked(dirty, inner, edges))
+        known.append((dirty, found))
+        return found
 
     def parts(self, held: Held, span: Span, cuts: Sequence[int], place: dict[int, int]) -> Sequence[Part]:
         """What is read of each segment for the intervals between the cuts, which are the same at every call."""
@@ -72,7 +76,7 @@ class Ways:
         key = edges.grain, edges.zone
         found = self._opens.get(key)
         if found is None:
-            found = self._opens[key] = [edges.floor(cut) == cut for cut in cuts]
+            found = self._opens[key] = edges.begin(cuts)
         return found
 
     def _blocked(self, dirty: tuple[Span, ...], inner: Span, edges: Boundaries) -> list[Span]:
