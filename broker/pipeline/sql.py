@@ -37,7 +37,7 @@ from broker.pipeline.execute import Loads
 from broker.pipeline.explain import GRANT as STATEMENTS
 from broker.pipeline.offered import job_offer
 from broker.pipeline.routed import considered, refusal, too_stale
-from broker.pipeline.streamed import Encoding, Limits, check_size, encoded
+from broker.pipeline.streamed import Encoding, Limits, Told, encoded
 from broker.pipeline.timed import Timer
 from broker.policy.admission.values import AdmissionRequest, Outcome
 from broker.ports.aggregator import Aggregator
@@ -121,7 +121,6 @@ class SqlStream:
         )
         limits = self.limits.narrowed(ask.max_row_count, ask.max_byte_count)
         encoding = Encoding(self.aggregator, pool, None, plan.columns, ask.format, context.deadline)
-        rows = size = 0
         timer = Timer(self.clock, partial(self.load, pool), partial(self.classifying.observe, classified))
         async with self.admission.permit(request) as permit:
             async with self.store.snapshot(pool, context.deadline) as snapshot:
@@ -134,25 +133,15 @@ class SqlStream:
                     classified.predicted,
                     classification=classified.classification,
                 )
-                waiting = True
+                told = Told(header, limits, timer)
+                batches = encoded(snapshot.stream_sql(plan), encoding, limits.window)
                 with timer:
-                    async with aclosing(
-                        encoded(snapshot.stream_sql(plan), encoding, limits.window)
-                    ) as batches:
-                        async for batch in batches:
-                            with timer.paused():
-                                if waiting:
-                                    yield header
-                                    waiting = False
-                            rows, size = rows + batch.row_count, size + len(batch.encoded)
-                            check_size(rows, size, limits)
-                            with timer.paused():
-                                yield replace(batch, first_row=rows - batch.row_count)
-                if waiting:
-                    yield header
+                    async with aclosing(told.events(batches)) as events:
+                        async for event in events:
+                            yield event
                 as_of, lag = snapshot.as_of, snapshot.replica_lag
             permit.close(Outcome.SUCCESS)
-        run, seconds = timer.run, timer.run.seconds
+        run, seconds, rows, size = timer.run, timer.run.seconds, told.row_count, told.byte_count
         ended = replace(run, row_count=rows, byte_count=size, cut_short=timer.slowed)
         self.classifying.observe(classified, ended)
         name = "primary" if lag is None else "replica"

@@ -83,7 +83,6 @@ class SnapshotStream:
         pool = pool_of(group)
         timer = Timer(self.clock, partial(self.load, pool), partial(self.observe, question))
         limits = self.limits.narrowed(group.max_row_count, group.max_byte_count)
-        rows = size = 0
         async with self.store.snapshot(pool, group.context.deadline) as snapshot:
             if group.flow is not None:
                 group.flow.begin(snapshot.as_of, snapshot.replica_lag)
@@ -97,26 +96,18 @@ class SnapshotStream:
                 question.classified.predicted,
                 classification=question.classified.classification,
             )
-            waiting = True
+            told = Told(header, limits, timer)
             with timer:
                 reading, made = await self._read(snapshot, question, pool, group)
                 sources = reading.sources(snapshot.as_of, snapshot.replica_lag)
                 if (refused := unaccepted(question.policy, sources.kind)) is not None:
                     raise refused
                 whole = made if reading.results else None
-                async with aclosing(self._batches(snapshot, whole, question, pool, group)) as batches:
-                    async for batch in batches:
-                        with timer.paused():
-                            if waiting:
-                                yield header
-                                waiting = False
-                        rows, size = rows + batch.row_count, size + len(batch.encoded)
-                        check_size(rows, size, limits)
-                        with timer.paused():
-                            yield replace(batch, first_row=rows - batch.row_count)
-            if waiting:
-                yield header
-        run, seconds = timer.run, timer.run.seconds
+                batches = self._batches(snapshot, whole, question, pool, group)
+                async with aclosing(told.events(batches)) as events:
+                    async for event in events:
+                        yield event
+        run, seconds, rows, size = timer.run, timer.run.seconds, told.row_count, told.byte_count
         run = replace(run, row_count=rows, byte_count=size, cut_short=timer.slowed)
         self.observe(question.as_read(sources.kind), run)
         self.noted(question, sources)
@@ -168,6 +159,40 @@ class SnapshotStream:
         async with aclosing(encoded(blocks, encoding, self.limits.window)) as batches:
             async for batch in batches:
                 yield batch
+
+
+@dataclass(slots=True)
+class Told:
+    """What the caller of a stream is told of its batches; how many rows and bytes that were is counted.
+
+    The header is held back until the first batch exists, or there is none. While the caller holds an event, the
+    ``timer``, which runs, stands still.
+    """
+
+    header: ExploreHeader
+    limits: Limits
+    timer: Timer
+    row_count: int = 0
+    byte_count: int = 0
+
+    async def events(self, batches: AsyncGenerator[Batch, None]) -> AsyncGenerator[ExploreEvent, None]:
+        """The header and the batches, which know their first row; raises RESULT_TOO_LARGE past the limits."""
+        waiting = True
+        async with aclosing(batches):
+            async for batch in batches:
+                if waiting:
+                    with self.timer.paused():
+                        yield self.header
+                    waiting = False
+                first = self.row_count
+                self.row_count += batch.row_count
+                self.byte_count += len(batch.encoded)
+                check_size(self.row_count, self.byte_count, self.limits)
+                with self.timer.paused():
+                    yield replace(batch, first_row=first)
+        if waiting:
+            with self.timer.paused():
+                yield self.header
 
 
 def check_size(rows: int, size: int, limits: Limits) -> None:
