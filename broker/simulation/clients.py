@@ -42,6 +42,7 @@ class Source:
         population = scenario.populations[index]
         self.index = index
         self.population = population
+        self.pool, self.criticality = population.pool, population.criticality
         self.tenants = tenant_names(population)
         self.rows: list[list[float]] = [[0.0] * cells for _ in self.tenants]
         self.budgets = [Budget() for _ in self.tenants]
@@ -60,9 +61,11 @@ class Source:
             s for s in sorted(scenario.stages, key=lambda s: s.at) if not s.only or population.name in s.only
         ]
         self._rate = offered_rate(population, scenario) / population.panels
-        self._loads = 0
+        self._loads, self._period = 0, population.period
         self._now_rate, self._until = _level(self._stages, self._rate, 0.0)
-        self._seats, self._memory = population.work.seats, population.work.memory
+        self._seats, self._memory, self._timeout = (
+            population.work.seats, population.work.memory, population.timeout,
+        )  # fmt: skip
         self.due: deque[Call] = deque()
         """Who leaves next, in the order of leaving; the engine's."""
         self.listens = population.retry is Retry.POLITE or population.reading > 0
@@ -74,8 +77,8 @@ class Source:
 
     def following(self, now: float) -> float:
         """When the next load comes after one that came now."""
-        if self.population.period:
-            return now + self.population.period
+        if self._period:
+            return now + self._period
         draw = -math.log(1.0 - self._timing.uniform())
         while True:
             if now >= self._until:
@@ -145,7 +148,7 @@ class Source:
         work, predicted = self._sizes[tenant].draw()
         return Call(
             next(self._numbers), self.index, self.tenants[tenant], self.rows[tenant], work, self._seats,
-            self._memory, predicted, now, now + self.population.timeout,
+            self._memory, predicted, now, now + self._timeout,
         )  # fmt: skip
 
 

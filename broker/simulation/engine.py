@@ -150,21 +150,21 @@ class Engine:
             self._offer(call, now)
 
     def _offer(self, call: Call, now: float) -> None:
-        population = self.scenario.populations[call.source]
-        if len(self.cores) > 1:
-            call.broker = call.number % len(self.cores)
+        source, cores = self.sources[call.source], self.cores
+        if len(cores) > 1:
+            call.broker = call.number % len(cores)
         self._calls[call.id] = call
         self.recorder.offered(call)
         if self._log is not None:
             self._log.add(now, "offer", call.id)
         request = AdmissionRequest(
-            call.id, call.tenant, population.pool, call.deadline, population.criticality, call.predicted,
+            call.id, call.tenant, source.pool, call.deadline, source.criticality, call.predicted,
             call.seats, call.memory, call.attempt, call.group,
         )  # fmt: skip
-        self._perform(self.cores[call.broker].offer(request, now), call.broker, now)
+        self._perform(cores[call.broker].offer(request, now), call.broker, now)
         leaves = call.leaves
         if call.state != ENDED and leaves < math.inf:
-            due = self.sources[call.source].due
+            due = source.due
             if not due:
                 due.append(call)
                 heapq.heappush(self._heap, (leaves, next(self._order), LEAVE, due))
@@ -174,10 +174,11 @@ class Engine:
                 heapq.heappush(self._heap, (leaves, next(self._order), LEAVE, deque((call,))))
 
     def _perform(self, decisions: Sequence[Decision], broker: int, now: float) -> None:
+        calls, log = self._calls, self._log
         for decision in decisions:
-            if self._log is not None:
-                self._log.add(now, type(decision).__name__, decision.id)
-            call = self._calls[decision.id]
+            if log is not None:
+                log.add(now, type(decision).__name__, decision.id)
+            call = calls[decision.id]
             if isinstance(decision, Admitted):
                 self._start(call, now)
             elif isinstance(decision, Queued):
@@ -187,9 +188,9 @@ class Engine:
             elif call.state == RUNNING:
                 self.recorder.killed(call)
                 self._abandon(call, now, kills=True)
-        wake = self.cores[broker].next_wakeup()
-        self._wakes[broker] = math.inf if wake is None else wake
-        self._wake = self._wakes[0] if len(self._wakes) == 1 else min(self._wakes)
+        wake, wakes = self.cores[broker].next_wakeup(), self._wakes
+        wakes[broker] = math.inf if wake is None else wake
+        self._wake = wakes[0] if len(wakes) == 1 else min(wakes)
 
     def _start(self, call: Call, now: float) -> None:
         call.state = ORPHAN if call.left else RUNNING

@@ -225,7 +225,7 @@ class Backend:
         pools = self.pools if self.used < self.limit else self.own
         if not pools:
             return pools
-        waiting = [pool for pool in pools if pool.queue.length]
+        waiting = [pool for pool in pools if pool.queue.length and len(pool.running) < pool.limits.in_flight]
         if len(waiting) > 1:
             waiting.sort(key=_by_start)
         return waiting

@@ -41,7 +41,8 @@ class Book:
         self._hopeless_every = tuning.hopeless_every
         self.entries: dict[str, Entry] = {}
         self.pools = pools
-        self._every = tuple(pools.values())
+        self.waiting = 0
+        """How many requests wait, in all pools."""
         self.backends = backends
         self.tenants = tenants
         self.verdicts = verdicts
@@ -62,15 +63,16 @@ class Book:
     def wait(self, entry: Entry, pool: Pool, group: Group | None, now: float) -> None:
         """Puts a request into its queue."""
         self.entries[entry.request.id] = entry
-        backend = self.backends[pool.name]
+        entry.waiting = True
+        self.waiting += 1
         if not pool.queue.length:
-            backend.activate(pool)
+            self.backends[pool.name].activate(pool)
         pool.queue.push(entry)
         if group is not None:
             group.waiting[entry.request.id] = entry
         if entry.until < math.inf:
             if len(self._timeouts) > SWEEP_ABOVE + 2 * len(self.entries):
-                self._timeouts = [timeout for timeout in self._timeouts if self._waits(timeout[2])]
+                self._timeouts = [timeout for timeout in self._timeouts if timeout[2].waiting]
                 heapq.heapify(self._timeouts)
             heapq.heappush(self._timeouts, (entry.until, entry.rank[2], entry))
         if self._hopeless_at > (look := now + self._hopeless_every):
@@ -91,6 +93,8 @@ class Book:
     def leave(self, entry: Entry) -> None:
         """Lets a request wait no more; nobody is told."""
         request = entry.request
+        entry.waiting = False
+        self.waiting -= 1
         del self.entries[request.id]
         self.pools[request.pool].queue.remove(entry)
         self.backends[request.pool].unblock(entry)
@@ -117,12 +121,14 @@ class Book:
 
     def dispatch(self, backend: Backend, now: float, decisions: list[Decision]) -> None:
         """Starts whoever has room now."""
-        while (entry := next_turn(backend, now)) is not None:
+        while self.waiting and (entry := next_turn(backend, now)) is not None:
             if now >= entry.until:
                 decisions += self._late(entry, Stage.DISPATCH, now)
                 continue
             pool = self.pools[entry.request.pool]
             pool.queue.take(entry)
+            entry.waiting = False
+            self.waiting -= 1
             if entry.request.load_group:
                 self.groups.left(entry)
             decisions.append(self.start(entry, pool, backend, now))
@@ -135,7 +141,7 @@ class Book:
         touched: list[Backend] = []
         while timeouts and timeouts[0][0] <= now:
             entry = heapq.heappop(timeouts)[2]
-            if self._waits(entry):
+            if entry.waiting:
                 decisions += self._late(entry, Stage.QUEUE, now)
                 touched.append(self.backends[entry.request.pool])
         for backend in dict.fromkeys(touched):  # whoever stood behind them may have room
@@ -145,12 +151,10 @@ class Book:
         """Tells to stop running work that will hardly end in time, where others wait for its seats."""
         if now < self._hopeless_at:
             return
-        waiting = False
         for pool in self.pools.values():
             backend = self.backends[pool.name]
             if not any(other.queue.length for other in backend.pools):
                 continue
-            waiting = True
             for entry in pool.running.values():
                 if entry.killed or entry.request.deadline_at == math.inf:
                     continue
@@ -161,25 +165,17 @@ class Book:
                 if chance < HOPELESS_BELOW:
                     entry.killed = True
                     decisions.append(Killed(entry.request.id, pool.name, chance, max(0.0, left)))
-        self._hopeless_at = now + self._hopeless_every if waiting else math.inf
+        self._hopeless_at = now + self._hopeless_every if self.waiting else math.inf
 
     def next_wakeup(self) -> float:
         """The next instant at which :meth:`expire` or :meth:`stop_hopeless` has something to do; infinite for none."""
         timeouts = self._timeouts
-        while timeouts and not self._waits(timeouts[0][2]):
+        while timeouts and not timeouts[0][2].waiting:  # who has left is skipped when his time comes
             heapq.heappop(timeouts)
+        if not self.waiting:
+            self._hopeless_at = math.inf
         hopeless = self._hopeless_at
-        if hopeless < math.inf:
-            for pool in self._every:
-                if pool.queue.length:
-                    break
-            else:
-                hopeless = self._hopeless_at = math.inf
         return timeouts[0][0] if timeouts and timeouts[0][0] < hopeless else hopeless
-
-    def _waits(self, entry: Entry) -> bool:
-        """Whether an entry of the heap is still about somebody; entries of those who left are skipped lazily."""
-        return not entry.running and self.entries.get(entry.request.id) is entry
 
     def _late(self, entry: Entry, stage: Stage, now: float) -> list[Decision]:
         pool = self.pools[entry.request.pool]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from operator import itemgetter
 
 from broker.policy.admission.values import AdmissionRequest
 
@@ -15,17 +14,17 @@ the wait budget allows, then arrival."""
 PESSIMISM_ABOVE = 1.0
 """Mean error of predictions, as a logarithm, above which a tenant is charged the 90th percentile in advance."""
 LEARNING_RATE = 0.1
-by_rank = itemgetter(0)
 
 
 class Flow:
     """The requests of one tenant that wait, in the tenant's own order, and what the tenant has had.
 
-    ``work`` is the predicted work of all that wait, ``mean`` that of one of them.
+    ``work`` is the predicted work of all that wait, ``mean`` that of one of them. ``waiters`` are sorted by rank;
+    no two ranks are equal, so comparing pairs, or a pair with a rank alone in a tuple, never comes to an entry.
     """
 
     __slots__ = (
-        "error", "level", "mean", "name", "order", "running", "seats_used", "start",
+        "error", "level", "mean", "name", "order", "pessimistic", "running", "seats_used", "start",
         "waiters", "weight", "work",
     )  # fmt: skip
 
@@ -41,36 +40,34 @@ class Flow:
         self.seats_used = 0
         self.running = 0
         self.error = 0.0
-
-    @property
-    def pessimistic(self) -> bool:
-        """Whether predictions for this tenant have been so wrong that the high one is charged (2DFQ's pessimism)."""
-        return self.error > PESSIMISM_ABOVE
+        self.pessimistic = False
+        """Whether predictions have been so wrong that the high one is charged (2DFQ's pessimism)."""
 
     def work_before(self, rank: Rank) -> float:
         """Predicted work of this flow that goes before a request of the given rank."""
         waiters = self.waiters
         if not waiters or rank > waiters[-1][0]:
             return self.work
-        return sum(entry.work for _, entry in waiters[: bisect_left(waiters, rank, key=by_rank)])
+        return sum([entry.work for _, entry in waiters[: bisect_left(waiters, (rank,))]])
 
     def learn(self, predicted: float, actual: float) -> None:
         """Remembers how wrong predictions for the tenant are."""
         if predicted > 0.0 and actual > 0.0:
             self.error += LEARNING_RATE * (abs(math.log(actual / predicted)) - self.error)
+            self.pessimistic = self.error > PESSIMISM_ABOVE
 
 
 class Entry:
     """A request with what was decided about it. State, not a value: it waits, runs, and ends.
 
-    ``since`` is when it began to wait or, ``running``, to run. ``cost`` is the work in seat-seconds that its tenant is
-    charged when it starts, ``work`` the same without pessimism, for estimates; ``p90`` is the duration that lending
-    reckons with. ``expected`` is the wait in seconds that was told.
+    ``since`` is when it began to wait or, ``running``, to run; it is ``waiting`` while it stands in a queue. ``cost``
+    is the work in seat-seconds that its tenant is charged when it starts, ``work`` the same without pessimism, for
+    estimates; ``p90`` is the duration that lending reckons with. ``expected`` is the wait in seconds that was told.
     """
 
     __slots__ = (
         "cost", "expected", "flow", "killed", "memory", "p90", "rank", "request", "running", "seats", "since",
-        "until", "width", "work",
+        "until", "waiting", "width", "work",
     )  # fmt: skip
 
     def __init__(self, request: AdmissionRequest, flow: Flow, rank: Rank, now: float) -> None:
@@ -86,5 +83,5 @@ class Entry:
         self.work = 0.0
         self.cost = 0.0
         self.p90 = 0.0
-        self.running = False
+        self.waiting = self.running = False
         self.killed = False

@@ -14,8 +14,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+from operator import itemgetter
 
-from broker.policy.admission.entry import Entry, Flow, Rank, by_rank
+from broker.policy.admission.entry import Entry, Flow, Rank
+
+_flow_of = itemgetter(2)
 
 SAMPLED_FLOWS = 12
 """Flows that an estimate of waiting looks at, at most."""
@@ -67,7 +71,7 @@ class FairQueue:
         elif rank > waiters[-1][0]:
             waiters.append((rank, entry))
         else:
-            insort(waiters, (rank, entry), key=by_rank)
+            insort(waiters, (rank, entry))
         flow.work += work
         flow.mean = flow.work / len(waiters)
         self.work += work
@@ -77,7 +81,7 @@ class FairQueue:
         """Takes a request out that was not served."""
         flow = entry.flow
         waiters = flow.waiters
-        del waiters[0 if waiters[0][1] is entry else bisect_left(waiters, entry.rank, key=by_rank)]
+        del waiters[0 if waiters[0][1] is entry else bisect_left(waiters, (entry.rank,))]
         self.length -= 1
         if waiters:
             flow.work -= entry.work
@@ -152,9 +156,9 @@ class FairQueue:
         """The request that is served next. Somebody must wait."""
         return self._heads[0][2].waiters[0][1]
 
-    def first(self, count: int) -> list[Flow]:
-        """The flows that are served next, in order."""
-        return [flow for _, _, flow in self._heads[:count]]
+    def first(self, count: int) -> Iterator[Flow]:
+        """The flows that are served next, in order, while nothing moves."""
+        return map(_flow_of, self._heads[:count])
 
     def crowd(self) -> Entry | None:
         """The last request of the flow with most waiters."""

@@ -68,6 +68,7 @@ class Scheduler:
     ) -> None:
         self._pools = {name: Pool(name, pool_limits, tuning) for name, pool_limits in limits.items()}
         self._backends = {spec.name: Backend(spec, self._pools, tuning) for spec in backends}
+        self._shared = tuple(self._backends.values())
         serving = {pool.name: backend for backend in self._backends.values() for pool in backend.pools}
         self._backend_of = {
             name: serving[name] if name in serving else alone(pool, tuning)
@@ -124,8 +125,8 @@ class Scheduler:
 
     def _entry(self, request: AdmissionRequest, pool: Pool, backend: Backend, now: float) -> Entry:
         self._arrivals += 1
-        later = min(request.attempt, LATER_ATTEMPTS)
-        rank = later, now + pool.budget(request, now), self._arrivals
+        attempt = request.attempt if request.attempt < LATER_ATTEMPTS else LATER_ATTEMPTS  # noqa: FURB136 - a call costs more
+        rank = attempt, now + pool.budget(request, now), self._arrivals
         flow = pool.flow_of(request.tenant, self._tenants.limits(request.tenant), request.criticality)
         entry = Entry(request, flow, rank, now)
         pool.size(entry, backend.limit * request.memory / backend.memory_limit if request.memory else 0.0)
@@ -153,14 +154,14 @@ class Scheduler:
         entry.until = last if decided else min(last, now + GRACE * budget)
         self._tenants.enter(request.tenant, now)
         self._book.wait(entry, pool, group, now)
-        decisions: list[Decision] = [
-            Queued(request.id, pool.name, entry.expected, entry.until, backend.limit)
-        ]
+        queued = Queued(request.id, pool.name, entry.expected, entry.until, backend.limit)
+        if backend.blocked is None and victim is None and entry.seats == 1 and not entry.memory:
+            return (queued,)  # it neither blocks, nor passes one that does, nor moved others
+        decisions: list[Decision] = [queued]
         if victim is not None:
             expected = backend.wait(pool, victim)
             decisions += self._book.refuse(victim, self._verdicts.pushed_out(victim, pool, expected, now))
-        if backend.blocked is not None or victim is not None or entry.seats > 1 or entry.memory:
-            self._book.dispatch(backend, now, decisions)  # it blocks, passes one that does, or moved others
+        self._book.dispatch(backend, now, decisions)
         return tuple(decisions)
 
     def finish(self, id: str, outcome: Outcome, seconds: float, now: float) -> tuple[Decision, ...]:
@@ -253,7 +254,7 @@ class Scheduler:
     def next_wakeup(self) -> float | None:
         """The next instant at which a budget ends, a limit is decided, or hopeless work is looked for."""
         wakeup = self._book.next_wakeup()
-        for backend in self._backends.values():
+        for backend in self._shared:
             due = backend.policy.next_tick()
             if due is not None and due < wakeup:
                 wakeup = due
@@ -274,6 +275,8 @@ class Scheduler:
         return tuple(backend.load() for backend in self._backends.values())
 
     def _dispatched(self, backend: Backend, now: float) -> tuple[Decision, ...]:
+        if not self._book.waiting:
+            return ()
         decisions: list[Decision] = []
         self._book.dispatch(backend, now, decisions)
         return tuple(decisions)

@@ -102,7 +102,8 @@ class StretchLimit:
         self._running[id] = Running(now, predicted, seats, self._area)
         if self._used > LOUD * self._seats:
             self._loud_at = now
-        self._wake(now)
+        if self._last is None:
+            self._wake(now)
 
     def ended(self, id: str, outcome: Outcome, seconds: float, now: float) -> None:
         """A query has ended. One cut short counts only if it was late by then; one that did nothing not at all."""

@@ -11,6 +11,7 @@ before the window enter it late, as in the period life table).
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,19 +28,22 @@ LONGEST_WINDOW, RUNTIMES = 300.0, 4.0
 """Where queries are long, samples count for so many of their median times, but never for longer."""
 
 
-class Sample(NamedTuple):
-    """A query that ended at ``at``, or was cut short then unless it is ``done``; ``seats`` were in use meanwhile."""
+class Sample:
+    """A query that ended at ``at``, or was cut short then unless it is ``done``; ``seats`` were in use meanwhile.
 
-    at: float
-    predicted: float
-    seconds: float
-    seats: float
-    done: bool
+    ``stretch`` is ln(predicted / observed), ``multiple`` observed / predicted: a sample is read many times.
+    """
 
-    @property
-    def stretch(self) -> float:
-        """ln(predicted / observed)."""
-        return math.log(self.predicted / self.seconds)
+    __slots__ = ("at", "done", "multiple", "predicted", "seats", "seconds", "stretch")
+
+    def __init__(self, at: float, predicted: float, seconds: float, seats: float, done: bool) -> None:
+        self.at = at
+        self.predicted = predicted
+        self.seconds = seconds
+        self.seats = seats
+        self.done = done
+        self.stretch = math.log(predicted / seconds)
+        self.multiple = seconds / predicted
 
 
 class Running(NamedTuple):
@@ -96,21 +100,19 @@ class Evidence:
         """The median, with running queries as evidence; None when there is too little of it."""
         self._forget(now)
         broken = self._break()
-        spans: list[Span] = []
+        begin, spans = self.begin, list[Span]()
         for sample in self._samples:
-            before = self.begin - sample.at + sample.seconds
-            spans.append(
-                (sample.seconds / sample.predicted, max(0.0, before) / sample.predicted, sample.done)
-            )
+            before = begin - sample.at + sample.seconds
+            spans.append((sample.multiple, before / sample.predicted if before > 0.0 else 0.0, sample.done))
         late, count = 0, len(spans)
-        for query in running:
-            if query.predicted > 0.0 and now > query.since:
-                elapsed, before = now - query.since, self.begin - query.since
-                spans.append((elapsed / query.predicted, max(0.0, before) / query.predicted, False))
-                late += elapsed > query.predicted
+        for since, predicted, _, _ in running:
+            if predicted > 0.0 and now > since:
+                elapsed, before = now - since, begin - since
+                spans.append((elapsed / predicted, before / predicted if before > 0.0 else 0.0, False))
+                late += elapsed > predicted
         if count + late < LEAST:
             return None
-        loads = fmean([*(sample.seats for sample in self._samples), seats])
+        loads = fmean([*[sample.seats for sample in self._samples], seats])
         return Reading(-math.log(survival_median(spans)), math.log(max(1.0, loads)), count, broken)
 
     def _break(self) -> bool:
@@ -120,7 +122,7 @@ class Evidence:
         stretches = [sample.stretch for sample in self._samples]
         old, new = stretches[:-RECENT], stretches[-RECENT:]
         middle = median(old)
-        spread = TO_DEVIATION * median(abs(x - middle) for x in old)
+        spread = TO_DEVIATION * median([abs(x - middle) for x in old])
         error = TO_ERROR * spread * math.sqrt(1 / len(old) + 1 / len(new))
         if abs(median(new) - middle) <= SURE * error:
             return False
@@ -133,7 +135,7 @@ class Evidence:
         samples = self._samples
         if not samples:
             return
-        self.runtime = median(sample.seconds for sample in samples)
+        self.runtime = median([sample.seconds for sample in samples])
         longest = min(LONGEST_WINDOW, max(WINDOW, RUNTIMES * self.runtime))
         while samples and (
             now - samples[0].at > longest or (len(samples) > LEAST and now - samples[0].at > WINDOW)
@@ -147,13 +149,12 @@ class Evidence:
 def survival_median(spans: list[Span]) -> float:
     """The value that half of all queries exceed; what half of them have reached when fewer are known to have ended."""
     spans.sort()
-    entries = sorted(entry for _, entry, _ in spans)
-    survival, entered = 1.0, 0
+    entries = sorted([entry for _, entry, _ in spans])
+    survival = 1.0
     for left, (at, _, done) in enumerate(spans):
-        while entered < len(entries) and entries[entered] < at:
-            entered += 1
         if done:
-            survival *= 1.0 - 1.0 / max(1, entered - left)
+            at_risk = bisect_left(entries, at) - left
+            survival *= 1.0 - 1.0 / at_risk if at_risk > 1 else 0.0
             if survival <= 0.5:
                 return at
     return spans[len(spans) // 2][0]

@@ -15,9 +15,10 @@ from typing import Protocol
 from broker.domain.pool import PoolName
 from broker.domain.principal import Criticality
 from broker.domain.state import PoolState
+from broker.policy.admission.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Quantiles:
     """Predicted running time without contention, in seconds; zeros when nothing is known."""
 
@@ -26,7 +27,7 @@ class Quantiles:
     p90: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AdmissionRequest:
     """A request for seats in a pool.
 
@@ -105,7 +106,7 @@ class Pressure:
     memory: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Admitted:
     """The request may run now, in seats of ``pool``; ``wait`` beside what was expected, ``limit`` counts seats."""
 
@@ -116,7 +117,7 @@ class Admitted:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Queued:
     """The request waits, until the instant ``until`` at most."""
 

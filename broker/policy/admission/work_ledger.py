@@ -23,10 +23,12 @@ class WorkLedger:
 
     def add(self, tenant: str, seconds: float, now: float) -> None:
         """Books work that was done for a tenant."""
-        if self._origin is None or now - self._origin > REBASE_AFTER:
+        origin = self._origin
+        if origin is None or now - origin > REBASE_AFTER:
             self._rebase(now)
+            origin = now
         work = self._work
-        work[tenant] = work.get(tenant, 0.0) + seconds * self._unit(now)
+        work[tenant] = work.get(tenant, 0.0) + seconds * math.pow(2.0, (now - origin) / HALF_LIFE)
         if len(work) > 2 * MAX_TENANTS:
             busiest = sorted(work, key=work.__getitem__, reverse=True)[:MAX_TENANTS]
             self._work = {name: work[name] for name in busiest}
@@ -36,13 +38,9 @@ class WorkLedger:
         total = sum(self._work.values())
         return {tenant: value / total for tenant, value in self._work.items()} if total > 0 else {}
 
-    def _unit(self, now: float) -> float:
-        assert self._origin is not None
-        return math.pow(2.0, (now - self._origin) / HALF_LIFE)
-
     def _rebase(self, now: float) -> None:
         if self._origin is not None:
-            unit = self._unit(min(now, self._origin + 2 * REBASE_AFTER))
+            unit = math.pow(2.0, min(now - self._origin, 2 * REBASE_AFTER) / HALF_LIFE)
             self._work = {
                 name: value / unit for name, value in self._work.items() if value / unit > FORGOTTEN
             }

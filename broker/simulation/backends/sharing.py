@@ -89,8 +89,7 @@ class Sharing:
         return slots / (1.0 + self.thrash * (active / slots - 1.0)) if slots > 0 else 0.0
 
     def _advance(self, now: float) -> None:
-        passed = now - self._at
-        if passed > 0.0:
+        if (passed := now - self._at) > 0.0:
             self._at = now
             step = passed * self._rate
             self._virtual += step

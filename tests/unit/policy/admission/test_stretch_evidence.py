@@ -60,7 +60,7 @@ def test_running_queries_do_not_bend_the_median() -> None:
                 ended.append(done(since + seconds, seconds))
             else:
                 running.append(Running(since, 1.0, 1, 0.0))
-        for sample in sorted(ended):
+        for sample in sorted(ended, key=lambda sample: sample.at):
             evidence.add(sample)
         stretches.append(read(evidence, now, *running).stretch)
     assert fmean(stretches) == pytest.approx(0.0, abs=0.03)
