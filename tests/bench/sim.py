@@ -97,8 +97,13 @@ def measured(
     if kept is None:
         yield from measure_all(tasks, processes)
         return
-    lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    known: dict[Task, Mapping[str, float]] = {Task(**line["task"]): line["figures"] for line in lines}
+    known: dict[Task, Mapping[str, float]] = {}
+    if kept.exists():
+        text = kept.read_text()
+        whole = text[: text.rfind("\n") + 1]  # a run that was killed may have written half a line
+        kept.write_text(whole)
+        lines = [json.loads(line) for line in whole.splitlines()]
+        known = {Task(**line["task"]): line["figures"] for line in lines}
     yield from ((task, known[task]) for task in tasks if task in known)
     with kept.open("a") as file:
         for task, figures in measure_all([task for task in tasks if task not in known], processes):
