@@ -8,7 +8,7 @@ for, the rows are thrown away.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -44,13 +44,21 @@ class RolledStatement:
 
 
 def rolled_statement(
-    scan: Scan, finish: Finish, rollup: Rollup, spans: Sequence[Span], tools: Tools
+    scan: Scan, finish: Finish, rollup: Rollup, spans: Sequence[Span], tools: Tools, alike: Hashable = None
 ) -> RolledStatement | None:
-    """The statement, when its result is sure or known to be small and the rollup's segments are known; else None."""
-    statements = tools.compiler.rolled(scan, finish, rollup, spans)
-    if statements is None or statements.grouped is None:
-        return None
-    rows, limit = statements.grouped, tools.limits.rows
+    """The statement, when its result is sure or known to be small and the rollup's segments are known; else None.
+
+    Scans that are ``alike`` differ in bounds, grid and the values of the filter.
+    """
+    rows = tools.rolled.again(alike, scan, rollup, spans) if alike is not None else None
+    if rows is None:
+        statements = tools.compiler.rolled(scan, finish, rollup, spans)
+        if statements is None or statements.grouped is None:
+            return None
+        rows = statements.grouped
+        if alike is not None:
+            tools.rolled.keep(alike, scan, rollup, spans, rows)
+    limit = tools.limits.rows
     small = within(rows.row_limit, limit) or within(tools.counts.get(rows.shape), limit)
     asked = tools.coverage.asked(scan.dataset, rollup)
     if not small or asked is None:

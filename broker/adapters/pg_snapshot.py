@@ -20,6 +20,7 @@ from broker.adapters.pg_copy import BlockCollector, BlockWriter, Put, streamed, 
 from broker.adapters.pg_errors import deadline_exceeded, translated
 from broker.adapters.pg_rollup_coverage import MISSING, SNAPSHOT, CoverageReading, not_installed
 from broker.adapters.pg_snapshot_sql import AS_OF, LAG, UNDO, begin, export
+from broker.adapters.sql.alike import RolledStatements
 from broker.adapters.sql.compiler import Recent, SqlCompiler
 from broker.adapters.sql.statements import ScanStatements, Statement, first_text
 from broker.domain.deadline import Deadline
@@ -60,7 +61,7 @@ class Tools:
     """What snapshots share.
 
     ``counts`` remembers how many rows a shape had last, ``coverage`` the segments of rollups, ``beside`` the texts of
-    statements that read a rollup's coverage and rows.
+    statements that read a rollup's coverage and rows, ``rolled`` the statements over rollups' tables.
     """
 
     compiler: SqlCompiler
@@ -70,6 +71,7 @@ class Tools:
     telemetry: Telemetry
     coverage: CoverageReading = field(default_factory=CoverageReading)
     beside: Recent[object, str] = field(default_factory=lambda: Recent(1_000))
+    rolled: RolledStatements = field(default_factory=RolledStatements)
 
 
 class PgSnapshot:

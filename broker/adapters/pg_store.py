@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 
 from broker.adapters.pg_alone import lone_statement, read_alone
@@ -103,11 +103,12 @@ class PgStore:
         rollup: Rollup,
         spans: Sequence[Span],
         deadline: Deadline,
+        alike: Hashable = None,
     ) -> AloneReading | None:
         """The states of a scan from one rollup table, with the coverage of its statement; else None."""
         if deadline.expired(self._clock.monotonic()):
             raise deadline_exceeded("")
-        wanted = rolled_statement(scan, finish, rollup, spans, self._tools)
+        wanted = rolled_statement(scan, finish, rollup, spans, self._tools, alike)
         if wanted is None:
             return None
         return await read_rolled_alone(self._pools, pool, wanted, deadline, self._tools)

@@ -154,8 +154,10 @@ class Classifying:
         )
 
     def observe(self, classified: Classified, run: Run) -> None:
-        """Learns from a run."""
-        self.classifier.observe(classified.subject, run, self.clock.monotonic())
+        """Learns from a run; of many that are alike from one after the other, with a moment in between."""
+        now, subject = self.clock.monotonic(), classified.subject
+        if run.cut_short or self.foretold is None or self.foretold.teaches(subject, now):
+            self.classifier.observe(subject, run, now)
 
     async def _ask(
         self,

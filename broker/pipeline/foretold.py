@@ -8,6 +8,7 @@ the route is that of the question itself, and its snapshot decides what it may u
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,13 +18,15 @@ from broker.domain.request import CallContext
 from broker.domain.rollup import Coverage, Piece, Storage
 from broker.domain.terms import AnswerPolicy, Consistency, EdgeMode
 from broker.pipeline.routes import Route, Router
-from broker.policy.classify import Classified
+from broker.policy.classify import Classified, Subject
 from broker.policy.cost_key import size_of
 from broker.policy.rollups.seals import Seals
 from broker.ports.clock import Clock
 
 HOLDS = 0.25
 """Seconds for which a prediction holds."""
+TEACHES = 0.02
+"""Seconds in which one run of questions that cost the same teaches what they cost; what others add is little."""
 MOST = 1_024
 """Predictions that are remembered."""
 
@@ -48,6 +51,18 @@ class Foretold:
     def __init__(self, router: Router, clock: Clock) -> None:
         self._router, self._clock = router, clock
         self._told: OrderedDict[tuple[object, ...], _Told] = OrderedDict()
+        self._taught: dict[str, float] = {}
+
+    def teaches(self, subject: Subject, now: float) -> bool:
+        """Whether a complete run of what rollups were expected to answer is worth learning from."""
+        if subject.expected is None:
+            return True
+        if now < self._taught.get(subject.fingerprint, -math.inf) + TEACHES:
+            return False
+        if len(self._taught) >= MOST:
+            self._taught.clear()
+        self._taught[subject.fingerprint] = now
+        return True
 
     def again(
         self, context: CallContext, plan: Plan, policy: AnswerPolicy, consistency: Consistency

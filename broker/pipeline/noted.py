@@ -39,5 +39,5 @@ class RollupNotes:
             if rejected.rollup in able:
                 self.telemetry.rollup_answer(name, rejected.rollup, "rejected", rejected.rules[0].value)
         if sources.used:
-            self.telemetry.rollup_live_share(name, sources.live_share)
+            self.telemetry.rollup_live_share(name, sources.live_share if outcome == "part" else 0.0)
             self.offer(question)

@@ -148,7 +148,7 @@ class Rolled:
             replace(plan.finish, pushed_down=False),
         )
         alone = await store.read_rolled_alone(
-            pool, scan.stored(rollup), finish, rollup, piece.spans, deadline
+            pool, scan.stored(rollup), finish, rollup, piece.spans, deadline, plan.shape
         )
         if alone is None:
             return None

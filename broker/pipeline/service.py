@@ -109,7 +109,7 @@ class QueryService:
         live = [o.status.as_of for o in outcomes if isinstance(o, Answer) and o.status.kind in READ]
         return DashboardOutcome(
             tuple(
-                _panel_outcome(p, o, context, token)
+                _panel_outcome(p, o, token)
                 for p, o, token in zip(ask.panels, outcomes, by_token, strict=True)
             ),
             snapshot_time=min(live, default=None),
@@ -281,11 +281,7 @@ def _not_held(asked: Asked) -> BrokerError | None:
     return refusal(asked.plan, asked.policy) if only else None
 
 
-def _panel_outcome(
-    panel: PanelAsk, outcome: Outcome | None, context: CallContext, token: Asked | None
-) -> PanelOutcome:
-    if isinstance(outcome, Answer):
-        outcome = replace(outcome, status=replace(outcome.status, request_id=context.request_id))
+def _panel_outcome(panel: PanelAsk, outcome: Outcome | None, token: Asked | None) -> PanelOutcome:
     assert outcome is not None, "every panel has come to something"
     return PanelOutcome(panel.panel_id, outcome, token if isinstance(outcome, Answer) else None)
 

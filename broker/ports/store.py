@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -123,12 +123,13 @@ class QueryStore(Protocol):
         rollup: Rollup,
         spans: Sequence[Span],
         deadline: Deadline,
+        alike: Hashable = None,
     ) -> AloneReading | None:
         """What :meth:`Snapshot.read_rollup` gives, by one statement that also reads the coverage and finds it enough.
 
         For rollups that are tables with exact tracking. None when the result is not sure or known to be small, or when
         the segments have changed lately, leave gaps in the spans, or marks, the catalog or a quarantine stand against
-        them: then a snapshot is taken.
+        them: then a snapshot is taken. Scans that are ``alike`` differ in bounds, grid and values of the filter only.
         """
         ...
 

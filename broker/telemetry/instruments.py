@@ -50,6 +50,8 @@ SCOPE = "querybroker"
 Value = str | bool | int | float
 _NO_CONTEXT = Context()
 _FRESH = AnswerKind.CACHE_FRESH.value
+CARRIED = frozenset({"traceparent", "tracestate", "baggage"})
+"""Headers by which a trace, and what is said beside it, comes from elsewhere."""
 _UNSAMPLED = "-00"
 """How a W3C ``traceparent`` ends whose caller keeps no trace."""
 Attributes = Mapping[str, Value]
@@ -252,6 +254,8 @@ class Telemetry(Meters):
 
     def extract(self, metadata: Mapping[str, str]) -> Context:
         """The context that W3C headers (lower-case names) describe; below it spans continue the caller's trace."""
+        if not CARRIED.intersection(metadata):
+            return _NO_CONTEXT
         return self._propagator.extract(metadata, Context())
 
     def links(self, *carriers: Mapping[str, str]) -> tuple[Link, ...]:

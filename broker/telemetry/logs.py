@@ -45,6 +45,7 @@ class JsonFormatter(logging.Formatter):
     def __init__(self, constant: Mapping[str, str]) -> None:
         super().__init__()
         self._constant = dict(constant)
+        self._encode = json.JSONEncoder(default=str, ensure_ascii=False).encode
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
@@ -61,7 +62,7 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return self._encode(line)
 
 
 class TextFormatter(logging.Formatter):
