@@ -6,6 +6,7 @@ can share them. What a test writes to, it makes for itself with `fresh_database`
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
@@ -18,6 +19,11 @@ from broker.demo.embedded import EmbeddedPostgres
 from tests.support.flights_frames import FlightsFrames, read_csv_frames
 from tests.support.pg import SAMPLE_ROWS, Connection, Databases, run_sync, temporary_server
 from tests.support.server import RunningBroker, running_broker
+
+
+def pytest_configure() -> None:
+    """Whoever ends the tests with SIGTERM, as ``timeout`` does, has them leave nothing behind, as after Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class FreshDatabase(Protocol):

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import platform
+import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -105,6 +106,7 @@ def run(
     if add_arguments is not None:
         add_arguments(parser)
     own = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves nothing behind then either
     outcome = measure(Options(quick=own.quick, own=own))
     report = outcome if isinstance(outcome, Report) else uvloop.run(outcome)
     _show(name, report, Console())

@@ -24,6 +24,7 @@ TEST_SETTINGS: Mapping[str, str] = {
     "fsync": "off",
     "full_page_writes": "off",
     "shared_buffers": "128MB",
+    "dynamic_shared_memory_type": "mmap",  # in its directory: a server that is killed leaves none to the machine
 }
 # How asyncpg says that a server has gone, or goes: its state machine is surprised by farewells as well.
 GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError)
