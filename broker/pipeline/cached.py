@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Self
 
 from broker.domain.answer import (
     Answer,
@@ -27,7 +28,7 @@ from broker.domain.request import CallContext
 from broker.domain.terms import AnswerPolicy, CacheMode, Consistency, RollupMode
 from broker.domain.values import ResultFormat
 from broker.pipeline.routed import refusal
-from broker.pipeline.stage import Question
+from broker.pipeline.stage import Group, Question
 from broker.policy.freshness import Ages, Freshness, Looked, Standing, freshness, given, kept
 from broker.policy.reach import reach_of
 from broker.ports.cache import AnswerCache
@@ -58,6 +59,11 @@ class Asked:
     format: ResultFormat
     consistency: Consistency
     key: str
+
+    @classmethod
+    def by(cls, question: Question, group: Group) -> Self:
+        """What a question that was classified since had asked."""
+        return cls(question.plan, question.policy, question.format, group.consistency, question.key)
 
     @property
     def reads(self) -> bool:

@@ -105,7 +105,7 @@ class Flights:
         """The answers of flights that ended while their question was on its way here, after it had looked for them."""
         found: list[Outcome] = []
         for question in group.questions:
-            answer = self._cached.near(_asked(question, group), group.context) if self._cached else None
+            answer = self._cached.near(Asked.by(question, group), group.context) if self._cached else None
             if answer is None:
                 return None
             found.append(answer)
@@ -221,7 +221,7 @@ class Flights:
         """An answer that was read while this question waited, or that is fresh to its caller."""
         if held is None or self._cached is None:
             return None
-        asked = _asked(question, group)
+        asked = Asked.by(question, group)
         if old is not None and held.as_of <= old.as_of:
             if question.policy.cache is not CacheMode.DEFAULT:
                 return None
@@ -234,10 +234,6 @@ class Flights:
         step = LadderStep(Rung.LIVE, Verdict.ANSWERED, "flight", duration=held.seconds)
         ladder = (*question.ladder, step)
         return Answer(held.table, replace(held.status, staleness=staleness, ladder=ladder))
-
-
-def _asked(question: Question, group: Group) -> Asked:
-    return Asked(question.plan, question.policy, question.format, group.consistency, question.key)
 
 
 async def _read(group: Group, inner: Handler) -> Sequence[Outcome]:

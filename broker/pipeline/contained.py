@@ -24,7 +24,6 @@ from broker.domain.answer import (
     Interval,
     LadderStep,
     PartSource,
-    Rung,
     Verdict,
 )
 from broker.domain.deadline import Deadline
@@ -38,6 +37,7 @@ from broker.pipeline.bounds import error_bounds, exactness
 from broker.pipeline.cached import CACHED, INCOMPLETE, Asked, Cached, suits, wanted
 from broker.pipeline.execute import pool_of
 from broker.pipeline.stage import Group, Question
+from broker.pipeline.stale_cache import Older
 from broker.pipeline.status import snapped_range
 from broker.policy.containment import Asking, Way, may_hold, way
 from broker.policy.freshness import Freshness, Standing
@@ -190,28 +190,19 @@ class Contained:
 
 
 @dataclass(frozen=True, slots=True)
-class StaleContained:
+class StaleContained(Older):
     """The rung of older answers that contain what is asked. It takes a worker of the pool, and no seat."""
 
     contained: Contained
-
-    @property
-    def rung(self) -> Rung:
-        """Older cache entries."""
-        return Rung.CACHE_STALE
-
-    def allowed(self, policy: AnswerPolicy) -> bool:
-        """Whether the caller reads from the cache."""
-        return policy.cache is CacheMode.DEFAULT and AnswerKind.CACHE_STALE in policy.accepted_kinds
 
     def at_hand(self, _question: Question, _group: Group) -> None:
         """Nothing: what contains it would have to be looked for, and a worker has to cut it out."""
 
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         """What a held answer contains of it."""
-        asked = Asked(question.plan, question.policy, question.format, group.consistency, question.key)
-        if not asked.reads or not question.key:
-            return LadderStep(self.rung, Verdict.NOT_APPLICABLE, codes=("NOT_CACHED",))
+        asked = Asked.by(question, group)
+        if (step := self.not_cached(asked)) is not None:
+            return step
         source = self.contained.stale(asked)
         if source is None:
             return LadderStep(self.rung, Verdict.NOT_APPLICABLE, codes=("NOT_CONTAINED",))

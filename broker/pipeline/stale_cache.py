@@ -12,11 +12,10 @@ from broker.pipeline.stage import Group, Question
 from broker.policy.freshness import Standing
 
 
-@dataclass(frozen=True, slots=True)
-class StaleCache:
-    """The answer that is held, up to its hard age and the caller's own limit."""
+class Older:
+    """What the rungs of older answers have in common."""
 
-    cached: Cached
+    __slots__ = ()
 
     @property
     def rung(self) -> Rung:
@@ -27,9 +26,22 @@ class StaleCache:
         """Whether the caller reads from the cache."""
         return policy.cache is CacheMode.DEFAULT and AnswerKind.CACHE_STALE in policy.accepted_kinds
 
+    def not_cached(self, asked: Asked) -> LadderStep | None:
+        """Why nothing is looked for: the caller reads nothing that is held, or the question has no key."""
+        if asked.reads and asked.key:
+            return None
+        return LadderStep(self.rung, Verdict.NOT_APPLICABLE, codes=("NOT_CACHED",))
+
+
+@dataclass(frozen=True, slots=True)
+class StaleCache(Older):
+    """The answer that is held, up to its hard age and the caller's own limit."""
+
+    cached: Cached
+
     def at_hand(self, question: Question, group: Group) -> float | None:
         """Age of what this process holds itself."""
-        asked = _asked(question, group)
+        asked = Asked.by(question, group)
         held = self.cached.answers.near(question.key) if asked.reads and question.key else None
         if held is None or not suits(held, asked):
             return None
@@ -40,9 +52,9 @@ class StaleCache:
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         """The newest answer of any tier."""
         cached = self.cached
-        asked = _asked(question, group)
-        if not asked.reads or not question.key:
-            return LadderStep(self.rung, Verdict.NOT_APPLICABLE, codes=("NOT_CACHED",))
+        asked = Asked.by(question, group)
+        if (step := self.not_cached(asked)) is not None:
+            return step
         held = cached.answers.near(question.key)
         if held is None:
             held = await cached.answers.find(question.key, deadline.remaining(cached.clock.monotonic()))
@@ -56,7 +68,3 @@ class StaleCache:
         if fresh.kind not in question.policy.accepted_kinds & CACHED:
             return LadderStep(self.rung, Verdict.FORBIDDEN, codes=("KIND",))
         return cached.handed(held, fresh, asked, group.context)
-
-
-def _asked(question: Question, group: Group) -> Asked:
-    return Asked(question.plan, question.policy, question.format, group.consistency, question.key)
