@@ -121,9 +121,7 @@ def _make(directory: Path) -> None:
     raise FileNotFoundError(f"{directory} keeps being deleted")
 
 
-def _publish(
-    source: Path, target: Path, depth: int, put: Callable[[Path, Path], object] = os.rename
-) -> None:
+def _publish(source: Path, target: Path, depth: int, put: Callable[[Path, Path], object] = os.rename) -> None:
     _make(target)
     put(source, target / source.name)
     # The name becomes durable with its directory, and so do directories that were just made.
