@@ -68,10 +68,10 @@ def migrations(component: str) -> tuple[Migration, ...]:
     return tuple(sorted(found, key=lambda m: m.number))
 
 
-def render(component: str) -> str:
-    """All migrations of a component as one script, for those who apply it themselves; it can be run once."""
+def render(component: str, only: Sequence[Migration] | None = None) -> str:
+    """All migrations of a component, or only some, as one script, for those who apply it themselves; to be run once."""
     pieces = ["BEGIN;", f"SELECT pg_advisory_xact_lock({LOCK});", _BOOKKEEPING]
-    for m in migrations(component):
+    for m in migrations(component) if only is None else only:
         record = f"VALUES ('{m.component}', {m.number}, '{m.name}', '{m.sha256}');"
         pieces += [f"-- {m.number:04}_{m.name}", m.sql, _RECORD.partition("VALUES")[0] + record, ""]
     return "\n".join([*pieces, "COMMIT;", ""])
@@ -100,16 +100,20 @@ async def migrate(dsn: str, component: str) -> tuple[Migration, ...]:
 
 async def check_migrated(dsn: str, component: str) -> None:
     """Raises MigrationError when a migration is missing; changes nothing."""
+    if pending := await missing(dsn, component):
+        names = ", ".join(f"{m.number:04}_{m.name}" for m in pending)
+        raise MigrationError(f"The tables of {component!r} lack {names}. Run `broker migrate`.")
+
+
+async def missing(dsn: str, component: str) -> tuple[Migration, ...]:
+    """What :func:`migrate` would apply; changes nothing, and raises the same errors."""
     connection = await _connect(dsn, component)
     try:
         present = await connection.fetchval("SELECT to_regclass('broker.migration') IS NOT NULL")
         known = migrations(component)
-        pending = await _pending(connection, known, component) if present else known
+        return await _pending(connection, known, component) if present else known
     finally:
         await connection.close()
-    if pending:
-        names = ", ".join(f"{m.number:04}_{m.name}" for m in pending)
-        raise MigrationError(f"The tables of {component!r} lack {names}. Run `broker migrate`.")
 
 
 async def _connect(dsn: str, component: str) -> asyncpg.Connection[asyncpg.Record]:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from broker.adapters.pg_rollup_marks import NEVER, MarkMemory, Marks, SegmentList, merged, within
-from broker.adapters.pg_rollup_records import SEGMENTS, list_of, marks_of, rows_of
+from broker.adapters.pg_rollup_records import REDEFINED, SEGMENTS, list_of, marks_of, rows_of
 from broker.adapters.pg_rollup_visibility import TransactionView
 from broker.adapters.sql.compiler import Recent
 from broker.domain.model import Dataset
@@ -154,8 +154,7 @@ class CoverageReading:
             text = f"Nothing is installed for the rollup. {_INSTALL}"
             return Coverage(rollup.name, unusable=Rule.COVER, message=text) if kept else None
         if row["definitions"] != self._definition(dataset, rollup):
-            text = f"The rollup was installed for another definition. {_INSTALL}"
-            return Coverage(rollup.name, unusable=Rule.DEF, message=text) if kept else None
+            return Coverage(rollup.name, unusable=Rule.DEF, message=REDEFINED) if kept else None
         if row["quarantines"]:
             return Coverage(rollup.name, unusable=Rule.QUARANTINE, message=row["quarantines"])
         if kept and not intact:

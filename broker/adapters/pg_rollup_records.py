@@ -19,6 +19,13 @@ SELECT rollup, id, lo, hi, version, snapshot::text AS snapshot, token, as_of, ro
 FROM broker.rollup_segment WHERE rollup = ANY($1::int[]) AND retire_time IS NULL ORDER BY rollup, lo
 """
 
+REDEFINED = (
+    "It was installed for another definition, or by a version of the broker that stores states in another layout. "
+    "Run `broker rollup install`: what was built is given up, and built again by a running `broker worker` or by "
+    "`broker rollup build`. Until then answers go live."
+)
+"""What to do about a rollup whose definition is not the one that is installed; its layout is part of that."""
+
 
 def rows_of(state: asyncpg.Record) -> dict[str, dict[str, Any]]:
     """The rollups that are registered, by name."""

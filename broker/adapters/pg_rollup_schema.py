@@ -186,7 +186,8 @@ def _sealed(dataset: Dataset, names: Sequence[str]) -> BrokerError:
     text = (
         f"The definition of {told} changed or is gone, but it has sealed partitions, whose rows no longer exist: they "
         "would be lost. Declare the changed rollup under another name and keep the old one as it was, or give it up "
-        "with `broker rollup drop` while it is declared."
+        "with `broker rollup drop` while it is declared. If you changed nothing, this version of the broker stores "
+        "states in another layout: only the version before can read them."
     )
     metadata = {"rollup": ", ".join(names), "dataset": dataset.name}
     return BrokerError(ErrorReason.ROLLUP_STATE, text, metadata=metadata)

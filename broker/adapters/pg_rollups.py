@@ -11,6 +11,7 @@ import asyncpg
 from broker.adapters import pg_rollup_sql as q
 from broker.adapters.pg_rollup_database import Connection, NotInstalledError, RollupDatabase
 from broker.adapters.pg_rollup_extent import Extents, wanted
+from broker.adapters.pg_rollup_records import REDEFINED
 from broker.adapters.pg_rollup_segments import Row, fetch, publish, sealed
 from broker.adapters.pg_rollup_sweep import sweep
 from broker.adapters.sql.rollup_table import table_sql
@@ -99,8 +100,7 @@ class PgRollups:
         state, message = "active", ""
         other = found["definition"] != definition(dataset, rollup)
         if other or coverage.unusable not in {None, Rule.QUARANTINE}:
-            text = "It was installed for another definition. Run `broker rollup install`."
-            state, message = "mismatched", coverage.message or text
+            state, message = "mismatched", coverage.message or REDEFINED
         elif found["quarantine"]:
             state, message = "quarantined", found["quarantine"]
         elif rollup.storage is not Storage.EXTERNAL and not coverage.segments:
@@ -181,7 +181,7 @@ class PgRollups:
     async def _installed(self, connection: Connection, rollup: Rollup) -> Row:
         row = await self._found(connection, rollup)
         if row.definition != definition(self._datasets[rollup.dataset], rollup):
-            raise _state(rollup, "is installed for another definition. Run `broker rollup install`")
+            raise _state(rollup, f"is not usable as it is. {REDEFINED.rstrip('.')}")
         return row
 
 

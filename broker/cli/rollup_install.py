@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from broker.cli.rollup_direct import asked, shown_database, with_store
 from broker.cli.rollupnames import Target, chosen, resource, targets_argument
 
 if TYPE_CHECKING:
+    from broker.adapters.migrate import Migration
     from broker.adapters.pg_rollups import PgRollups
     from broker.config.loader import Configuration
     from broker.domain.model import Dataset
@@ -30,24 +32,7 @@ def plan(targets: tuple[Target, ...], file: Path, settings: tuple[str, ...]) -> 
     """Show what install would run in the database; nothing is changed."""
     loaded = load_configuration(file, settings)
     datasets = [dataset for dataset, _ in chosen(loaded.model.datasets, targets)]
-
-    async def planned(store: PgRollups) -> tuple[bool, list[Sequence[str]]]:
-        from broker.adapters.migrate import MigrationError, check_migrated
-
-        try:
-            await check_migrated(loaded.settings.database.dsn, COMPONENT)
-        except MigrationError:
-            return False, [store.ddl(dataset) for dataset in datasets]
-        return True, [await store.install(dataset, dry_run=True) for dataset in datasets]
-
-    migrated, statements = with_store(loaded, planned)
-    if not migrated:
-        from broker.adapters.migrate import render
-
-        click.echo(render(COMPONENT))
-        click.echo("-- Partitions get the triggers of their table; install finds out which there are.\n")
-    for dataset, found in zip(datasets, statements, strict=True):
-        _show(dataset, found)
+    _show_plan(datasets, with_store(loaded, lambda store: _plan(store, loaded, datasets)))
 
 
 @click.command()
@@ -64,22 +49,19 @@ def install(targets: tuple[Target, ...], yes: bool, file: Path, settings: tuple[
     loaded = load_configuration(file, settings)
     datasets = [dataset for dataset, _ in chosen(loaded.model.datasets, targets)]
 
-    async def planned(store: PgRollups) -> list[Sequence[str]]:
+    found = with_store(loaded, lambda store: _plan(store, loaded, datasets))
+    _show_plan(datasets, found)
+    if count := len(found.tables) + sum(map(len, found.statements)):
+        question = f"Run {_count(count, 'statement')} at {shown_database(loaded)}?"
+        if found.tables:
+            question = f"Make the tables of rollups and the triggers at {shown_database(loaded)}?"
+        asked(question, yes=yes, told="Nothing was installed.")
+
+    async def installed(store: PgRollups) -> None:
         from broker.adapters.migrate import migrate
 
         for migration in await migrate(loaded.settings.database.dsn, COMPONENT):
             click.echo(f"rollups: applied {migration.number:04}_{migration.name}.", err=True)
-        return [await store.install(dataset, dry_run=True) for dataset in datasets]
-
-    statements = with_store(loaded, planned)
-    for dataset, found in zip(datasets, statements, strict=True):
-        _show(dataset, found)
-    count = sum(map(len, statements))
-    if count:
-        question = f"Run {_count(count, 'statement')} at {shown_database(loaded)}?"
-        asked(question, yes=yes, told="Nothing was installed.")
-
-    async def installed(store: PgRollups) -> None:
         for dataset in datasets:
             await store.install(dataset)
 
@@ -186,6 +168,35 @@ async def _dropped(
             await store.drop(dataset, rollup, keep_triggers=keep_triggers)
             names.append(resource(dataset.name, rollup.name))
     return names
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What install would run: migrations that the ``tables`` of rollups lack, and the statements of each dataset.
+
+    Where migrations are missing, nobody knows yet which partitions need triggers.
+    """
+
+    tables: Sequence[Migration]
+    statements: Sequence[Sequence[str]]
+
+
+async def _plan(store: PgRollups, loaded: Configuration, datasets: Sequence[Dataset]) -> _Plan:
+    from broker.adapters.migrate import missing
+
+    if tables := await missing(loaded.settings.database.dsn, COMPONENT):
+        return _Plan(tables, [store.ddl(dataset) for dataset in datasets])
+    return _Plan((), [await store.install(dataset, dry_run=True) for dataset in datasets])
+
+
+def _show_plan(datasets: Sequence[Dataset], plan: _Plan) -> None:
+    if plan.tables:
+        from broker.adapters.migrate import render
+
+        click.echo(render(COMPONENT, plan.tables))
+        click.echo("-- Partitions get the triggers of their table; install finds out which there are.\n")
+    for dataset, statements in zip(datasets, plan.statements, strict=True):
+        _show(dataset, statements)
 
 
 def _show(dataset: Dataset, statements: Sequence[str]) -> None:

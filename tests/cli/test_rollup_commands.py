@@ -109,8 +109,10 @@ def test_nothing_is_installed_without_consent(shop: Shop) -> None:
     for answer in ("n\n", ""):
         declined = shop.rollup("install", stdin=answer)
         assert declined.returncode == 2
-        assert "CREATE TRIGGER" in declined.stdout
+        for part in ("CREATE TABLE broker.rollup_mark", "CREATE TRIGGER"):
+            assert part in declined.stdout
         assert "Nothing was installed." in declined.stderr
+        assert shop.sql("SELECT to_regnamespace('broker') IS NULL")
         assert shop.sql("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 0
         assert "--yes" in declined.stderr or answer
 
