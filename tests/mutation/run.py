@@ -1,6 +1,6 @@
-"""Runs the core's unit tests against every mutant of a module and lists those that no test notices.
+"""Runs the unit tests of a package against every mutant of a module and lists those that no test notices.
 
-Every mutant is tested in a process of its own, forked from one that has imported everything but the core; the mutated
+Every mutant is tested in a process of its own, forked from one that has imported nothing of the package; the mutated
 module takes the place of the real one when it is imported. Quick tests come first and the first failure ends a run.
 Property tests play fewer examples than usual, always the same ones.
 """
@@ -17,6 +17,7 @@ import resource
 import sys
 import time
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -26,14 +27,42 @@ import pytest
 from broker.domain import errors, pool, principal, state  # noqa: F401 - so that they are imported once
 from tests.mutation.mutants import Mutant, mutants
 
-PACKAGE = "broker.policy.admission"
-MODULES = (
-    "scheduler", "fair_queue", "levels", "backend", "dispatch", "book", "pool", "entry", "groups", "tenants",
-    "verdicts", "hopeless", "shard", "work_ledger", "reading",
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A package, its modules, and the folder of its tests: of them the ``last`` take long, ``others`` add nothing."""
+
+    package: str
+    modules: tuple[str, ...]
+    folder: Path
+    last: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+    @property
+    def tests(self) -> list[str]:
+        """The files of the tests, quick ones first."""
+        found = sorted(path.name for path in self.folder.glob("test_*.py"))
+        quick = [name for name in found if name not in {*self.last, *self.others}]
+        return [str(self.folder / name) for name in (*quick, *self.last)]
+
+
+CORE = Subject(
+    "broker.policy.admission",
+    ("scheduler", "fair_queue", "levels", "backend", "dispatch", "book", "pool", "entry", "groups", "tenants",
+     "verdicts", "hopeless", "shard", "work_ledger", "reading"),
+    Path("tests/unit/policy/admission"),
+    ("test_metamorphic.py", "test_scheduler_properties.py"),
+    ("test_long_run.py", "test_record.py", "test_stretch.py", "test_stretch_loop.py"),
 )  # fmt: skip
-FOLDER = Path("tests/unit/policy/admission")
-LAST = ("test_metamorphic.py", "test_scheduler_properties.py")
-NOT_CORE = ("test_long_run.py", "test_record.py", "test_stretch.py", "test_stretch_loop.py")
+ROLLUPS = Subject(
+    "broker.policy.rollups",
+    ("normal", "implication", "asked", "boundaries", "candidates", "reasons", "stored", "intervals", "ways",
+     "dominance", "cheapest", "costs", "covering", "scan", "snap"),
+    Path("tests/unit/policy/rollups"),
+    ("test_cover_oracle.py", "test_advise.py"),
+)  # fmt: skip
+SUBJECTS = {"core": CORE, "rollups": ROLLUPS}
+OWNER = {module: subject for subject in SUBJECTS.values() for module in subject.modules}
 CPU_SECONDS = 60
 
 
@@ -52,15 +81,8 @@ class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._tree, f"<{self._name} with a mistake>", "exec"), module.__dict__)
 
 
-def tests() -> list[str]:
-    """The files of the core's tests, quick ones first."""
-    found = sorted(path.name for path in FOLDER.glob("test_*.py"))
-    quick = [name for name in found if name not in {*LAST, *NOT_CORE}]
-    return [str(FOLDER / name) for name in (*quick, *LAST)]
-
-
-def survives(module: str, tree: ast.Module | None) -> bool:
-    """Whether all tests pass with a module replaced; one that runs for too long does not."""
+def survives(subject: Subject, module: str = "", tree: ast.Module | None = None) -> bool:
+    """Whether all tests of a subject pass with a module replaced; one that runs for too long does not."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1] == 0
@@ -71,17 +93,18 @@ def survives(module: str, tree: ast.Module | None) -> bool:
     hypothesis.settings.register_profile("mutation", derandomize=True, database=None)
     hypothesis.settings.load_profile("mutation")
     if tree is not None:
-        sys.meta_path.insert(0, Replaced(f"{PACKAGE}.{module}", tree))
+        sys.meta_path.insert(0, Replaced(f"{subject.package}.{module}", tree))
     status = 1
     try:
-        status = pytest.main(["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", *tests()])
+        status = pytest.main(["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", *subject.tests])
     finally:
         os._exit(int(status))
 
 
 def examine(module: str, lines: Container[int] | None = None) -> list[Mutant]:
     """The mutants of a module (or of some of its lines) that no test notices; tells of each as it is found."""
-    source = Path(*PACKAGE.split("."), f"{module}.py").read_text()
+    subject = OWNER[module]
+    source = Path(*subject.package.split("."), f"{module}.py").read_text()
     began, survivors, count = time.monotonic(), [], 0
     for mutant in mutants(source):
         if lines is not None and mutant.line not in lines:
@@ -89,7 +112,7 @@ def examine(module: str, lines: Container[int] | None = None) -> list[Mutant]:
         count += 1
         if sys.stderr.isatty():
             sys.stderr.write(f"{module} {count}\r")
-        if survives(module, mutant.tree):
+        if survives(subject, module, mutant.tree):
             survivors.append(mutant)
             _tell(f"{module}.py:{mutant.line}: {_line(mutant.before)}  →  {_line(mutant.after)}")
     took = time.monotonic() - began
@@ -107,18 +130,25 @@ def _tell(line: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Examines the modules named (or lines of them, as ``book:71,72``), all of the core without any."""
+    """Examines the modules named (lines of them, as ``book:71,72``, or all of a subject); without any the core."""
     parser = argparse.ArgumentParser(prog="scripts/mutate", description=__doc__)
-    parser.add_argument("modules", nargs="*", metavar="MODULE[:LINE,...]", help=f"of {', '.join(MODULES)}")
-    places = [place.partition(":") for place in parser.parse_args(arguments).modules or MODULES]
-    if unknown := {module for module, _, _ in places} - set(MODULES):
-        parser.error(f"no module of the core is called {', '.join(sorted(unknown))}")
-    if not survives("", None):
-        _tell("scripts/mutate: the tests fail without any mistake; run them first")
-        return 2
+    known = [*SUBJECTS, *OWNER]
+    parser.add_argument("modules", nargs="*", metavar="MODULE[:LINE,...]", help=f"of {', '.join(known)}")
+    named = [place.partition(":") for place in parser.parse_args(arguments).modules or ["core"]]
+    if unknown := {name for name, _, _ in named} - set(known):
+        parser.error(f"no module is called {', '.join(sorted(unknown))}")
+    places = [
+        (module, lines)
+        for name, _, lines in named
+        for module in (SUBJECTS[name].modules if name in SUBJECTS else [name])
+    ]
+    for subject in {OWNER[module].package: OWNER[module] for module, _ in places}.values():
+        if not survives(subject):
+            _tell("scripts/mutate: the tests fail without any mistake; run them first")
+            return 2
     survivors = [
         mutant
-        for module, _, lines in places
+        for module, lines in places
         for mutant in examine(module, [int(line) for line in lines.split(",")] if lines else None)
     ]
     return 1 if survivors else 0
