@@ -4,15 +4,16 @@ Limiters that compare latencies, such as those of Netflix's concurrency-limits a
 are alike. Analytical queries are few, long and differ by orders of magnitude. So each is compared with what it was
 predicted to take on an idle backend: relative speed 1 is an idle backend, 0.5 one where all goes half as fast.
 
-    relative speed   seats in use       limit
-    below 0.85       90 % and more      falls, by a fifth of the way to what the backend does at full speed
-    above 0.93       90 % and more      grows, by 2 % and a tenth of a seat
-    else                                stays
+Seats beyond what runs at full speed make every query slower and none of them earlier; seats too few leave the backend
+idle. How many run at full speed, and by how much predictions are wrong on the whole, are estimated together
+(:mod:`broker.policy.admission.stretch_belief`): queries that are slow for their number become faster as there are
+fewer, others do not. The limit is a number that is enough with a probability of four fifths, because a seat too few
+costs four times what one too many does (the newsvendor's rule). It falls by a fifth and grows by 3 % at most at a time,
+and only while it is what bounds the queries: while 90 % of it and more are in use.
 
 A decision is made each second, or after eight queries. The speed of an idle backend is learned while few seats are in
-use; a guard (:mod:`broker.policy.admission.stretch_slope`) notices when it is wrong all the same. What a backend says
-about itself comes first: a refused connection or a lack of memory takes 30 % at once, a known recovery gives back what
-there was before. Without evidence the limit returns to the nominal one.
+use. What a backend says about itself comes first: a refused connection or a lack of memory takes 30 % at once, a known
+recovery gives back what there was before. Without evidence the limit returns to the nominal one.
 """
 
 from __future__ import annotations
@@ -20,26 +21,38 @@ from __future__ import annotations
 import math
 
 from broker.domain.pool import BackendLimits, LimitMode
+from broker.policy.admission.stretch_belief import Belief
 from broker.policy.admission.stretch_contention import Contention
-from broker.policy.admission.stretch_evidence import WINDOW, Evidence, Reading, Running, Sample
-from broker.policy.admission.stretch_slope import SlopeGuard
+from broker.policy.admission.stretch_evidence import (
+    LEAST,
+    SURE,
+    TO_ERROR,
+    WINDOW,
+    Evidence,
+    Reading,
+    Running,
+    Sample,
+)
 from broker.policy.admission.values import Outcome, Pressure, Signal
 
 PERIOD, SHORTEST = 1.0, 0.05
 """Seconds between decisions, and the least of them where many queries end."""
 COMPLETIONS = 8
 """Queries after which a decision is due."""
-SLOW, FULL_SPEED = 0.85, 0.93
-"""Relative speeds below which the limit falls, and above which it may grow."""
+SLOW = 0.85
+"""Relative speed below which a limit is none that is worth remembering."""
 USED = 0.9
 """Share of the limit in use below which it stays: it is not what bounds the queries."""
 QUIET, LOUD = 0.6, 0.75
 """Shares of the limit in use, on average and ever, below which the baseline is learned."""
-HEADROOM, STEP = 1.05, 0.2
-"""The limit falls to so much more than is done at full speed, by this part of the way."""
-GROWTH, GROWTH_SEATS = 0.02, 0.1
-RETURN = 0.01
-"""Growth while speed is neither, up to the nominal limit: the baseline may be a little wrong."""
+ENOUGH = 0.8
+"""Probability with which the limit is enough: one seat too few costs four times what one too many does."""
+FALL, RISE, RISE_SEATS = 0.2, 0.03, 0.1
+"""Steps down and up at most."""
+USUAL_SCATTER = 0.5
+"""Where predictions scatter more, a batch tells less, and what was believed is doubted so much later."""
+LEAST_SCATTER, CLIPPED = 0.2, 2.0
+"""Predictions are taken to scatter so far at least; what lies more deviations off counts as so many."""
 LEARNING, RAISING = 0.02, 0.002
 """Weight of new evidence in the baseline, while quiet, and when queries are faster than it at any time."""
 NOISE, MANY = 0.1, 48
@@ -64,7 +77,8 @@ class StretchLimit:
         self._seats = float(limits.seats)
         self._good, self._good_at = self._seats, 0.0
         self._evidence = Evidence()
-        self._guards = (SlopeGuard(1.0), SlopeGuard(8.0))
+        self._belief = self._before = Belief(limits.seats, limits.floor, limits.ceiling)
+        self._batch: list[Sample] = []
         self._contention = Contention()
         self._running: dict[str, Running] = {}
         self._used = 0
@@ -73,11 +87,10 @@ class StretchLimit:
         self._ended = 0
         self._heard = 0.0
         self._cut_at = self._loud_at = -math.inf
+        self._began = self._aged = 0.0
         self._stretch = 0.0
         self.baseline = 0.0
         self.progress = 1.0
-        self.acquittals = 0
-        """Times that the slope guard found queries to be slow for another reason than their number."""
 
     @property
     def limit(self) -> int:
@@ -92,9 +105,9 @@ class StretchLimit:
         return 0 if self._contention.stopped else int(self._seats)
 
     @property
-    def slope(self) -> float:
-        """Slope of stretch over ln(seats in use) when the guard looked last; -1 is a shared processor."""
-        return self._guards[0].slope
+    def bias(self) -> float:
+        """Stretch of queries on an idle backend, as far as it is known: 0 where predictions are right."""
+        return self.baseline + self._belief.bias
 
     def started(self, id: str, predicted: float, seats: int, now: float) -> None:
         """A query begins."""
@@ -113,7 +126,10 @@ class StretchLimit:
             return
         done = outcome is Outcome.SUCCESS
         beside = (self._area - query.area) / (now - query.since) if now > query.since else float(self._used)
-        self._evidence.add(Sample(now, query.predicted, seconds, beside, done))
+        sample = Sample(now, query.predicted, seconds, beside, done)
+        self._evidence.add(sample)
+        if self._limits.mode is not LimitMode.STATIC:
+            self._batch.append(sample)
         self._ended += 1
 
     def next_tick(self) -> float | None:
@@ -134,14 +150,12 @@ class StretchLimit:
         self._heard = now
         self._stretch = reading.stretch
         self._learn(math.exp(reading.load), now)
-        relative = math.exp(reading.stretch - self.baseline)
+        if self._limits.mode is not LimitMode.STATIC:
+            self._believe(reading, now)
+        relative = math.exp(reading.stretch - self.bias)
         self.progress = min(1.0, max(SLOWEST, relative))
         if self._limits.mode is not LimitMode.STATIC:
-            for guard in self._guards:
-                if reading.broken:
-                    guard.clear()
-                guard.add(reading.load, reading.stretch, now)
-            self._decide(reading, used, now)
+            self._decide(relative, used, now)
 
     def signal(self, news: Signal | Pressure, now: float) -> None:
         """The backend has told something about itself."""
@@ -153,49 +167,62 @@ class StretchLimit:
         elif news is Signal.RECOVERED:
             self._set(max(self._seats, self._good))
             self._evidence.clear(now)
-            self._clear_guards()
+            self._begin(self._belief, now)
             self._stretch = self.baseline
         elif now - self._cut_at >= max(PERIOD, self._evidence.runtime):
             self._cut_at = now
             self._set(HARD_CUT * self._seats)
 
-    def _decide(self, reading: Reading, used: float, now: float) -> None:
-        """One step. Queries that ended ran at another limit: what they tell is related to what was in use then."""
+    def _begin(self, belief: Belief, now: float) -> None:
+        """Conditions have changed: of what was believed only the bias stays."""
+        self._before, self._began, self._aged = belief.restarted(), now, now
+        self._belief = self._before
+
+    def _believe(self, reading: Reading, now: float) -> None:
+        """Takes in what queries tell.
+
+        While a window has not passed since the beginning, those that have ended are the shorter ones of all: then the
+        reading counts, which knows of those at work. So it does when nothing ends any more and queries are late.
+        """
+        scatter = max(LEAST_SCATTER, self._evidence.spread)
+        error = TO_ERROR * scatter / math.sqrt(max(LEAST, reading.count))
+        late = self._belief.expected(reading.load) - (reading.stretch - self.baseline)
+        if not self._batch and now - self._began >= WINDOW and late > SURE * error:
+            self._begin(self._belief, now)
+        contended = self._contention.seen(now)
+        if now - self._began < WINDOW:
+            self._belief, self._aged = self._before.restarted(), now
+            self._belief.observe(reading.stretch - self.baseline, reading.load, error, contended=contended)
+        elif self._batch:
+            count = len(self._batch)
+            load = math.log(max(1.0, sum(sample.seats for sample in self._batch) / count))
+            middle = self._belief.expected(load) + self.baseline
+            low, high = middle - CLIPPED * scatter, middle + CLIPPED * scatter
+            stretch = sum(min(high, max(low, sample.stretch)) for sample in self._batch) / count
+            if now - self._aged >= PERIOD:
+                self._belief.age((now - self._aged) * min(1.0, USUAL_SCATTER / scatter))
+                self._aged = now
+            self._belief.observe(
+                stretch - self.baseline, load, scatter / math.sqrt(count), contended=contended
+            )
+        self._batch.clear()
+
+    def _decide(self, relative: float, used: float, now: float) -> None:
+        """One step."""
         if self._contention.convoy(now):
-            self._step_to(min(self._seats, HARD_CUT * used))
+            self._set(self._seats + FALL * (min(self._seats, HARD_CUT * used) - self._seats))
             return
-        relative = math.exp(reading.stretch - self.baseline)
-        capacity = math.exp(reading.load) * relative
-        predicted = min(1.0, capacity / max(used, 1.0))
-        slow = max(relative, predicted) < SLOW
         self._good *= 0.5 ** ((now - self._good_at) / REMEMBERED)
         self._good_at = now
-        if not slow:
+        if relative >= SLOW:
             self._good = max(self._good, self._seats)
         if used < USED * max(1, int(self._seats)):
             return
-        contended = self._contention.seen(now)
-        if relative <= FULL_SPEED and not contended and self._acquitted():
-            return
-        if slow:
-            self._step_to(min(self._seats, HEADROOM * capacity))
-        elif min(relative, predicted) > FULL_SPEED and not contended:
-            self._set(self._seats * (1.0 + GROWTH) + GROWTH_SEATS)
-        elif min(relative, predicted) > SLOW and not contended:
-            self._set(max(self._seats, min(self._seats * (1.0 + RETURN), self._limits.seats)))
-
-    def _step_to(self, seats: float) -> None:
-        self._set(self._seats + STEP * (seats - self._seats))
-
-    def _acquitted(self) -> bool:
-        """Whether a guard finds another reason for slow queries than their number: then they are what is normal."""
-        verdicts = [guard.stretch for guard in self._guards if guard.acquits()]
-        if not verdicts:
-            return False
-        self.baseline = verdicts[0]
-        self.acquittals += 1
-        self._clear_guards()
-        return True
+        goal = self._belief.capacity(ENOUGH)
+        if goal < self._seats:
+            self._set(max(goal, (1.0 - FALL) * self._seats))
+        elif not self._contention.seen(now):
+            self._set(min(goal, (1.0 + RISE) * self._seats + RISE_SEATS))
 
     def _learn(self, load: float, now: float) -> None:
         if self._evidence.count < MANY:
@@ -205,24 +232,21 @@ class StretchLimit:
         alone = not self._contention.crowded(quiet, now)
         if load <= quiet and alone and self._loud_at < self._evidence.begin:
             self.baseline += LEARNING * (self._stretch - self.baseline)
+            self._belief.forget_bias(LEARNING)
 
     def _fall_back(self, now: float) -> None:
         if now - self._heard > max(SILENCE, WINDOW + self._evidence.runtime):
             self._set(float(self._limits.seats))
             self.progress = 1.0
             self._stretch = self.baseline
-            self._clear_guards()
+            self._begin(Belief(self._limits.seats, self._limits.floor, self._limits.ceiling), now)
 
     def _set(self, seats: float) -> None:
         self._seats = min(float(self._limits.ceiling), max(float(self._limits.floor), seats))
 
-    def _clear_guards(self) -> None:
-        for guard in self._guards:
-            guard.clear()
-
     def _wake(self, now: float) -> None:
         if self._last is None:
-            self._last = self._heard = self._good_at = now
+            self._last = self._heard = self._good_at = self._began = self._aged = now
 
     def _count(self, change: int, now: float) -> None:
         self._area += self._used * (now - self._area_at)

@@ -66,8 +66,6 @@ class Reading:
     stretch: float
     load: float
     count: int
-    broken: bool
-    """Whether conditions have changed, so that what was read before is about others."""
 
 
 class Evidence:
@@ -85,6 +83,15 @@ class Evidence:
         """Queries that ended in the window."""
         return len(self._samples)
 
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the stretch of queries in the window, by its median: how far predictions scatter."""
+        stretches = [sample.stretch for sample in self._samples]
+        if not stretches:
+            return 0.0
+        middle = median(stretches)
+        return TO_DEVIATION * median(abs(stretch - middle) for stretch in stretches)
+
     def add(self, sample: Sample) -> None:
         """One more; the oldest makes room."""
         self._samples.append(sample)
@@ -99,7 +106,7 @@ class Evidence:
     def read(self, running: Iterable[Running], seats: float, now: float) -> Reading | None:
         """The median, with running queries as evidence; None when there is too little of it."""
         self._forget(now)
-        broken = self._break()
+        self._break()
         begin, spans = self.begin, list[Span]()
         for sample in self._samples:
             before = begin - sample.at + sample.seconds
@@ -113,22 +120,20 @@ class Evidence:
         if count + late < LEAST:
             return None
         loads = fmean([*[sample.seats for sample in self._samples], seats])
-        return Reading(-math.log(survival_median(spans)), math.log(max(1.0, loads)), count, broken)
+        return Reading(-math.log(survival_median(spans)), math.log(max(1.0, loads)), count)
 
-    def _break(self) -> bool:
+    def _break(self) -> None:
         """Forgets all but the latest samples if those are of another kind than all before."""
         if len(self._samples) < 2 * RECENT:
-            return False
+            return
         stretches = [sample.stretch for sample in self._samples]
         old, new = stretches[:-RECENT], stretches[-RECENT:]
         middle = median(old)
         spread = TO_DEVIATION * median([abs(x - middle) for x in old])
         error = TO_ERROR * spread * math.sqrt(1 / len(old) + 1 / len(new))
-        if abs(median(new) - middle) <= SURE * error:
-            return False
-        for _ in old:
-            self._drop()
-        return True
+        if abs(median(new) - middle) > SURE * error:
+            for _ in old:
+                self._drop()
 
     def _forget(self, now: float) -> None:
         """Samples that are too old, unless the rest is too few and they are not older than a few queries take."""

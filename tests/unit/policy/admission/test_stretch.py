@@ -62,11 +62,10 @@ def test_full_speed_with_seats_to_spare_changes_nothing() -> None:
     assert driver.policy.limit == 20
 
 
-def test_between_slow_and_full_speed_nothing_changes() -> None:
+def test_a_little_slow_whatever_their_number_keeps_nothing_down() -> None:
     driver = Driver()
     driver.run(60, slower=1.1)
-    assert driver.policy.limit == 20
-    assert driver.policy.progress == pytest.approx(0.91, abs=0.02)
+    assert driver.policy.limit > 20
 
 
 def test_slow_queries_cut_to_what_is_done_at_full_speed() -> None:
@@ -224,15 +223,14 @@ def test_a_convoy_of_locks_cuts_whatever_the_speed() -> None:
     assert driver.policy.limit < 15
 
 
-def test_what_the_backend_says_disarms_the_guard() -> None:
-    """Slow however few there are, and the processors are busy: somebody else's load, no wrong baseline."""
+def test_what_the_backend_says_is_why_queries_are_slow() -> None:
+    """Slow however few there are, and the processors are busy: somebody else's load, no wrong predictions."""
     told, untold = Driver(40), Driver(40)
-    told.pressed(60, Pressure(cpu=1.0), slower=2.0)
-    untold.run(60, slower=2.0)
-    assert told.policy.acquittals == 0
-    assert told.policy.limit < 5
-    assert untold.policy.acquittals >= 1
-    assert untold.policy.limit > 10
+    told.pressed(60, Pressure(cpu=1.0), slower=1.4)
+    untold.run(60, slower=1.4)
+    assert told.policy.limit < 28
+    assert told.policy.limit < untold.policy.limit
+    assert untold.policy.bias < told.policy.bias
 
 
 def test_without_evidence_the_limit_is_the_nominal_one() -> None:

@@ -1,10 +1,10 @@
-"""What samples say: medians with queries that are not done, windows, changes, slopes."""
+"""What samples say: medians with queries that are not done, windows, changes."""
 
 from __future__ import annotations
 
 import math
 from random import Random
-from statistics import fmean, median
+from statistics import fmean
 
 import pytest
 
@@ -18,7 +18,6 @@ from broker.policy.admission.stretch_evidence import (
     Sample,
     survival_median,
 )
-from broker.policy.admission.stretch_slope import SlopeGuard
 
 
 def done(at: float, seconds: float, predicted: float = 1.0, seats: float = 4.0) -> Sample:
@@ -108,14 +107,13 @@ def test_a_change_is_noticed_from_the_latest_alone() -> None:
     evidence = Evidence()
     for i in range(80):
         evidence.add(done(i / 10, 0.05 * math.exp(random.gauss(0.0, 0.5)), predicted=0.05))
-    assert not read(evidence, 8.0).broken
+    assert read(evidence, 8.0).count == 80
     for i in range(RECENT):
         evidence.add(done(8.0 + i / 10, 0.1 * math.exp(random.gauss(0.0, 0.5)), predicted=0.05))
     reading = read(evidence, 9.6)
-    assert reading.broken
     assert reading.count == RECENT
     assert reading.stretch < -0.4
-    assert not read(evidence, 9.7).broken
+    assert read(evidence, 9.7).count == RECENT
 
 
 def test_chance_is_no_change() -> None:
@@ -125,7 +123,7 @@ def test_chance_is_no_change() -> None:
         evidence = Evidence()
         for i in range(MOST):
             evidence.add(done(i / 10, math.exp(random.gauss(0.0, 0.5))))
-        broken += read(evidence, 9.6).broken
+        broken += read(evidence, 9.6).count < MOST
     assert broken <= 4
 
 
@@ -134,62 +132,3 @@ def test_the_load_is_that_beside_which_the_queries_ran() -> None:
     for i in range(20):
         evidence.add(done(i / 10, 1.0, seats=16.0))
     assert read(evidence, 2.0).load == pytest.approx(math.log(16 * 20 / 21 + 4 / 21))
-
-
-def guarded(slope: float, loads: list[float], noise: float = 0.0) -> SlopeGuard:
-    random, guard = Random(3), SlopeGuard(1.0)
-    for second, load in enumerate(loads):
-        guard.add(load, slope * load - 0.3 + random.gauss(0.0, noise), float(second))
-    return guard
-
-
-FALLING = [3.5 - 0.02 * i for i in range(40)]
-
-
-def asked(guard: SlopeGuard, times: int, slope: float, load: float = 2.7) -> list[bool]:
-    verdicts = []
-    for i in range(times):
-        guard.add(load, slope * load - 0.3, 100.0 + i)
-        verdicts.append(guard.acquits())
-    return verdicts
-
-
-def test_slow_however_few_is_no_contention_and_takes_two_verdicts() -> None:
-    assert asked(guarded(0.0, FALLING), 2, 0.0) == [False, True]
-    assert asked(guarded(-0.3, FALLING), 2, -0.3) == [False, True]
-
-
-def test_faster_the_fewer_is_contention() -> None:
-    assert asked(guarded(-0.4, FALLING), 3, -0.4) == [False] * 3
-    guard = guarded(-1.0, FALLING, noise=0.1)
-    assert asked(guard, 3, -1.0) == [False] * 3
-    assert guard.slope == pytest.approx(-1.0, abs=0.2)
-
-
-@pytest.mark.parametrize(
-    "loads",
-    [[3.5, 3.4, 3.3, 3.2, 3.1], [3.0, 3.1] * 20, [3.0 + 0.02 * i for i in range(40)]],
-    ids=["too few", "too narrow", "not fewer but more"],
-)
-def test_a_slope_that_means_nothing_acquits_nobody(loads: list[float]) -> None:
-    assert asked(guarded(0.0, loads), 2, 0.0, loads[-1]) == [False, False]
-
-
-def test_decisions_within_the_spacing_are_one_tick() -> None:
-    guard = SlopeGuard(8.0)
-    for i, load in enumerate(FALLING):
-        guard.add(load, -0.3, float(i))
-        guard.acquits()
-    assert guard.slope == 0.0
-    assert guard.stretch == pytest.approx(-0.3)
-    for i in range(320):
-        guard.add(3.5 - 0.002 * i, -0.3 - 0.9 * (3.5 - 0.002 * i), 100.0 + i)
-        guard.acquits()
-    assert guard.slope < -0.5
-
-
-def test_a_second_look_at_the_same_ticks_is_no_second_verdict() -> None:
-    guard = guarded(0.0, FALLING)
-    guard.add(2.7, -0.3, 100.0)
-    assert [guard.acquits(), guard.acquits(), guard.acquits()] == [False] * 3
-    assert median(FALLING) > 2.7

