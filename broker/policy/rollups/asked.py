@@ -37,11 +37,11 @@ class Asked:
 class Terms:
     """What a cover has to keep to, and what is known already: see :func:`broker.policy.rollups.cover.cover`."""
 
-    lateness_allowed: float | None = None
-    require: bool = False
-    live: bool = True
-    sealed: Sequence[Span] = ()
-    asked: Asked | None = None
+    lateness_allowed: float | None
+    require: bool
+    live: bool
+    sealed: Sequence[Span]
+    asked: Asked | None
 
 
 def bounded(scan: Scan) -> bool:

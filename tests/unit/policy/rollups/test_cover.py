@@ -155,6 +155,8 @@ def test_without_the_tables_everything_must_be_held() -> None:
     assert (hole.pieces, reasons(hole)) == ((), {"r": (Rule.COVER,)})
     nulls = find(FULL, scan(time="", bounds=None), live=False)
     assert (nulls.pieces, reasons(nulls)) == ((), {"r": (Rule.NULL,)})
+    known = scan(time="", bounds=None, where=is_("at", Operator.IS_NOT_NULL))
+    assert reasons(find(FULL, known, live=False)) == {"r": (Rule.COVER,)}
 
 
 def test_sealed_parts_are_never_read_live() -> None:

@@ -30,6 +30,7 @@ from tests.support.rollup_scans import (
 Op = Operator
 GERMAN = replace(ROLLUP, filter=is_("city", Op.IN, "Berlin", "Bonn"), dimensions=("kind", "tenant"))
 LATE = replace(ROLLUP, filter=is_("at", Op.GE, day(5)))
+EARLY = replace(ROLLUP, filter=is_("at", Op.LT, day(9)))
 HOURLY = replace(ROLLUP, grains=(Grain.HOUR,))
 DAILY = replace(ROLLUP, grains=(Grain.DAY,), zone="Europe/Berlin")
 OF_ACME = replace(ROLLUP, filter=is_("tenant", Op.EQ, "acme"))
@@ -56,6 +57,8 @@ CASES: dict[str, Case] = {
     "filter wider": (scan(by=("kind",), where=is_("city", Op.IN, "Bonn", "Berlin", "Rome")), GERMAN, {Rule.FILT}),
     "filter by bounds": (scan(bounds=(day(5), day(9))), LATE, set()),
     "bounds wider": (scan(), LATE, {Rule.FILT}),
+    "filter by the end": (scan(bounds=(day(5), day(9))), EARLY, set()),
+    "an end that is later": (scan(bounds=(day(5), day(10))), EARLY, {Rule.FILT}),
     "filter by policy": (scan(by=("kind",), policies=(OWN_TENANT,)), OF_ACME, set()),
     "time bound in a choice": (scan(where=AnyOf((is_("at", Op.LT, day(3)), BERLIN))), ROLLUP, {Rule.FILT}),
     "one instant left out": (scan(where=is_("at", Op.NE, day(3))), ROLLUP, {Rule.FILT}),
