@@ -59,7 +59,7 @@ ROLLUPS = Subject(
     ("normal", "implication", "asked", "boundaries", "candidates", "reasons", "stored", "intervals", "ways",
      "dominance", "cheapest", "costs", "covering", "scan", "snap"),
     Path("tests/unit/policy/rollups"),
-    ("test_cover_oracle.py", "test_advise.py"),
+    ("test_cover_oracle.py", "test_advise.py", "test_implication.py"),
 )  # fmt: skip
 SUBJECTS = {"core": CORE, "rollups": ROLLUPS}
 OWNER = {module: subject for subject in SUBJECTS.values() for module in subject.modules}
