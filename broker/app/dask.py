@@ -37,6 +37,8 @@ async def run_cluster(
         except RuntimeError as error:
             raise StartError(f"the cluster does not start: {error}") from error
         async with cluster:
+            assert cluster.scheduler is not None
+            cluster.scheduler.http_server.stop()  # without the dashboard Dask still opens its port, of no use here
             for number in (SIGINT, SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
             ready(cluster.scheduler_address)

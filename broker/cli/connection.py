@@ -40,6 +40,9 @@ def connection_options(command: Callable[..., object]) -> Callable[..., object]:
     def gathered(
         address: str, api_key: str, tls: bool, authority: BinaryIO | None, deadline: str | None, **others: Any
     ) -> object:
+        if address.startswith(("http://", "https://")):
+            text = f"--address: {address} is no gRPC address. Write it as HOST:PORT, and add --tls for TLS."
+            raise click.UsageError(text)
         security = authority.read() if authority is not None else tls
         return command(connection=Connection(address, api_key, security, _seconds(deadline)), **others)
 

@@ -11,6 +11,7 @@ import click
 from broker.cli.ask.options import question_options
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.exits import EndedError, Exit
+from broker.cli.watch import going_on
 
 if TYPE_CHECKING:
     from querybroker.client import Client
@@ -88,9 +89,10 @@ def submit(  # noqa: PLR0917 - click passes options by name
     if check:
         click.echo("The job would be accepted.")
         return
-    click.echo(job.name)
-    if wait or output is not None:
-        raise EndedError(_waited(connection, job.name, output))
+    with going_on(job.name):
+        click.echo(job.name)
+        if wait or output is not None:
+            raise EndedError(_waited(connection, job.name, output))
 
 
 def _dataset(source: Query | SqlQuery, name: str, keep: str) -> Query | SqlQuery | JobSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -29,11 +30,23 @@ def watch(name: str, connection: Connection) -> None:
     """
     from broker.cli.render.console import console
 
-    job = call(connection, lambda client: follow(client, name, console(stderr=True)))
+    with going_on(name):
+        job = call(connection, lambda client: follow(client, name, console(stderr=True)))
     code = show_end(job, connection.address)
     if code is Exit.OK:
         click.echo(f"Download it with `broker jobs download {job.name}`.", err=True)
     raise EndedError(code)
+
+
+@contextmanager
+def going_on(name: str) -> Iterator[None]:
+    """Says after Ctrl-C that the job is not stopped by it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        text = f"`broker watch {name}` follows it, `broker jobs cancel {name}` stops it."
+        click.echo(f"The job is not stopped by this: {text}", err=True)
+        raise
 
 
 async def follow(client: Client, name: str, console: Console) -> Job:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ .=\"]+[A-Za-z0-9_\"]+)*")
 _OTHER_MEANING = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
@@ -31,8 +32,14 @@ class Names:
 
 
 def clean(text: str) -> str:
-    """A name as near to the text as possible: lower-case letters, digits and single underscores, a letter first."""
-    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    """A name as near to the text as possible: lower-case letters, digits and single underscores, a letter first.
+
+    Marks of letters are left out: what comes of ``Größe`` is ``grosse``.
+    """
+    letters = "".join(
+        c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c)
+    )
+    name = re.sub(r"[^a-z0-9]+", "_", letters).strip("_")
     name = name if name[:1].isalpha() else f"c_{name}".rstrip("_")
     return name[:_LONGEST].rstrip("_")
 

@@ -133,6 +133,11 @@ def test_a_question_may_come_from_standard_input(demo: Demo) -> None:
             6,
             "nothing answers at 127.0.0.1:1",
         ),
+        (
+            ["query", "flights", "-m", "flights", "--address", "http://127.0.0.1:1"],
+            2,
+            "http://127.0.0.1:1 is no gRPC address. Write it as HOST:PORT",
+        ),
         (["query", "flights", "-m", "flights", "--deadline", "0ms"], 7, "no answer came in time"),
         (["jobs", "get", "nope"], 4, "JOB_NOT_FOUND"),
         (["watch", "nope"], 4, "JOB_NOT_FOUND"),
@@ -217,6 +222,34 @@ BLOCKED = (
     "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%first_tailnum%'"
 )
 """Of all that waits for the lock, this question: rollups and samples of the table wait too."""
+
+
+async def test_ctrl_c_leaves_a_job_alone_and_says_so(demo: Demo) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(
+            sys.executable,
+            "-c",
+            INTERRUPTIBLE,
+            "submit",
+            "flights",
+            "-m",
+            "flights",
+            "-b",
+            "tailnum",
+            "--wait",
+        ),
+        env=environment(QUERYBROKER_ADDRESS=demo.address),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    name = (await process.stdout.readline()).decode().strip()
+    process.send_signal(signal.SIGINT)
+    _, said = await process.communicate()
+    assert process.returncode == 130
+    assert f"The job is not stopped by this: `broker watch {name}` follows it" in said.decode()
+    assert demo.broker("watch", name).returncode == 0
 
 
 async def test_ctrl_c_cancels_the_query_in_the_database(demo: Demo) -> None:

@@ -38,7 +38,7 @@ from broker.domain.values import ResultFormat
 from broker.jobs.custom import CustomAttempt, PermanentError
 from broker.jobs.kind import JobContext
 from broker.telemetry.instruments import Telemetry
-from tests.integration.cluster.conftest import Far, Started, reached
+from tests.integration.cluster.conftest import WORKERS, Far, Started, reached
 from tests.integration.workers.conftest import POOL, READ, Crew, Gate, Noting, SystemClock, gates, gone
 from tests.support.eventually import eventually
 from tests.unit.aggregation.facts import facts, plan
@@ -151,6 +151,12 @@ async def test_what_reads_local_files_stays_here(far: Far) -> None:
     reply = await far.cluster.run(POOL, Request("builtins:len", ((ScanResult(()),),)), 60)
     assert reply is not None
     assert reply.value == 1
+
+
+async def test_nothing_but_what_belongs_to_it_listens(cluster: Started) -> None:
+    process = psutil.Process(cluster.process.pid)
+    ports = [each.laddr.port for each in process.net_connections() if each.status == psutil.CONN_LISTEN]
+    assert len(ports) == 1 + WORKERS, "the scheduler and who watches its workers, but no pages of Dask"
 
 
 async def test_the_configuration_says_where_to_and_what(cluster: Started) -> None:
