@@ -106,13 +106,13 @@ class PgRanges:
             for row in rows
         ]
 
-    async def withdraw(self, job: Job) -> int:
+    async def withdraw(self, job: Job, *, keep: bool = False) -> int:
         """Ends all claims; returns how many living workers still have one."""
         rows = await self._database.fetch(sql.WITHDRAW, job.id, job.fence, repeatable=True)
         held = [row["range_index"] for row in rows if row["held"]]
         for index in held:
             self._hints.stopping(range_id(job.id, job.fence, index))
-        if rows and not held:
+        if rows and not held and not keep:
             await self._database.fetch(sql.FORGET, job.id, job.fence, repeatable=True)
         return len(held)
 

@@ -158,7 +158,9 @@ class Attempt:
     async def _end(self, context: JobContext, error: BaseException | None) -> AttemptOutcome:
         """Writes an end without success."""
         queue, job = self._tools.queue, self.job
-        await self._tools.results.delete(context.prefix)
+        leaves = context.leaves.is_set() and self._stop is not Stop.CANCELLED
+        if not leaves:
+            await self._tools.results.delete(context.prefix)
         if self._taken():
             return AttemptOutcome.LOST
         if self._stop is Stop.CANCELLED:
@@ -170,6 +172,8 @@ class Attempt:
         fault = overdue(job) if self._late else self._fault(error)
         end = ending(job, fault, self._tools.rng.random())
         if end.state is JobState.FAILED:
+            if leaves:
+                await self._tools.results.delete(context.prefix)
             logger.warning("%s failed: %s %s", job.name, end.failure.reason, end.failure.message)
         written = await self._settle(lambda: queue.fail(job, end))
         return AttemptOutcome.FAILED if written else AttemptOutcome.LOST

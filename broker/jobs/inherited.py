@@ -1,4 +1,4 @@
-"""Which finished ranges of an attempt that died the next one takes over, and why their rows are the same.
+"""Which finished ranges of an attempt that died or was stopped the next one takes over, and why they are the same.
 
 A file may only hold rows of one snapshot, and the snapshot of a dead attempt is gone. What it wrote is as good as read
 anew only where the rows of the range have not changed since, which has to be proven in the new snapshot:

@@ -20,7 +20,8 @@ class JobContext:
     ``job.fence`` with ``job.id`` names the attempt for ever: effects outside of PostgreSQL carry it as their key, since
     an attempt that seemed lost may still be under way. ``cancelled`` is set when the attempt is to stop; the coroutine
     that runs it is cancelled at the same moment, so that only threads need to look at it. ``report`` tells how far the
-    attempt is; it never waits, and what comes faster than twice a second is merged.
+    attempt is; it never waits, and what comes faster than twice a second is merged. A kind sets ``leaves`` once it has
+    published files that the next attempt may take over: then they are not deleted unless the job itself ends.
     """
 
     job: Job
@@ -29,6 +30,7 @@ class JobContext:
     children: Children
     report: Callable[[JobProgress], None]
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    leaves: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def prefix(self) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from broker.domain.attempts import Ending
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.job import Job, JobProgress, JobResult
+from broker.domain.job import Job, JobProgress, JobResult, JobState
 from broker.domain.ranges import RANGE_KIND
 from broker.ports.jobs import JobQueue, Success
 from broker.ports.ranges import JobRanges
@@ -57,6 +57,8 @@ class RangedQueue:
         """Ends an attempt; a range that failed is left to the attempt that it belongs to."""
         if _is_range(job):
             return await self.ranges.release(job, failed=True)
+        if ending.state is JobState.FAILED:  # no attempt follows that could take them over
+            await self.ranges.withdraw(job)
         return await self.queue.fail(job, ending)
 
     async def release(self, job: Job) -> bool:

@@ -80,6 +80,8 @@ class Split:
             when = await reading_of(snapshot, [self.plan], self.policy)
             own = await offers(self.store, snapshot, self.plan, self.key, self.ranges)
             own = await Heir(job, self.context.results).claimed(own, self.legacy)
+            if any(each.proofs for each in own):
+                self.context.leaves.set()
             name, legacy = await snapshot.share(), self.legacy.job_fence
             try:
                 opened = await _patiently(
@@ -90,8 +92,10 @@ class Split:
                 if not opened:
                     raise _stale()
                 states = await self._until_done(snapshot)
-            finally:
-                await self._withdraw()
+            except BaseException:
+                await self._withdraw(keep=True)
+                raise
+            await self._withdraw(keep=False)
         return when, await self._chosen(states), _inherited(states)
 
     async def _until_done(self, snapshot: Snapshot) -> Sequence[RangeState]:
@@ -148,12 +152,12 @@ class Split:
         # A range that was lost begins anew; what has been seen is not taken back.
         self.progress.wrote(max(rows, self.progress.row_count), max(size, self.progress.byte_count))
 
-    async def _withdraw(self) -> None:
-        """Ends all claims, and waits until those who had one have let go."""
+    async def _withdraw(self, *, keep: bool) -> None:
+        """Ends all claims, and waits until those who had one have let go; what is left may be kept for the next."""
         job = self.context.job
         try:
             async with asyncio.timeout(LETTING_GO_SECONDS):
-                while await self.shared.withdraw(job):  # noqa: ASYNC110 - who has one is in another process
+                while await self.shared.withdraw(job, keep=keep):  # noqa: ASYNC110 - who has one is in another process
                     await asyncio.sleep(LOOK_SECONDS / 5)
         except (BrokerError, TimeoutError) as error:
             if isinstance(error, BrokerError) and error.reason is not ErrorReason.STORE_UNAVAILABLE:

@@ -55,10 +55,10 @@ class JobRanges(Protocol):
         """All ranges of the attempt, in order."""
         ...
 
-    async def withdraw(self, job: Job) -> int:
+    async def withdraw(self, job: Job, *, keep: bool = False) -> int:
         """Nobody may take or finish a range of the attempt any more. Returns how many living workers still have one.
 
-        Once nobody has, the ranges are forgotten.
+        Once nobody has, the ranges are forgotten, unless they are kept for the next attempt.
         """
         ...
 

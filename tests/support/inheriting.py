@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -79,9 +80,29 @@ class Mortal:
             self.taken.append(claim.index)
         return claim
 
-    async def withdraw(self, job: Job) -> int:
+    async def withdraw(self, job: Job, *, keep: bool = False) -> int:
         """The dead withdraw nothing."""
-        return 0 if len(self.taken) == self._lives else await self._ranges.withdraw(job)
+        return 0 if len(self.taken) == self._lives else await self._ranges.withdraw(job, keep=keep)
+
+
+class Ending(Mortal):
+    """The same, but it ends in order: by an error, or because it is stopped while it waits for one more."""
+
+    def __init__(self, ranges: JobRanges, lives: int, *, waits: bool) -> None:
+        super().__init__(ranges, lives)
+        self._waits = waits
+        self.waiting = asyncio.Event()
+
+    async def claim_own(self, job: Job) -> RangeClaim | None:
+        """One more, or the end."""
+        if len(self.taken) == self._lives and self._waits:
+            self.waiting.set()
+            await asyncio.Event().wait()
+        return await super().claim_own(job)
+
+    async def withdraw(self, job: Job, *, keep: bool = False) -> int:
+        """As everybody who is alive."""
+        return await self._ranges.withdraw(job, keep=keep)
 
 
 def dataset() -> Dataset:
@@ -124,9 +145,10 @@ class Place:
                 await rollups.release(lease)
             await rollups.sweep(self.model, 0.0)
 
-    async def submitted(self, query: Query = DAYS) -> str:
+    async def submitted(self, query: Query = DAYS, max_attempts: int = 3) -> str:
         """A job that waits for its first attempt."""
-        made = submission(kind="export", spec=ask(query, ExportFormat.ARROW).spec, attempt_timeout=300.0)
+        spec = ask(query, ExportFormat.ARROW).spec
+        made = submission(kind="export", spec=spec, attempt_timeout=300.0, max_attempts=max_attempts)
         return (await self.jobs.ports.store.submit(made)).id
 
     async def claimed(self, job_id: str) -> Job:
@@ -135,21 +157,26 @@ class Place:
         assert job.id == job_id
         return job
 
-    async def attempt(self, job: Job, ranges: JobRanges) -> JobResult:
-        """Does the work of an attempt, in three ranges."""
+    def kind(self, ranges: object) -> ExportKind:
+        """Exports in three ranges."""
 
         def plan(query: Query, context: CallContext, _: str) -> Plan:
             return resolve_query(query, self.model, context.principal, context.received)
 
-        kind = replace(self.plain, sources=Sources(plan, no_sql), ranges=ranges, range_bytes=1, most_ranges=3)
+        shared = cast("JobRanges", ranges)
+        return replace(self.plain, sources=Sources(plan, no_sql), ranges=shared, range_bytes=1, most_ranges=3)
+
+    async def attempt(self, job: Job, ranges: object) -> JobResult:
+        """Does the work of an attempt."""
         deadline = Deadline.after(300.0, monotonic())
-        return await kind.run(JobContext(job, deadline, self.results, self.children, _unheard))
+        context = JobContext(job, deadline, self.results, self.children, _unheard)
+        return await self.kind(ranges).run(context)
 
     async def dies(self, job_id: str, lives: int) -> Job:
         """An attempt that writes so many ranges and dies; whoever takes over may begin at once."""
         job = await self.claimed(job_id)
         try:
-            await self.attempt(job, Mortal(self.jobs.ports.ranges, lives))  # type: ignore[arg-type] # by __getattr__
+            await self.attempt(job, Mortal(self.jobs.ports.ranges, lives))
         except DiedError:
             await self.jobs.lose(job.worker_id)
             await self.jobs.ports.keeper.reap(lambda: 0.0)
@@ -160,7 +187,7 @@ class Place:
     async def ends(self, job_id: str, before_open: Meanwhile | None = None) -> tuple[JobResult, list[int]]:
         """The result of an attempt that lives, published, and which ranges it has written."""
         job, watched = await self.claimed(job_id), Mortal(self.jobs.ports.ranges, 99, before_open)
-        result = await self.attempt(job, watched)  # type: ignore[arg-type] # by __getattr__
+        result = await self.attempt(job, watched)
         assert await self.jobs.ports.queue.succeed(job, result, JobProgress(), 3600.0)
         return result, watched.taken
 

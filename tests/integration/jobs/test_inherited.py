@@ -18,8 +18,9 @@ from broker.jobs.upkeep import Upkeep
 from tests.conftest import FreshDatabase
 from tests.integration.rollups.build import visits
 from tests.support.exports import export_kind
-from tests.support.inheriting import DAYS, MONTHS, QUARTER, Place
+from tests.support.inheriting import DAYS, MONTHS, QUARTER, Ending, Place
 from tests.support.jobs import job_database
+from tests.support.workers import worker
 
 Change = Callable[[Place], Awaitable[object]]
 JANUARY = datetime(2024, 1, 20, tzinfo=UTC)
@@ -120,6 +121,38 @@ async def test_copies_that_are_not_taken_over_after_all_are_deleted(place: Place
     assert written == [0, 1, 2]
     await place.results.delete(part_prefix(dead.tenant, dead.id, dead.fence))
     assert len(list(tmp_files(place))) == len(result.parts)
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["an error", "the end of the worker"])
+async def test_an_attempt_that_ends_in_order_leaves_as_much(place: Place, waits: bool) -> None:
+    await place.closed()
+    job_id, ranges = await place.submitted(), Ending(place.jobs.ports.ranges, 2, waits=waits)
+    kinds = {"export": place.kind(ranges)}
+    async with worker(place.jobs.ports, kinds, place.directory, children=place.children):
+        if waits:
+            await ranges.waiting.wait()
+        else:
+            await place.jobs.until(job_id, lambda job: job.failure is not None)
+    await place.jobs.make_due(job_id)
+    await sweep(place)
+    result, written = await place.ends(job_id)
+    assert written == [2]
+    assert sum((await place.rows(result))["visits"].to_pylist()) == 600
+
+
+async def test_a_job_that_is_over_leaves_nothing(place: Place) -> None:
+    await place.closed()
+    for waits in (False, True):
+        job_id = await place.submitted(max_attempts=1)
+        ranges = Ending(place.jobs.ports.ranges, 2, waits=waits)
+        kinds = {"export": place.kind(ranges)}
+        async with worker(place.jobs.ports, kinds, place.directory, children=place.children, slots=1):
+            if waits:
+                await ranges.waiting.wait()
+                await place.jobs.ports.store.cancel("acme", job_id, "ada")
+            await place.jobs.until(job_id, lambda job: job.state.final)
+        assert list(tmp_files(place)) == []
+    assert await place.jobs.admin.fetchval("SELECT count(*) FROM broker.job_range") == 0
 
 
 async def late_row(place: Place) -> None:
