@@ -21,7 +21,7 @@ from broker.domain.answer import (
     PartSource,
 )
 from broker.domain.fingerprint import fingerprint
-from broker.domain.held import Content, Held, Reach
+from broker.domain.held import Content, Held
 from broker.domain.model import Dataset
 from broker.domain.plan import Plan
 from broker.domain.request import CallContext
@@ -92,24 +92,6 @@ def no_refresh(_asked: Asked, _held: Held, _context: CallContext) -> bool:
 def nothing_more(_plan: Plan) -> Content | None:
     """Held answers answer nothing but their own questions."""
     return None
-
-
-class Untracked:
-    """A change log that knows of nothing: every answer goes by its age."""
-
-    generation = 0
-
-    def moment(self, _plan: Plan) -> str:
-        """None."""
-        return ""
-
-    def unchanged(self, _reach: Reach, _moment: str) -> float | None:
-        """Nothing is known."""
-        return None
-
-    def extent(self) -> dict[str, float | None]:
-        """No datasets."""
-        return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from broker.domain.answer import Answer
 from broker.domain.held import Held, Reach
-from broker.pipeline.cached import Cached, Untracked
+from broker.pipeline.cached import Cached
 from broker.pipeline.coalesced import Flights
 from broker.pipeline.stage import Group, Outcome
 from broker.policy.freshness import Ages
 from broker.telemetry.instruments import Telemetry
 from tests.support.answering import Source
-from tests.support.held import MemoryAnswers, SharedTurns
+from tests.support.held import MemoryAnswers, SharedTurns, Untracked
 from tests.support.virtual_time import VirtualClock, run
 
 

@@ -116,3 +116,21 @@ class SharedTurns:
             if self.running.get(key) is ended:
                 del self.running[key]
             ended.set()
+
+
+class Untracked:
+    """A change log that knows of nothing: every answer goes by its age."""
+
+    generation = 0
+
+    def moment(self, _plan: Plan) -> str:
+        """None."""
+        return ""
+
+    def unchanged(self, _reach: Reach, _moment: str) -> float | None:
+        """Nothing is known."""
+        return None
+
+    def extent(self) -> dict[str, float | None]:
+        """No datasets."""
+        return {}

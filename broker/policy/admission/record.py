@@ -8,7 +8,7 @@ a pure state machine, the log is enough to play an incident again (`broker simul
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -16,8 +16,7 @@ from typing import Any
 from broker.policy.admission import events
 from broker.policy.admission.codec import reader, writer
 from broker.policy.admission.events import Configuration, Entry
-from broker.policy.admission.observed import ObservedCore
-from broker.policy.admission.values import AdmissionCore, Admitted, Decision, Killed, Queued, Refused
+from broker.policy.admission.values import Admitted, Decision, Killed, Queued, Refused
 
 FORMAT, VERSION = "querybroker.decisions", 1
 
@@ -136,17 +135,3 @@ def _entries(lines: Iterator[str]) -> Iterator[Entry]:
             damaged = number, error
         else:
             yield entry
-
-
-class RecordingCore(ObservedCore):
-    """An :class:`AdmissionCore` that writes down what another is told and decides.
-
-    ``write`` is given one line at a time, in the order of events, and must not block; the head of the log is written
-    at once.
-    """
-
-    def __init__(
-        self, core: AdmissionCore, configuration: Configuration, write: Callable[[str], object]
-    ) -> None:
-        super().__init__(core, lambda entry: write(encode(entry)))
-        write(encode_header(configuration))

@@ -6,19 +6,17 @@ query's values, instants in ISO format; the answer is JSON. There is no admissio
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import asyncpg
-import grpc
 import grpc.aio
 import uvloop
 
+from tests.bench.parts import bare
 from tests.bench.parts.rollup_shapes import SELECTIVE, Call
 
 METHOD = "/byhand.Rollups/Read"
@@ -26,15 +24,11 @@ CONNECTIONS = 10
 STATE = "SELECT refresh_time FROM hand_state"
 
 
-class Rollups(grpc.GenericRpcHandler):
+@dataclass(frozen=True)
+class Rollups:
     """The service."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self.pool = pool
-
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The handler of the only method."""
-        return grpc.unary_unary_rpc_method_handler(self.read) if details.method == METHOD else None
+    pool: asyncpg.Pool
 
     async def read(self, request: bytes, _: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         """Answers one request."""
@@ -64,29 +58,12 @@ async def unchanged(_: object) -> None:
 async def serve(dsn: str) -> None:
     """Serves until standard input ends."""
     async with asyncpg.create_pool(dsn, min_size=CONNECTIONS, max_size=CONNECTIONS, reset=unchanged) as pool:
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers((Rollups(pool),))
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        print(port, flush=True)
-        await asyncio.to_thread(sys.stdin.read)
-        await server.stop(None)
+        await bare.serve(METHOD, Rollups(pool).read)
 
 
-@asynccontextmanager
-async def running(dsn: str) -> AsyncIterator[str]:
+def running(dsn: str) -> AbstractAsyncContextManager[str]:
     """Starts it in a process of its own; yields its address."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.bench.parts.barehandler", dsn,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield f"127.0.0.1:{int(await process.stdout.readline())}"
-    finally:
-        process.stdin.close()
-        await process.wait()
+    return bare.running("tests.bench.parts.barehandler", dsn)
 
 
 if __name__ == "__main__":

@@ -10,30 +10,29 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import asyncpg
 import grpc
 import grpc.aio
 import uvloop
 
+from tests.bench.parts import bare
+
 METHOD = "/byhand.Reports/Read"
 CONNECTIONS = 100
 DECLINE = -1
 
 
-class Reports(grpc.GenericRpcHandler):
+@dataclass(frozen=True)
+class Reports:
     """The service. Without a pool it declines."""
 
-    def __init__(self, pool: asyncpg.Pool | None, seats: asyncio.Semaphore | None, sql: str) -> None:
-        self.pool, self.seats, self.sql = pool, seats, sql
-
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The handler of the only method."""
-        return grpc.unary_unary_rpc_method_handler(self.read) if details.method == METHOD else None
+    pool: asyncpg.Pool | None
+    seats: asyncio.Semaphore | None
+    sql: str
 
     async def read(self, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         """Answers one request within its deadline."""
@@ -56,31 +55,13 @@ async def serve(dsn: str, seats: int, sql: str) -> None:
             pool = await stack.enter_async_context(
                 asyncpg.create_pool(dsn, min_size=min(size, 8), max_size=size)
             )
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers(
-            (Reports(pool, asyncio.Semaphore(seats) if seats > 0 else None, sql),)
-        )
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        print(port, flush=True)
-        await asyncio.to_thread(sys.stdin.read)
-        await server.stop(None)
+        reports = Reports(pool, asyncio.Semaphore(seats) if seats > 0 else None, sql)
+        await bare.serve(METHOD, reports.read)
 
 
-@asynccontextmanager
-async def running(dsn: str, seats: int, sql: str) -> AsyncIterator[str]:
+def running(dsn: str, seats: int, sql: str) -> AbstractAsyncContextManager[str]:
     """Starts it in a process of its own; yields its address."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.bench.parts.byhand", dsn, str(seats), sql,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield f"127.0.0.1:{int(await process.stdout.readline())}"
-    finally:
-        process.stdin.close()
-        await process.wait()
+    return bare.running("tests.bench.parts.byhand", dsn, str(seats), sql)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from broker.policy.admission.events import Configuration, Entry, RecordedBackend
 from broker.policy.admission.limit import StaticLimit
 from broker.policy.admission.record import (
     LogError,
-    RecordingCore,
     decode,
     decode_header,
     encode,
@@ -38,6 +37,7 @@ from broker.policy.admission.values import (
     Refused,
     Signal,
 )
+from tests.support.recordings import RecordingCore
 
 
 def of(hint: Any) -> st.SearchStrategy[Any]:
