@@ -23,7 +23,7 @@ INSERT INTO names VALUES ('a', 'Anna'), ('b', 'Bert');
 DO $$
 DECLARE name text;
 BEGIN
-  FOREACH name IN ARRAY ARRAY['broken', 'churned', 'unbuilt', 'kept', 'doubted', 'added'] LOOP
+  FOREACH name IN ARRAY ARRAY['broken', 'churned', 'unbuilt', 'kept', 'doubted', 'added', 'alike'] LOOP
     EXECUTE format($f$CREATE TABLE %I AS
       SELECT i::bigint AS id, timestamptz '2024-01-01Z' + i * interval '1 hour' AS at,
         (ARRAY['a', 'b'])[1 + i %% 2] AS kind FROM generate_series(0, 1439) AS i$f$, name);

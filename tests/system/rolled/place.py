@@ -47,6 +47,7 @@ SMALL = {
     "kept": "dimensions: [kind]",
     "doubted": "dimensions: [kind]",
     "added": "dimensions: [kind], tracking: append_only, lateness: 1d",
+    "alike": "dimensions: [kind], grains: [hour], storage: table",
 }
 """Datasets for one trouble each, and what is declared of their rollups."""
 _FOREIGN = """

@@ -136,8 +136,8 @@ class Place:
 
     def look(self, **changes: object) -> None:
         found = covered(segment(1, FIRST, LAST))
-        seen = [replace(found, rollup=name) for name in self.own.rollups]
-        self.router.learn(self.own, [replace(each, **changes) for each in seen], day(30))  # type: ignore[arg-type]
+        seen = [replace(found, rollup=name, **changes) for name in self.own.rollups]  # type: ignore[arg-type] # fields
+        self.router.learn(self.own, seen, day(30))
 
     def prospect(self, asked: Query, policy: AnswerPolicy = POLICY) -> Prospect:
         """What is found out without looking at others."""
