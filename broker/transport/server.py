@@ -102,7 +102,7 @@ class Server:
             else:
                 port = self._server.add_secure_port(address, credentials(self._options.tls))
         except RuntimeError as error:
-            text = f"cannot listen on {address}; is another server running there?"
+            text = f"cannot listen on {address}; is another server running there? `server.port` chooses another port"
             raise OSError(text) from error
         await self._server.start()
         await self._readiness.once()
