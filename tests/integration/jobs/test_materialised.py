@@ -23,12 +23,12 @@ from broker.domain.principal import Principal
 from broker.domain.query import AbsoluteRange, Condition, Grain, Operator, Query, TimeSelection
 from broker.domain.request import CallContext
 from broker.domain.terms import AnswerPolicy
-from broker.domain.work import JobAsk, MaterializeWork, ReportSection, ReportWork
+from broker.domain.work import JobAsk, MaterializeWork
 from broker.jobs.children import Children
 from broker.jobs.kind import JobContext
 from broker.jobs.materialise import MATERIALIZE, MaterialiseCheck, MaterialiseKind
 from broker.jobs.materialised import MaterialisedDatasets
-from broker.jobs.materialised_export import ExportCheck, Exports, TablesOnly
+from broker.jobs.materialised_export import ExportCheck, Exports
 from broker.jobs.materialised_rows import MaterialisedRows
 from broker.jobs.sources import Sources
 from broker.jobs.upkeep import Upkeep
@@ -280,24 +280,6 @@ async def test_it_can_be_exported_without_the_tables(place: Place) -> None:
     with pytest.raises(BrokerError) as caught:
         await ExportCheck(Sources(planner(), no_sql), place.datasets).check(call(EWR), wanted)
     assert caught.value.reason is ErrorReason.DATASET_NOT_FOUND
-
-
-async def test_what_reads_the_tables_says_that_it_is_none_of_them(place: Place) -> None:
-    await place.made(materialise())
-    kept, sources = Query("kept", ("flights",)), Sources(planner(), no_sql)
-    sections = (ReportSection("own", KEPT), ReportSection("made", kept))
-    report = JobAsk(ReportWork(sections, ExportFormat.CSV), AnswerPolicy(), "", b"", "", path="spec.report")
-    asks = {
-        "spec.report.sections[1].query.dataset": (report, sources.check_sections),
-        "spec.materialize.query.dataset": (asked(kept, "more"), MaterialiseCheck(planner(), 3600.0).check),
-    }
-    for path, (given, check) in asks.items():
-        with pytest.raises(BrokerError) as caught:
-            await TablesOnly(check, place.datasets).check(call(), given)
-        assert [(v.field, v.code) for v in caught.value.violations] == [(path, "MADE_BY_JOB")]
-        with pytest.raises(BrokerError) as caught:  # nobody learns of what others have made
-            await TablesOnly(check, place.datasets).check(call(EWR), given)
-        assert caught.value.reason is ErrorReason.DATASET_NOT_FOUND
 
 
 async def test_a_damaged_file_is_not_read(place: Place) -> None:
