@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import cast
@@ -25,14 +24,13 @@ MADE, TABLE = Query("made", ("n",)), Query("flights", ("n",))
 CALL = CallContext("call-1", Principal("ada", "acme"), Deadline(1e12), datetime.now(UTC))
 
 
-@dataclass
 class Beside:
     """Datasets of jobs: `made` is there."""
 
-    planner: object = SimpleNamespace(
-        catalog=SimpleNamespace(model=SimpleNamespace(datasets={"flights": None}))
-    )
-    asked: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        model = SimpleNamespace(datasets={"flights": None})
+        self.planner = SimpleNamespace(catalog=SimpleNamespace(model=model))
+        self.asked: list[str] = []
 
     async def find(self, _: CallContext, names: Sequence[str]) -> Mapping[str, object]:
         self.asked += names
