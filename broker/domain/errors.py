@@ -116,3 +116,10 @@ def invalid(violations: Sequence[Violation]) -> BrokerError:
     shown = "; ".join(f"{v.field}: {v.description}" for v in violations[:3])
     more = f"; and {count - 3} more" if count > 3 else ""
     return BrokerError(ErrorReason.INVALID_REQUEST, f"{shown}{more}", violations=violations)
+
+
+def no_such_job(tenant: str, job_id: str) -> BrokerError:
+    """The error for a job that does not exist, or not for the caller, which is not told apart."""
+    name = f"tenants/{tenant}/jobs/{job_id}"
+    text = f"There is no job {name!r}, or you may not see it. ListJobs names yours."
+    return BrokerError(ErrorReason.JOB_NOT_FOUND, text, metadata={"job": name}, resource=name)

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.errors import BrokerError, no_such_job
 from broker.domain.job import Job, JobEvent
 from broker.ports.jobs import JobSignal, JobSignals, JobStore
 
@@ -126,7 +126,7 @@ class JobHub:
         try:
             job = await self._store.get(tenant, job_id)
             if job is None:
-                raise _not_found(tenant, job_id)
+                raise no_such_job(tenant, job_id)
             async with aclosing(_events(watcher, job, keep_alive)) as events:
                 yield events
         finally:
@@ -217,7 +217,7 @@ async def _events(watcher: _Watcher, job: Job, keep_alive: float) -> AsyncGenera
         try:
             newer = await watcher.take(keep_alive)
         except LookupError:
-            raise _not_found(job.tenant, job.id) from None
+            raise no_such_job(job.tenant, job.id) from None
         if newer is None:
             yield JobEvent(job, keep_alive=True)
             continue
@@ -225,10 +225,3 @@ async def _events(watcher: _Watcher, job: Job, keep_alive: float) -> AsyncGenera
         yield JobEvent(job)
         if job.state.final:
             return
-
-
-def _not_found(tenant: str, job_id: str) -> BrokerError:
-    name = f"tenants/{tenant}/jobs/{job_id}"
-    return BrokerError(
-        ErrorReason.JOB_NOT_FOUND, f"There is no job {name!r}.", metadata={"job": name}, resource=name
-    )

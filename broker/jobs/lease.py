@@ -18,6 +18,7 @@ from random import Random
 from typing import Protocol
 
 from broker.domain.errors import BrokerError
+from broker.jobs.loops import Failures
 from broker.ports.jobs import WorkerIdentity, WorkerLease
 
 EXIT_CODE = 75  # EX_TEMPFAIL: to be started again
@@ -121,7 +122,7 @@ class LeaseKeeper:
 
         Every try is under an identity of its own: one whose reply was lost may have been registered.
         """
-        failures = 0
+        failures = Failures()
         while not self._stopping.is_set():
             identity, began = self._identity(), self._clock()
             try:
@@ -129,15 +130,15 @@ class LeaseKeeper:
                     await lease.register(identity, self._seconds)
                 return identity.id, began
             except (BrokerError, TimeoutError) as error:
-                failures += 1
-                logger.warning("no lease yet: %s", error)
-            await self._pause(self._rng.uniform(0.0, min(5.0, 0.1 * 2 ** min(failures, 8))))
+                if failures.notable(error):
+                    logger.warning("no lease yet, after %d tries: %s", failures.count, error)
+            await self._pause(self._rng.uniform(0.0, min(5.0, 0.1 * 2 ** min(failures.count, 8))))
         return None
 
     async def _keep(self, lease: WorkerLease, worker_id: str, renewed: float, holder: LeaseHolder) -> None:
         """Renews until it is to stop or has not succeeded for too long; ends the process when it stood still."""
         limit = FENCE_FRACTION * self._seconds
-        pause = self._seconds / RENEWALS
+        pause, failures = self._seconds / RENEWALS, Failures()
         while not self._stopping.is_set():
             before = self._clock()
             await self._pause(pause)
@@ -149,7 +150,8 @@ class LeaseKeeper:
                 async with asyncio.timeout(max(0.01, renewed + limit - now)):
                     alive = await lease.renew(worker_id, self._seconds)
             except (BrokerError, TimeoutError) as error:
-                logger.warning("the lease was not renewed: %s", error)
+                if failures.notable(error):
+                    logger.warning("the lease was not renewed: %s", error)
                 self._check(holder, renewed + limit, renewed + limit)
                 pause = min(
                     self._rng.uniform(0.2, 1.0) * self._seconds / 10,
@@ -159,7 +161,7 @@ class LeaseKeeper:
             self._check(holder, renewed + limit, renewed + limit)
             if not alive:
                 self._end(holder, "it was declared lost")
-            renewed, pause = now, self._seconds / RENEWALS
+            renewed, pause, failures = now, self._seconds / RENEWALS, Failures()
 
     def _check(self, holder: LeaseHolder, expected: float, fenced: float) -> None:
         """Ends the process when it stood still: much later than ``expected`` and past the time to be ``fenced``."""

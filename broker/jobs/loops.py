@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from random import Random
 
 from broker.domain.errors import BrokerError, ErrorReason
@@ -41,6 +42,20 @@ class Shared:
         async with self._door:
             await self._empty.wait()
             yield
+
+
+@dataclass(slots=True)
+class Failures:
+    """Failures in a row, of which not every one is worth a line in the log."""
+
+    count: int = 0
+    _last: str = ""
+
+    def notable(self, error: Exception) -> bool:
+        """Counts it; whether it is of another kind than the last one, or the 1st, 2nd, 4th, 8th and so on."""
+        self.count += 1
+        before, self._last = self._last, f"{type(error).__name__}: {error}"
+        return self._last != before or self.count & (self.count - 1) == 0
 
 
 async def pause(seconds: float, rng: Random, at_once: asyncio.Event | None = None) -> None:

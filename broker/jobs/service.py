@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
+from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid, no_such_job
 from broker.domain.job import Job, JobEvent, JobState, ResultPart, part_prefix
 from broker.domain.principal import Principal
 from broker.domain.request import CallContext
@@ -63,6 +63,8 @@ class JobService:
             await self._check(context, ask)
             start = await self._admit(context, ask)
         except BrokerError:
+            if ask.validate_only:
+                raise
             # A repeated submission gets its job, though the request may have become wrong since.
             known = await self.store.find_request(context.principal.tenant, ask.request_id)
             if known is None or known[1] != ask.spec_hash or known[0].owner != context.principal.name:
@@ -161,7 +163,7 @@ class JobService:
         await self._own(context, tenant, job_id, "cancel")
         job = await self.store.cancel(tenant, job_id, context.principal.name)
         if job is None:
-            raise _not_found(tenant, job_id)
+            raise no_such_job(tenant, job_id)
         if job.state.final and job.state is not JobState.CANCELLED:
             raise _wrong_state(job, "cancelled", "It has ended already")
         return job
@@ -202,7 +204,7 @@ class JobService:
         seen = await self._own(context, tenant, job_id, "requeue")
         job = await self.store.requeue(tenant, job_id, max(1, extra_attempts))
         if job is None:
-            raise _not_found(tenant, job_id)
+            raise no_such_job(tenant, job_id)
         if not seen.dead_lettered or job.dead_lettered:
             raise _wrong_state(job, "requeued", "It is not in the dead-letter queue")
         return job
@@ -212,9 +214,10 @@ class JobService:
         await self._own(context, tenant, job_id, "delete")
         job = await self.store.delete(tenant, job_id)
         if job is None:
-            raise _not_found(tenant, job_id)
+            raise no_such_job(tenant, job_id)
         if not job.state.final:
             raise _wrong_state(job, "deleted", "Cancel it first")
+        # Files that stay because this fails belong to no job any more: the next sweep deletes them.
         await self.results.delete(part_prefix(tenant, job_id, job.fence))
 
     async def _own(self, context: CallContext, tenant: str, job_id: str, wish: str) -> Job:
@@ -237,17 +240,17 @@ def _seen(job: Job | None, principal: Principal, tenant: str, job_id: str) -> Jo
         mine = job.tenant == principal.tenant and (job.owner == principal.name or principal.has(READ_ALL))
         if mine or principal.has(ADMIN):
             return job
-    raise _not_found(tenant, job_id)
+    raise no_such_job(tenant, job_id)
 
 
 def _part(job: Job, index: int, offset: int) -> tuple[ResultPart, bytes]:
     """A file of the job's result, and its bytes where they are kept inline."""
     result = job.result
-    if result is None:
-        raise _wrong_state(job, "read", "It has no result; watch it until it has succeeded")
     if job.state is JobState.EXPIRED:
         text = "The result has been deleted after its retention. Submit the job again."
         raise BrokerError(ErrorReason.RESULT_EXPIRED, text, metadata={"job": job.name}, resource=job.name)
+    if result is None:
+        raise _wrong_state(job, "read", "It has no result; watch it until it has succeeded")
     if index >= len(result.parts):
         count = len(result.parts)
         text = f"the result has {count} files, numbered from 0"
@@ -268,9 +271,3 @@ def _wrong_state(job: Job, wish: str, why: str) -> BrokerError:
     return BrokerError(
         ErrorReason.JOB_STATE, text, metadata={"job": job.name, "state": job.state.value}, resource=job.name
     )
-
-
-def _not_found(tenant: str, job_id: str) -> BrokerError:
-    name = f"tenants/{tenant}/jobs/{job_id}"
-    text = f"There is no job {name!r}, or you may not see it. ListJobs names yours."
-    return BrokerError(ErrorReason.JOB_NOT_FOUND, text, metadata={"job": name}, resource=name)

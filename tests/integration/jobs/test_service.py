@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -20,6 +21,7 @@ from broker.domain.request import CallContext
 from broker.domain.terms import AnswerPolicy
 from broker.domain.work import CustomWork, ExportWork, JobAsk, JobListing, ResultPiece
 from broker.jobs.service import Check, JobService, JobTerms
+from broker.jobs.upkeep import Upkeep
 from broker.policy.backlog import BacklogLimits
 from broker.runtime.clock import SystemClock
 from tests.support.jobs import Jobs
@@ -207,6 +209,25 @@ async def test_a_deleted_job_takes_its_files_along(jobs: Jobs, tmp_path: Path) -
     await app.delete(call(ROOT), "acme", job.id)
     assert await reason(app.get(call(ADA), "acme", job.id)) is ErrorReason.JOB_NOT_FOUND
     assert await DirectoryResults(tmp_path).prefixes() == []
+
+
+class Unwilling(DirectoryResults):
+    """A result store that deletes nothing."""
+
+    async def delete(self, prefix: str) -> None:
+        raise OSError("the disk is read-only")
+
+
+async def test_files_that_could_not_be_deleted_with_their_job_are_swept(jobs: Jobs, tmp_path: Path) -> None:
+    app, kept = service(jobs, tmp_path), DirectoryResults(tmp_path)
+    job = await app.submit(call(ADA), ask())
+    await published(jobs, tmp_path, job.id, b"0123")
+    with pytest.raises(OSError, match="read-only"):
+        await replace(app, results=Unwilling(tmp_path)).delete(call(ADA), "acme", job.id)
+    assert await reason(app.get(call(ADA), "acme", job.id)) is ErrorReason.JOB_NOT_FOUND
+    assert len(await kept.prefixes()) == 1
+    await Upkeep(jobs.ports.keeper, kept, Random(1), 3600.0).sweep()
+    assert await kept.prefixes() == []
 
 
 async def test_only_dead_letters_are_requeued(jobs: Jobs, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.jobs.lease import EXIT_CODE, LeaseKeeper
+from broker.jobs.loops import Failures
 from broker.ports.jobs import WorkerIdentity
 
 SECONDS = 2.0
@@ -202,3 +203,12 @@ def test_a_failure_of_the_thread_itself_ends_the_process(kept: Kept) -> None:
     kept.keeper.start(holder)
     holder.hears("kill")
     assert kept.exits.get(timeout=60) == EXIT_CODE
+
+
+def test_failures_in_a_row_are_told_less_and_less_often_and_another_one_at_once() -> None:
+    failures, away, slow = Failures(), OSError("away"), OSError("slow")
+    told = [number for number in range(1, 21) if failures.notable(away)]
+    assert told == [1, 2, 4, 8, 16]
+    assert failures.notable(slow)
+    assert not failures.notable(slow)
+    assert failures.notable(away)
