@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -123,7 +124,8 @@ def beside(
 
     degrading = None
     if rungs:
-        degrading = Degrading(Ladder(rungs, clock, telemetry), strain, down, settings.cache.patience)
+        patience = math.inf if settings.cache.patience is None else settings.cache.patience
+        degrading = Degrading(Ladder(rungs, clock, telemetry), strain, down, patience)
     return (
         recipes.Beside(degrading=degrading)
         if held is None

@@ -167,7 +167,7 @@ class CacheSettings:
     max_entry: int = 1024 * 1024
     soft_age: float = 0.0
     hard_age: float = 86_400.0
-    patience: float = 0.05
+    patience: float | None = None
     poll: float = 0.25
 
     @property
