@@ -37,8 +37,9 @@ from tests.support.pg import Connection, temporary_server
 from tests.support.workers import worker
 
 GOALS = {"share_batch10": Goal(">=", 0.6), "share_batch100": Goal(">=", 0.4)}
-BATCHES = {10: 3_000, 100: 10_000}
-"""Jobs of one round, by the size of the batch."""
+BATCHES = {10: 3_000, 100: 40_000}
+"""Jobs of one round, by the size of the batch: enough that a round lasts over a second, because a worker's connections
+are opened, and their types looked up, within it."""
 PACE = Pace(poll=60.0, look=60.0, reap=60.0, sweep=3600.0)
 """As workers are by default, but that nothing is found by looking for it."""
 RIVALS = ("pgqueuer", "procrastinate")
