@@ -7,6 +7,7 @@ from functools import partial
 from types import ModuleType
 
 from broker.adapters import pg_adoption as adoption
+from broker.adapters import pg_checkpoints as checkpoints
 from broker.adapters import pg_jobs_sql as store
 from broker.adapters import pg_jobs_sql_work as work
 from tests.support.job_attempts import (
@@ -46,6 +47,8 @@ from tests.support.job_keeping import (
     cancel_after_the_end,
     cancel_again,
     cancelled_before_it_began,
+    checkpoint,
+    checkpoint_of_a_later_attempt,
     delete_of_the_living,
     expired_once,
     files_of,
@@ -162,6 +165,10 @@ GUARDS = (
     Guard(store, "PURGE", "state IN ('failed', 'cancelled', 'expired')", "true", only_the_ended_purged),
     Guard(store, "UNWANTED", "AND j.fence = u.fence", "", partial(files_of, "running")),
     Guard(store, "UNWANTED", "AND j.state IN ('running', 'succeeded')", "", partial(files_of, "failed")),
+    Guard(checkpoints, "SAVE", "fence = $2 AND", "$2::bigint IS NOT NULL AND", partial(checkpoint, stale_attempt)),
+    Guard(checkpoints, "SAVE", "worker_id = $3 AND", ANY_WORKER, partial(checkpoint, other_worker)),
+    Guard(checkpoints, "SAVE", "AND state = 'running'", "", partial(checkpoint, ended_attempt)),
+    Guard(checkpoints, "SAVE", "WHERE job_checkpoint.fence <= excluded.fence", "", checkpoint_of_a_later_attempt),
     Guard(adoption, "ADOPT", "AND NOT lost", "", partial(adopted_without_a_lease, "lost = true")),
     Guard(adoption, "ADOPT", "AND lease_expire_time > clock_timestamp()", "",
           partial(adopted_without_a_lease, "lease_expire_time = now() - interval '1 second'")),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
 from broker.adapters.pg_adoption import PgAdoption
 from broker.domain.job import JobState, part_prefix
-from tests.support.job_attempts import fail, succeed
+from tests.support.job_attempts import Write, fail, succeed
 from tests.support.jobs import Jobs, submission
 
 
@@ -143,3 +144,17 @@ async def adopted_without_a_lease(change: str, jobs: Jobs) -> None:
     await jobs.admin.execute(f"UPDATE broker.worker SET {change}")
     queue = jobs.ports.queue
     assert await PgAdoption(queue._database, queue._hints).adopt(worker, submission()) is None
+
+
+async def checkpoint(scenario: Callable[[Write, Jobs], Coroutine[None, None, None]], jobs: Jobs) -> None:
+    """A checkpoint as the write that is refused."""
+    await scenario(lambda _, job: jobs.ports.checkpoints.save(job, b"late"), jobs)
+
+
+async def checkpoint_of_a_later_attempt(jobs: Jobs) -> None:
+    """As after a restore that has brought back the row of the job, but not that of its checkpoint."""
+    job = await jobs.running()
+    assert await jobs.ports.checkpoints.save(job, b"early")
+    await jobs.admin.execute("UPDATE broker.job_checkpoint SET fence = fence + 1, data = 'later'")
+    assert not await jobs.ports.checkpoints.save(job, b"late")
+    assert await jobs.ports.checkpoints.load(job) == b"later"
