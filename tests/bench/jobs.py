@@ -6,13 +6,14 @@ same server, and a share is the median of the rounds' ratios, so a slow moment o
 claims batches of the same size and has slots for three, so that claims are under way while the jobs of the last one
 run. Unlike in tests, commits wait for the disk.
 
-Other queues run alongside where they are installed; they are no dependencies of this project.
+Other queues of Python run alongside, on the same server and with batches of the same sizes (or as many jobs at a time,
+where a queue claims one by one), if they are installed: the ``rivals`` extra, no dependency of the product. They
+promise other things, so their shares have no goal.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -32,6 +33,7 @@ from broker.ports.jobs import Success, WorkerIdentity
 from broker.runtime import collector
 from tests.bench import harness
 from tests.bench.harness import Goal, Options, Report, Section
+from tests.bench.parts.rival_queues import beside
 from tests.support.jobs import submission
 from tests.support.pg import Connection, temporary_server
 from tests.support.workers import worker
@@ -42,7 +44,6 @@ BATCHES = {10: 3_000, 100: 40_000}
 are opened, and their types looked up, within it."""
 PACE = Pace(poll=60.0, look=60.0, reap=60.0, sweep=3600.0)
 """As workers are by default, but that nothing is found by looking for it."""
-RIVALS = ("pgqueuer", "procrastinate")
 BARE = """
 CREATE TABLE bare (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload bytea NOT NULL, attempt integer NOT NULL DEFAULT 0,
@@ -181,9 +182,10 @@ def _quantiles(name: str, values: list[float]) -> tuple[str, float, float]:
 
 
 async def measure(options: Options) -> Report:
-    rounds, seconds, submissions = (4, 5.0, 200) if options.quick else (12, 60.0, 1_000)
+    rounds, seconds, submissions = (3, 3.0, 200) if options.quick else (12, 60.0, 1_000)
     metrics: dict[str, float] = {}
     rates: list[Sequence[object]] = []
+    bare_rates: dict[int, float] = {}
     collector.settle()  # as servers do
     with (
         temporary_server(fsync="on", full_page_writes="on") as server,
@@ -201,9 +203,11 @@ async def measure(options: Options) -> Report:
                 after.append(rate)
                 cpu.append(used)
             share = harness.median([a / b for a, b in zip(after, before, strict=True)])
-            rates.append((batch, harness.median(before), harness.median(after), share, harness.median(cpu)))
+            bare_rates[batch] = harness.median(before)
+            rates.append((batch, bare_rates[batch], harness.median(after), share, harness.median(cpu)))
             metrics[f"share_batch{batch}"] = share
             metrics[f"jobs_per_s_batch{batch}"] = harness.median(after)
+        rivals = await beside(connection, dsn, BATCHES, quick=options.quick)
         submits, starts = await start_latency(connection, dsn, results, submissions)
         quiet = await claim_latency(connection, dsn, seconds, held=False)
         held = await claim_latency(connection, dsn, seconds, held=True)
@@ -222,16 +226,19 @@ async def measure(options: Options) -> Report:
         "claim_held_p50_ms": latencies[3][1],
         "claim_held_p99_ms": latencies[3][2],
     }
-    others = [
-        (name, "installed, not driven here" if importlib.util.find_spec(name) else "n/a: not installed")
-        for name in RIVALS
-    ]
+    others: list[Sequence[object]] = []
+    for name, batch, driven, told in rivals:
+        if isinstance(told, str):
+            others.append((name, batch, told, "", ""))
+            continue
+        metrics[f"share_{name}_batch{batch}"] = told / bare_rates[batch]
+        others.append((name, batch, told, told / bare_rates[batch], driven))
     return Report(
         metrics,
         GOALS,
         [
             Section("jobs per second", ("batch", "bare loop", "worker", "share", "CPU µs per job"), rates),
             Section("milliseconds", ("", "p50", "p99"), latencies),
-            Section("other queues", ("", ""), others),
+            Section("other queues", ("", "batch", "jobs per second", "share", "jobs of a round"), others),
         ],
     )
