@@ -13,6 +13,7 @@ from broker.domain.attempts import AttemptOutcome, Fault, ending, fault_of, over
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.job import Job, JobFailure, JobResult, JobState
+from broker.domain.room import no_room
 from broker.jobs.children import ChildLostError, Children
 from broker.jobs.finish import Finisher
 from broker.jobs.kind import JobContext, JobKind
@@ -186,6 +187,9 @@ class Attempt:
             fault = fault_of(error)
             crashed = isinstance(error, ChildLostError) and fault.retryable
             return Fault(fault.failure, fault.retryable, fault.retry_after, crashed)
+        if error is not None and (full := no_room(error)):
+            logger.error("%s: the result store has no room: %s", self.job.name, error)
+            return fault_of(full)
         logger.error("%s failed unexpectedly in attempt %d", self.job.name, self.job.attempt, exc_info=error)
         text = "The attempt failed unexpectedly. The server's log has the details under the job's name."
         return Fault(JobFailure(ErrorReason.INTERNAL.value, text), retryable=True)

@@ -6,6 +6,8 @@ import csv
 import hashlib
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -39,9 +41,10 @@ class Sink(Protocol):
 
 
 class HashingFile(io.RawIOBase):
-    """A new file that is hashed while it is written."""
+    """A new file that is hashed while it is written. Errors of the file system name it."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         self._hash = hashlib.sha256()
         self._position = 0
@@ -59,16 +62,25 @@ class HashingFile(io.RawIOBase):
         view = memoryview(data).cast("B")
         self._hash.update(view)
         rest = view
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+        with self._named():
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
         self._position += len(view)
         return len(view)
 
     def sync(self) -> bytes:
         """Waits for the disk, closes, and gives the SHA-256."""
-        os.fsync(self._descriptor)
-        os.close(self._descriptor)
+        with self._named():  # some file systems find out only now that they are full
+            os.fsync(self._descriptor)
+            os.close(self._descriptor)
         return self._hash.digest()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
 class HashingEntry(io.RawIOBase):

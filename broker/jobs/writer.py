@@ -18,6 +18,7 @@ from broker.aggregation import kernels
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.job import ExportFormat
 from broker.domain.plan import Finish
+from broker.domain.room import no_room
 from broker.domain.values import Column
 from broker.jobs.child import Channel
 from broker.jobs.order import Chunk, Done, End, Failed, Order, PartDone, Whole, Wrote
@@ -46,7 +47,9 @@ def telling(channel: Channel, work: Callable[[], None]) -> None:
             "The answer needs more memory than a job's process may use. Narrow the query or raise the limit."
         )
         channel.send(Failed(BrokerError(ErrorReason.RESULT_TOO_LARGE, text)))
-    except Exception:  # noqa: BLE001 - whatever it is, the worker logs it and ends the attempt
+    except Exception as error:  # noqa: BLE001 - whatever it is, the worker logs it and ends the attempt
+        if full := no_room(error):
+            return channel.send(Failed(full, str(error)))  # where it was; a traceback would say no more
         text = "The attempt failed unexpectedly."
         channel.send(Failed(BrokerError(ErrorReason.INTERNAL, text), traceback.format_exc()))
 
