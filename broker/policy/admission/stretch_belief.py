@@ -39,8 +39,6 @@ DRIFT, BIAS_DRIFT = 0.005, 0.0025
 """Part of a cell, and of a bias, that goes to either neighbour in a second."""
 UNMODELLED = 0.05
 """What a batch may be off by beside chance: no database is quite like this model."""
-DOUBTED = 0.3
-"""A bias that excuses slow queries is so much less likely with every batch, where the backend says that it is full."""
 OUTLIER = 1e-4
 """No batch makes a cell less likely than by this factor."""
 
@@ -95,24 +93,26 @@ class Belief:
     def observe(self, stretch: float, load: float, error: float, *, contended: bool = False) -> None:
         """Queries beside exp(``load``) seats in use had this ``stretch``, known up to the standard ``error``.
 
-        With ``contended``, the backend says itself that queries are in each other's way: then they are not slow because
-        predictions are too short.
+        With ``contended``, the backend says itself that queries are in each other's way: then they are as slow as its
+        capacity makes them beside predictions that are off by what was thought, of which nothing is learned.
         """
+        known = self.bias
         scale, far = -0.5 / (error * error + UNMODELLED * UNMODELLED), 5.0 * (error + UNMODELLED)
         delays = [SLOPE * (log - load) for log in self._logs if log < load]
         free = len(self._logs) - len(delays)
         exp = math.exp
         grid: Grid = []
         for bias, row in zip(BIASES, self._grid, strict=True):
-            rest = stretch - bias
+            rest = stretch - (known if contended else bias)
             near = bisect_left(delays, rest - far)
             chances = [
                 *([OUTLIER] * near),
                 *[exp(scale * (rest - delay) ** 2) + OUTLIER for delay in delays[near:]],
                 *([exp(scale * rest * rest) + OUTLIER] * free),
             ]
-            trust = DOUBTED if contended and bias < 0.0 else 1.0
-            grid.append([trust * cell * chance for cell, chance in zip(row, chances, strict=True)])
+            likely = [cell * chance for cell, chance in zip(row, chances, strict=True)]
+            kept = sum(row) / sum(likely) if contended else 1.0
+            grid.append([kept * cell for cell in likely])
         total = sum(map(sum, grid))
         self._grid = [[cell / total for cell in row] for row in grid]
 
