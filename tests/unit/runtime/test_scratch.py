@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from broker.runtime.scratch import PREFIX, sweep
+from broker.runtime.scratch import LOCK, PREFIX, sweep
 
 PROGRAM = """
 import os, sys, tempfile
@@ -37,16 +37,19 @@ def started(outside: Path) -> tuple[subprocess.Popen[str], Path]:
     )
     assert process.stdout is not None
     folder, files, variable = process.stdout.readline().split()
-    assert (int(files), variable, Path(folder).parent) == (2, folder, outside)
+    assert (int(files), variable, Path(folder).parent) == (3, folder, outside), "its lock is there too"
     return process, Path(folder)
 
 
 def test_the_next_start_removes_what_a_killed_process_has_left_and_nothing_else(home: Path) -> None:
     killed, left = started(home)
-    others = home / "other", home / f"{PREFIX}file", home / f"{PREFIX}link"
+    others = home / "other", home / f"{PREFIX}file", home / f"{PREFIX}link", home / f"{PREFIX}results"
     others[0].mkdir()
+    (others[0] / LOCK).touch()
     others[1].touch()
     others[2].symlink_to(others[0])
+    others[3].mkdir()
+    (others[3] / "part").touch()
     killed.kill()
     killed.communicate()
     assert left.exists()
@@ -56,6 +59,9 @@ def test_the_next_start_removes_what_a_killed_process_has_left_and_nothing_else(
     _, errors = lives.communicate("")
     assert (lives.returncode, errors) == (0, "")
     assert set(home.iterdir()) == set(others), "in good order nothing is left"
+    assert list(others[3].iterdir()) == [others[3] / "part"], (
+        "a folder that only has such a name is somebody's own"
+    )
 
 
 def test_where_names_would_be_too_long_for_sockets_all_stays_as_it_is(home: Path) -> None:
