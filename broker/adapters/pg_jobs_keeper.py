@@ -72,6 +72,11 @@ class PgJobKeeper:
         row = await self._database.fetch_one(sql.PURGE, tombstone_age)
         return int(row[0]) if row is not None else 0
 
+    async def deployment(self) -> str:
+        """What tells this database of jobs from others; a copy of it has the same."""
+        (row,) = await self._database.fetch(sql.DEPLOYMENT)
+        return str(row["id"])
+
     async def unwanted(self, prefixes: Sequence[str]) -> Sequence[str]:
         """Those of the prefixes in the result store that no running attempt and no published result owns."""
         owned = [(prefix, prefix.split("/")) for prefix in prefixes]

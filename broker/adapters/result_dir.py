@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from heapq import merge
 from itertools import groupby, islice
 from pathlib import Path
 
-from broker.ports.results import PREFIXES, Staging
+from broker.ports.results import OWNER, PREFIXES, Staging
 
 
 class DirectoryResults:
@@ -52,6 +53,10 @@ class DirectoryResults:
         source, depth = self._path("parts", key), prefix.count("/") + 1
         await asyncio.to_thread(_publish, source, self._path("parts", prefix), depth, os.link)
         return f"{prefix}/{source.name}"
+
+    async def owner(self, deployment: str) -> str:
+        """Whose the store is; it is given to the first that asks."""
+        return await asyncio.to_thread(_owner, self._root, deployment)
 
     async def prefixes(self, after: str = "", most: int = PREFIXES) -> Sequence[str]:
         """The first prefixes after one, in order, under which something is stored or staged."""
@@ -106,6 +111,21 @@ def _below(directory: Path, prefix: str, depth: int, after: str) -> Iterator[str
                 yield path
         elif f"{path}0" > after:  # "0" comes next after "/"
             yield from _below(directory / name, f"{path}/", depth - 1, after)
+
+
+def _owner(root: Path, deployment: str) -> str:
+    """The name in the file of the owner, which appears with it or not at all."""
+    named = root / OWNER
+    with suppress(FileNotFoundError):
+        return named.read_text().strip()
+    _make(root)
+    with tempfile.NamedTemporaryFile("w", dir=root, prefix=".") as file:
+        file.write(f"{deployment}\n")
+        file.flush()
+        os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another one was faster
+            os.link(file.name, named)
+    return named.read_text().strip()
 
 
 def _make_new(directory: Path) -> None:

@@ -15,17 +15,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from broker.adapters.result_dir import DirectoryResults
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.ports.results import PREFIXES, Staging
+from broker.ports.results import OWNER, PREFIXES, Staging
 
 UPLOAD_BYTES = 8 << 20
 """Size of the parts of an upload."""
@@ -81,6 +81,19 @@ class S3Results:
         with _translated(key):
             await obstore.copy_async(self._store, key, copied)
         return copied
+
+    async def owner(self, deployment: str) -> str:
+        """Whose the store is; it is given to the first that asks."""
+        with suppress(FileNotFoundError):
+            return await self._owner()
+        with _translated(OWNER), suppress(AlreadyExistsError):  # another one was faster
+            await obstore.put_async(self._store, OWNER, f"{deployment}\n".encode(), mode="create")
+        return await self._owner()
+
+    async def _owner(self) -> str:
+        with _translated(OWNER):
+            found = await obstore.get_async(self._store, OWNER)
+            return bytes(await found.bytes_async()).decode().strip()
 
     async def prefixes(self, after: str = "", most: int = PREFIXES) -> Sequence[str]:
         """The first prefixes after one, in order, under which something is stored, or staged on this machine."""

@@ -191,6 +191,10 @@ class JobKeeper(Protocol):
         """Deletes final jobs that ended ``tombstone_age`` seconds ago, with their history."""
         ...
 
+    async def deployment(self) -> str:
+        """What tells this database of jobs from others."""
+        ...
+
     async def unwanted(self, prefixes: Sequence[str]) -> Sequence[str]:
         """Those of the prefixes in the result store that no running attempt and no published result owns."""
         ...

@@ -11,6 +11,8 @@ from typing import Protocol
 
 PREFIXES = 10_000
 """Prefixes that a result store tells of at once."""
+OWNER = "deployment"
+"""Name of the file that says whose a store is."""
 
 
 class ResultStore(Protocol):
@@ -29,6 +31,10 @@ class ResultStore(Protocol):
 
         Whoever deletes the one leaves the other. Raises FileNotFoundError; OSError where it cannot be copied.
         """
+        ...
+
+    async def owner(self, deployment: str) -> str:
+        """Whose the store is: that of the deployment which asked first. Its owner alone may sweep it."""
         ...
 
     async def prefixes(self, after: str = "", most: int = PREFIXES) -> Sequence[str]:

@@ -44,6 +44,7 @@ from tests.support.exports import (
     someone_waits,
 )
 from tests.support.jobs import Jobs, job_database
+from tests.support.result_files import files_in
 from tests.support.workers import worker
 
 
@@ -217,10 +218,6 @@ async def test_a_wrong_question_fails_at_once_naming_every_violation(
     assert (job.failure.reason, job.attempt) == ("INVALID_REQUEST", 1)
     assert "flihgts" in job.failure.message
     assert "orign" in job.failure.message
-
-
-def files_in(directory: Path) -> list[Path]:
-    return [path for path in directory.rglob("*") if path.is_file()]
 
 
 async def test_a_cancelled_export_leaves_no_statement_no_file_and_no_process(

@@ -21,6 +21,7 @@ from broker.jobs.order import Failed
 from broker.jobs.sinks import HashingFile, open_sink
 from broker.jobs.writer import telling
 from tests.support.jobs import Jobs, submission
+from tests.support.result_files import files_in
 from tests.support.workers import worker
 
 
@@ -36,10 +37,6 @@ class Told(Channel):
 
 def full(*_: object, **__: object) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def files_below(directory: Path) -> list[Path]:
-    return [path for path in directory.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
@@ -95,7 +92,7 @@ async def test_an_attempt_without_room_waits_for_some(
     assert left == pytest.approx(RETRY_SECONDS, abs=1.0)
     (told,) = [record for record in caplog.records if "no room" in record.getMessage()]
     assert (told.exc_info, str(tmp_path) in told.getMessage()) == (None, True)
-    assert not files_below(tmp_path)
+    assert not files_in(tmp_path)
 
 
 def test_other_errors_of_files_are_what_they_were() -> None:

@@ -20,6 +20,7 @@ from tests.integration.rollups.build import visits
 from tests.support.exports import export_kind
 from tests.support.inheriting import DAYS, MONTHS, QUARTER, Ending, Place
 from tests.support.jobs import job_database
+from tests.support.result_files import files_in
 from tests.support.workers import worker
 
 Change = Callable[[Place], Awaitable[object]]
@@ -80,11 +81,7 @@ async def test_what_is_proven_to_be_the_same_is_not_written_again(place: Place) 
     assert earlier.as_of < own.as_of == result.status.as_of
     assert earlier.share + own.share == pytest.approx(1.0)
     assert await place.jobs.admin.fetchval("SELECT count(*) FROM broker.job_range") == 0
-    assert len(list(tmp_files(place))) == len(result.parts) + len(undisturbed.parts)
-
-
-def tmp_files(place: Place) -> Iterator[Path]:
-    return (path for path in place.directory.rglob("*") if path.is_file())
+    assert len(files_in(place.directory)) == len(result.parts) + len(undisturbed.parts)
 
 
 async def test_attempt_after_attempt_takes_over_what_the_last_one_had(place: Place) -> None:
@@ -120,7 +117,7 @@ async def test_copies_that_are_not_taken_over_after_all_are_deleted(place: Place
     result, written = await place.ends(job_id, before_open=lambda: place.jobs.ports.ranges.withdraw(dead))
     assert written == [0, 1, 2]
     await place.results.delete(part_prefix(dead.tenant, dead.id, dead.fence))
-    assert len(list(tmp_files(place))) == len(result.parts)
+    assert len(files_in(place.directory)) == len(result.parts)
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["an error", "the end of the worker"])
@@ -151,7 +148,7 @@ async def test_a_job_that_is_over_leaves_nothing(place: Place) -> None:
                 await ranges.waiting.wait()
                 await place.jobs.ports.store.cancel("acme", job_id, "ada")
             await place.jobs.until(job_id, lambda job: job.state.final)
-        assert list(tmp_files(place)) == []
+        assert files_in(place.directory) == []
     assert await place.jobs.admin.fetchval("SELECT count(*) FROM broker.job_range") == 0
 
 
@@ -175,7 +172,7 @@ async def unmarked_row(place: Place) -> None:
 
 
 async def files_gone(place: Place) -> None:
-    for path in list(tmp_files(place)):
+    for path in files_in(place.directory):
         if "/0/1/" in str(path):
             path.unlink()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import uuid
 from collections.abc import Iterator
@@ -49,6 +50,13 @@ async def test_a_published_file_is_read_from_any_offset(store: S3Results) -> Non
     assert await read(store, key, offset=99) == []
     with pytest.raises(FileNotFoundError):
         await read(store, "ac%2Eme/j/1/lost")
+
+
+async def test_a_store_belongs_to_the_first_that_asks(store: S3Results) -> None:
+    owners = await asyncio.gather(*map(store.owner, ("one", "two", "three")))
+    assert len(set(owners)) == 1
+    assert await store.owner("four") == owners[0]
+    assert await store.prefixes() == [], "the file that says so is no result"
 
 
 async def test_a_large_file_goes_up_and_comes_down_in_parts(store: S3Results) -> None:
