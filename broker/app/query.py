@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -122,10 +121,7 @@ def beside(
     def strain(pool: PoolName, principal: Principal, left: float) -> float:
         return admission.strain(pool, principal, settings.pools[pool].wait_fraction * left)
 
-    degrading = None
-    if rungs:
-        patience = math.inf if settings.cache.patience is None else settings.cache.patience
-        degrading = Degrading(Ladder(rungs, clock, telemetry), strain, down, patience)
+    degrading = Degrading(Ladder(rungs, clock, telemetry), strain, down) if rungs else None
     return (
         recipes.Beside(degrading=degrading)
         if held is None

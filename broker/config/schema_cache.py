@@ -30,9 +30,6 @@ class CacheConfig(Section):
     read. 0: only answers that are known to be unchanged are given out in place of live ones."""
     hard_age: Duration = 86_400.0
     """Age up to which an answer may be given out, declared as stale, where nothing better can be had."""
-    patience: Duration | None = None
-    """Wait for a seat, at the least, of a dashboard for which an older answer is at hand that its caller accepts. The
-    older that is, the longer a newer one is waited for: a five-hundredth of its age. Unset: it waits as any other."""
     poll: Annotated[Duration, Field(ge=0.01, le=60)] = 0.25
     """Time between two looks at the change counters of tracked sources."""
 

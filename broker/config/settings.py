@@ -156,8 +156,7 @@ class RollupSettings:
 class CacheSettings:
     """Answers that are held: ``memory`` bytes in each process, and at ``shared``, an address that may hold a password.
 
-    Names of keys there begin with ``prefix``. ``timeout``, ages, ``patience`` and ``poll`` are in seconds,
-    ``max_entry`` in bytes.
+    Names of keys there begin with ``prefix``. ``timeout``, ages and ``poll`` are in seconds, ``max_entry`` in bytes.
     """
 
     memory: int = 0
@@ -167,7 +166,6 @@ class CacheSettings:
     max_entry: int = 1024 * 1024
     soft_age: float = 0.0
     hard_age: float = 86_400.0
-    patience: float | None = None
     poll: float = 0.25
 
     @property

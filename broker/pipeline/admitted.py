@@ -61,7 +61,7 @@ def admitted(admission: Admission, ids: Iterator[int]) -> Stage:
 
     def stage(inner: Handler) -> Handler:
         async def handle(group: Group) -> Sequence[Outcome]:
-            async with admission.permit(admission_request(group, next(ids)), group.patience) as permit:
+            async with admission.permit(admission_request(group, next(ids))) as permit:
                 outcomes = await inner(group)
                 permit.close(seat_outcome(outcomes))
             return [_waited(o, permit) if isinstance(o, Answer) else o for o in outcomes]

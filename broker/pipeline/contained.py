@@ -195,9 +195,6 @@ class StaleContained(Older):
 
     contained: Contained
 
-    def at_hand(self, _question: Question, _group: Group) -> None:
-        """Nothing: what contains it would have to be looked for, and a worker has to cut it out."""
-
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         """What a held answer contains of it."""
         asked = Asked.by(question, group)

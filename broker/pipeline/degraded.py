@@ -9,11 +9,9 @@ below has one, and for callers who forbid to fall back.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from functools import partial
 
 from broker.domain.answer import Answer
 from broker.domain.errors import BrokerError
@@ -29,7 +27,6 @@ from broker.pipeline.streamed import Limits, check_size
 from broker.pipeline.whole import MOST_WHOLE, events_of
 from broker.policy.brownout import goes_down
 from broker.policy.degradation import degradable
-from broker.policy.patience import IMPATIENT, worth_waiting
 
 CUT = 2 / 3
 """Part of the reserve that is left when the live rung, which has its own deadline before that, is cut off."""
@@ -51,27 +48,19 @@ def is_up(_pool: PoolName) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Degrading:
-    """When to go down the ladder.
-
-    Whoever has an answer at hand there waits for a seat for ``patience`` seconds, or longer if that answer is old.
-    """
+    """When to go down the ladder."""
 
     ladder: Ladder
     strain: Strain = no_strain
     down: Down = is_up
-    patience: float = math.inf
 
     async def answer(self, group: Group, inner: Handler) -> Sequence[Outcome]:
         """The outcomes of a group of which some may be answered from below."""
         outcomes = await self._before(group)
         going = [i for i in range(len(group.questions)) if i not in outcomes]
-        impatient = group.kind is RequestKind.DASHBOARD and self.patience < math.inf
-        while going:
+        if going:
             live = replace(group, questions=tuple(group.questions[i] for i in going))
-            outcomes |= zip(going, await self._live(live, inner, impatient), strict=True)
-            # What was at hand may be so no more, or cannot be read: then the time that is left is for the live rung.
-            going = [i for i in going if impatient and _gave_up(outcomes[i])]
-            impatient = False
+            outcomes |= zip(going, await self._live(live, inner), strict=True)
         return [outcomes[i] for i in range(len(group.questions))]
 
     async def first(self, events: AsyncGenerator[ExploreEvent, None], group: Group) -> Answer | ExploreEvent:
@@ -113,15 +102,13 @@ class Degrading:
                 causes[i] = self.ladder.skipped()
         return await self._walks(group, causes)
 
-    async def _live(self, group: Group, inner: Handler, impatient: bool) -> Sequence[Outcome]:
+    async def _live(self, group: Group, inner: Handler) -> Sequence[Outcome]:
         """The outcomes of the live rung, or of those below it."""
         ladder, context = self.ladder, group.context
         started = ladder.clock.monotonic()
         left = context.deadline.remaining(started)
         reserve = ladder.reserve.seconds(left)
         early = replace(group, context=replace(context, deadline=context.deadline.minus(reserve)))
-        if impatient:
-            early = replace(early, patience=partial(self._patience, group, started))
         found: Sequence[Outcome]
         try:
             found = await within(left - CUT * reserve, inner(early))
@@ -135,12 +122,6 @@ class Degrading:
         }
         walked = await self._walks(group, causes)
         return [walked.get(i, outcome) for i, outcome in enumerate(found)]
-
-    def _patience(self, group: Group, began: float) -> float:
-        """Until when the group waits for a seat: for the oldest answer, and as long as it may if one is not at hand."""
-        ages = [self.ladder.at_hand(question, group) for question in group.questions]
-        known = [age for age in ages if age is not None]
-        return began + worth_waiting(self.patience, max(known)) if len(known) == len(ages) else math.inf
 
     async def _walks(self, group: Group, causes: Mapping[int, Cause]) -> dict[int, Outcome]:
         questions, walk = group.questions, self.ladder.walk
@@ -195,10 +176,6 @@ def degraded_stream(degrading: Degrading) -> StreamStage:
         return handle
 
     return stage
-
-
-def _gave_up(outcome: Outcome) -> bool:
-    return isinstance(outcome, BrokerError) and outcome.metadata.get("limiting_factor") == IMPATIENT
 
 
 def _any_eligible(ladder: Ladder, group: Group) -> bool:

@@ -99,9 +99,6 @@ class Estimated:
         asked_otherwise = policy.rollup is RollupMode.REQUIRE or policy.cache is CacheMode.ONLY
         return AnswerKind.ESTIMATE in policy.accepted_kinds and not asked_otherwise
 
-    def at_hand(self, _question: Question, _group: Group) -> None:
-        """Nothing: an estimate is made."""
-
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         """The estimate, or why there is none."""
         began = self._clock.monotonic()

@@ -45,10 +45,6 @@ class LowerRung(Protocol):
         """Whether the caller accepts answers of this kind at all."""
         ...
 
-    def at_hand(self, question: Question, group: Group) -> float | None:
-        """Age in seconds of the answer that it has at once; None where it has none, or would have to look for it."""
-        ...
-
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         """The answer, or why there is none: NOT_APPLICABLE, FAILED, TIMED_OUT, REFUSED with the codes that say it.
 
@@ -109,15 +105,6 @@ class Ladder:
             and group.consistency is not Consistency.SNAPSHOT
             and any(rung.allowed(policy) for rung in self.rungs)
         )
-
-    def at_hand(self, question: Question, group: Group) -> float | None:
-        """Age in seconds of the answer that the caller would be given at once; None where there is none."""
-        if not self.eligible(question, group):
-            return None
-        most = most_staleness(question)
-        allowed = (rung for rung in self.rungs if rung.allowed(question.policy))
-        ages = (rung.at_hand(question, group) for rung in allowed)
-        return next((age for age in ages if age is not None and (most is None or age <= most)), None)
 
     def failed(self, question: Question, error: BrokerError, seconds: float) -> Cause:
         """The live rung has ended with an error after so long, or would."""
@@ -222,17 +209,13 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
 
 def _unacceptable(answer: Answer, question: Question) -> str | None:
     """Why an answer is none to the caller whatever rung gave it."""
-    status = answer.status
-    if status.kind not in question.policy.accepted_kinds:
+    status, policy = answer.status, question.policy
+    if status.kind not in policy.accepted_kinds:
         return "KIND"
-    most = most_staleness(question)
+    most = policy.max_staleness
+    if most is None:
+        most = question.plan.main.dataset.max_staleness
     return "TOO_OLD" if most is not None and status.staleness > most else None
-
-
-def most_staleness(question: Question) -> float | None:
-    """How old an answer may be, in seconds, to the caller or else by the dataset; None for any age."""
-    own = question.policy.max_staleness
-    return question.plan.main.dataset.max_staleness if own is None else own
 
 
 def told(answer: Answer, cause: Cause, steps: tuple[LadderStep, ...]) -> Answer:

@@ -20,7 +20,6 @@ from broker.domain.work import JobAsk
 from broker.pipeline.flow import Flow
 from broker.pipeline.routes import Route
 from broker.policy.classify import Classified
-from broker.policy.patience import Patience, unlimited
 from broker.policy.rollups.seals import Seals
 
 
@@ -63,8 +62,7 @@ class Group:
     """Questions that are admitted together and, where they are read live, read from one snapshot.
 
     The two limits are the caller's, for streams; 0 leaves the server's own. ``job`` is what a stream becomes when its
-    deadline comes first, None where it is cancelled; ``flow`` then keeps what it reads. ``patience`` is asked when
-    there is no seat: it tells the instant until which one is waited for.
+    deadline comes first, None where it is cancelled; ``flow`` then keeps what it reads.
     """
 
     context: CallContext
@@ -76,7 +74,6 @@ class Group:
     max_byte_count: int = 0
     job: JobAsk | None = None
     flow: Flow | None = None
-    patience: Patience = unlimited
 
 
 Outcome = Answer | BrokerError

@@ -39,16 +39,6 @@ class StaleCache(Older):
 
     cached: Cached
 
-    def at_hand(self, question: Question, group: Group) -> float | None:
-        """Age of what this process holds itself."""
-        asked = Asked.by(question, group)
-        held = self.cached.answers.near(question.key) if asked.reads and question.key else None
-        if held is None or not suits(held, asked):
-            return None
-        fresh = self.cached.judge(held, asked)
-        usable = fresh.standing is not Standing.EXPIRED and fresh.kind in question.policy.accepted_kinds
-        return fresh.staleness if usable else None
-
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         """The newest answer of any tier."""
         cached = self.cached

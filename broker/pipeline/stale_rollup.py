@@ -101,18 +101,15 @@ class StaleRollup:
         forbidden = policy.rollup is RollupMode.FORBID or policy.cache is CacheMode.ONLY
         return AnswerKind.ROLLUP_STALE in policy.accepted_kinds and not forbidden
 
-    def at_hand(self, question: Question, group: Group) -> float | None:
-        """Age of what the local files tell."""
-        found = self._found(question, group)
-        return self._age(found) if isinstance(found, Stale) and not self._too_old(found) else None
-
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         """The answer, or why there is none: the rules by which the nearest rollup was passed over."""
         began = self._clock.monotonic()
         found = self._found(question, group)
         if not isinstance(found, Stale):
             return declined(self.rung, Verdict.NOT_APPLICABLE, *(rule.value for rule in found))
-        if self._too_old(found):
+        age = (self._clock.now() - found.as_of).total_seconds()
+        allowed = found.route.lateness
+        if allowed is not None and age > allowed:
             return declined(self.rung, Verdict.REFUSED, Rule.STALE.value)
         finish = replace(found.question.plan.finish, pushed_down=False)
         try:
@@ -130,13 +127,6 @@ class StaleRollup:
         seconds = self._clock.monotonic() - began
         cost = Cost(seconds, seconds, table.row_count, len(table.encoded))
         return Answer(table, _status(found, self._clock.now(), cost))
-
-    def _age(self, found: Stale) -> float:
-        return (self._clock.now() - found.as_of).total_seconds()
-
-    def _too_old(self, found: Stale) -> bool:
-        allowed = found.route.lateness
-        return allowed is not None and self._age(found) > allowed
 
     def _found(self, question: Question, group: Group) -> Stale | tuple[Rule, ...]:
         """What answers the question, or the rules that kept the nearest rollup from it."""

@@ -26,12 +26,10 @@ from broker.policy.admission.values import (
     Outcome,
     PoolLoad,
     Pressure,
-    Queued,
     Refused,
     Signal,
 )
 from broker.policy.brownout import Standing
-from broker.policy.patience import Patience, impatient, unlimited
 from broker.ports.clock import Clock
 from broker.runtime.permits import Permission, Permit
 from broker.runtime.told import Told
@@ -69,15 +67,15 @@ class Admission:
         self._standing = Standing()
         self._words: dict[tuple[PoolName, str, str, float], tuple[float, BrokerError]] = {}
 
-    def permit(self, request: AdmissionRequest, patience: Patience = unlimited) -> Permission:
-        """The seats for a request, as an async context; entering it waits, ``patience`` allowing.
+    def permit(self, request: AdmissionRequest) -> Permission:
+        """The seats for a request, as an async context; entering it waits.
 
         Raises:
             BrokerError: OVERLOADED, QUEUE_TIMEOUT, DEADLINE_TOO_SHORT, TENANT_QUOTA or DRAINING, on entering.
         """
-        return Permission(self, request, patience)
+        return Permission(self, request)
 
-    async def enter(self, request: AdmissionRequest, patience: Patience) -> Permit:
+    async def enter(self, request: AdmissionRequest) -> Permit:
         """Waits for the seats; use :meth:`permit`, which gives them back."""
         pool, level = request.pool.value, request.criticality.name.lower()
         attributes = {n.POOL: pool, n.CRITICALITY: level}
@@ -85,7 +83,7 @@ class Admission:
             arrived = self._clock.monotonic()
             verdict, reason = "cancelled", ""
             try:
-                decision = await self._decide(request, arrived, patience)
+                decision = await self._decide(request, arrived)
                 if isinstance(decision, Refused):
                     verdict, reason = "refused", decision.reason.value
                     self._told.refused(request, decision, span, self._clock.monotonic())
@@ -104,36 +102,23 @@ class Admission:
         self._idle.clear()
         return permit
 
-    async def _decide(self, request: AdmissionRequest, now: float, patience: Patience) -> Admitted | Refused:
+    async def _decide(self, request: AdmissionRequest, now: float) -> Admitted | Refused:
         first, *others = self._core.offer(request, now)
         if isinstance(first, Admitted | Refused):
             self._perform(others)
             return first
-        loop = asyncio.get_running_loop()
-        future = self._waiting[request.id] = loop.create_future()
-        leaving: asyncio.TimerHandle | None = None
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[request.id] = future
         try:
             self._perform(others)
-            if isinstance(first, Queued) and (until := patience()) < math.inf:
-                leaving = loop.call_later(until - now, self._leave, request, first, now, until)
             decision: Admitted | Refused = await future
         except BaseException:
             # The decision may have been made already and not been seen: the core knows whether seats are to be freed.
             self._perform(self._core.cancel(request.id, self._clock.monotonic()))
             raise
         finally:
-            if leaving is not None:
-                leaving.cancel()
             del self._waiting[request.id]
         return decision
-
-    def _leave(self, request: AdmissionRequest, queued: Queued, since: float, until: float) -> None:
-        """Ends a wait that is not worth it any longer; to the core the caller has gone."""
-        future = self._waiting[request.id]
-        if not future.done():
-            now = self._clock.monotonic()
-            future.set_result(impatient(request, queued, now - since, until - since))
-            self._perform(self._core.cancel(request.id, now))
 
     def _finish(self, permit: Permit, outcome: Outcome, seconds: float | None) -> None:
         now = self._clock.monotonic()

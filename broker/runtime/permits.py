@@ -15,7 +15,6 @@ from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.pool import PoolName
 from broker.policy.admission.refusals import killed_error
 from broker.policy.admission.values import AdmissionRequest, Admitted, Killed, Outcome
-from broker.policy.patience import Patience
 
 
 class Permit:
@@ -99,7 +98,7 @@ class Permit:
 class Gate(Protocol):
     """What a permission needs of the admission."""
 
-    async def enter(self, request: AdmissionRequest, patience: Patience) -> Permit:
+    async def enter(self, request: AdmissionRequest) -> Permit:
         """Waits for the permit."""
         ...
 
@@ -107,14 +106,14 @@ class Gate(Protocol):
 class Permission:
     """Asks for a permit on entering and closes it on leaving, with the outcome that fits what ended the block."""
 
-    __slots__ = ("_gate", "_patience", "_permit", "_request")
+    __slots__ = ("_gate", "_permit", "_request")
 
-    def __init__(self, gate: Gate, request: AdmissionRequest, patience: Patience) -> None:
-        self._gate, self._request, self._patience = gate, request, patience
+    def __init__(self, gate: Gate, request: AdmissionRequest) -> None:
+        self._gate, self._request = gate, request
         self._permit: Permit | None = None
 
     async def __aenter__(self) -> Permit:
-        self._permit = await self._gate.enter(self._request, self._patience)
+        self._permit = await self._gate.enter(self._request)
         return self._permit
 
     async def __aexit__(

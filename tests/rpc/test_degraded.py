@@ -58,9 +58,6 @@ class Below:
     def allowed(self, policy: AnswerPolicy) -> bool:
         return KINDS[self.rung] in policy.accepted_kinds
 
-    def at_hand(self, _question: Question, _group: Group) -> float | None:
-        return None
-
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         return answer(KINDS[self.rung], staleness=7.0)
 

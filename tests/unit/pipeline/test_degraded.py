@@ -51,9 +51,6 @@ class Below:
     def allowed(self, policy: AnswerPolicy) -> bool:
         return policy.cache is CacheMode.DEFAULT and KINDS[self.rung] in policy.accepted_kinds
 
-    def at_hand(self, question: Question, group: Group) -> float | None:
-        return None
-
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         self.asked += 1
         await asyncio.sleep(self.seconds)

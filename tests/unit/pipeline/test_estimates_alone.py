@@ -24,9 +24,6 @@ class Refusing:
     def allowed(self, policy: AnswerPolicy) -> bool:
         return AnswerKind.ESTIMATE in policy.accepted_kinds
 
-    def at_hand(self, _question: Question, _group: Group) -> float | None:
-        return None
-
     async def answer(self, _question: Question, _group: Group, _deadline: Deadline) -> Answer | LadderStep:
         return LadderStep(self.rung, Verdict.REFUSED, codes=("ESTIMATE_EXACT_CHEAPER",))
 

@@ -29,9 +29,6 @@ class Failing:
     def allowed(self, policy: AnswerPolicy) -> bool:
         return AnswerKind.ROLLUP_STALE in policy.accepted_kinds
 
-    def at_hand(self, _question: Question, _group: Group) -> float | None:
-        return None
-
     async def answer(self, question: Question, group: Group, deadline: Deadline) -> Answer | LadderStep:
         raise WorkerTaskError("a task failed")
 
