@@ -98,10 +98,12 @@ class Connection:
         """
         if self.throttle is None:
             return None
-        sent = self.throttle.ask()
-        if isinstance(sent, Throttled):
-            raise ThrottledError(self.target, sent)
-        return sent
+        found = self.throttle.ask()
+        if isinstance(found, Throttled):
+            raise ThrottledError(
+                self.target, sent=found.sent, refused=found.refused, window=found.window, share=found.share
+            )
+        return found
 
     def unary(self, request_id: str = "", timeout: float | None = None) -> dict[str, Any]:
         """Arguments of a call with one response: its own time or that of the connection."""

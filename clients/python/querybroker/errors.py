@@ -13,8 +13,6 @@ from google.rpc.status_pb2 import Status
 if TYPE_CHECKING:
     import grpc
 
-    from querybroker.throttle import Throttled
-
 DOMAIN = "querybroker.v1"
 _DETAILS = "grpc-status-details-bin"
 _PUSHBACK = "grpc-retry-pushback-ms"
@@ -120,20 +118,14 @@ class QueryBrokerError(Exception):
 
 
 class ThrottledError(QueryBrokerError):
-    """The client did not send the call, because the broker has refused most calls of late."""
+    """The client did not send the call, because the broker has refused most calls of late (see ``Throttled``)."""
 
-    def __init__(self, target: str, throttled: Throttled) -> None:
-        t = throttled
+    def __init__(self, target: str, *, sent: int, refused: int, window: float, share: float) -> None:
         text = (
-            f"not sent: {t.refused} of {t.sent} calls to {target} in {t.window:.0f} s were refused or held back, so "
-            f"this client rejects {t.share:.0%} of its calls by itself. Ask less often, or try again in a while."
+            f"not sent: {refused} of {sent} calls to {target} in {window:.0f} s were refused or held back, so "
+            f"this client rejects {share:.0%} of its calls by itself. Ask less often, or try again in a while."
         )
-        metadata = {
-            "target": target,
-            "sent": str(t.sent),
-            "refused": str(t.refused),
-            "share": f"{t.share:.2f}",
-        }
+        metadata = {"target": target, "sent": str(sent), "refused": str(refused), "share": f"{share:.2f}"}
         super().__init__(_RETRYABLE, text, metadata=metadata, retry_after=1.0)
 
 
