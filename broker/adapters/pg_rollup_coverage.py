@@ -40,6 +40,8 @@ MISSING = (
     asyncpg.InsufficientPrivilegeError,
 )
 """What is raised where the tables of rollups are missing or old, or may not be read."""
+ABSENT = 1.0
+"""Seconds in which tables of rollups that were missing are not looked for again: asking for them is an error there."""
 _LISTS = 2_000
 """Rollups whose segments are remembered."""
 _INSTALL = "Run `broker rollup install`."
@@ -64,9 +66,18 @@ class CoverageReading:
     """
 
     def __init__(self) -> None:
+        self._absent = -math.inf
         self._lists: Recent[tuple[str, str, str], SegmentList] = Recent(_LISTS)
         self._definitions: Recent[tuple[int, str], tuple[Dataset, str]] = Recent(_LISTS)
         self._memories: WeakKeyDictionary[object, dict[tuple[str, str], MarkMemory]] = WeakKeyDictionary()
+
+    def absent(self, now: float) -> bool:
+        """Whether the tables were missing a moment ago, by the monotonic clock."""
+        return now < self._absent
+
+    def missed(self, now: float) -> None:
+        """The tables are missing."""
+        self._absent = now + ABSENT
 
     async def read(
         self, connection: Connection, dataset: Dataset, rollups: Sequence[Rollup], span: Span, as_of: datetime

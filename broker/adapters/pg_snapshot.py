@@ -144,14 +144,16 @@ class PgSnapshot:
         self, dataset: Dataset, rollups: Sequence[Rollup], span: Span
     ) -> tuple[tuple[Coverage, ...], str]:
         """What of each rollup this snapshot may use, and the snapshot's text; nothing where no tables were made."""
-        connection, reading = self._connection, self._tools.coverage
-        try:
-            with self._guarded("SELECT", "broker.rollup"):
-                await self._prepare()
-                return await reading.read(connection, dataset, rollups, span, self.as_of)
-        except BrokerError as error:
-            if not isinstance(error.__cause__, MISSING):
-                raise
+        connection, reading, now = self._connection, self._tools.coverage, self._tools.clock.monotonic()
+        if not reading.absent(now):
+            try:
+                with self._guarded("SELECT", "broker.rollup"):
+                    await self._prepare()
+                    return await reading.read(connection, dataset, rollups, span, self.as_of)
+            except BrokerError as error:
+                if not isinstance(error.__cause__, MISSING):
+                    raise
+                reading.missed(now)
         with self._guarded("SELECT", "broker.rollup"):
             await self._prepare()
             return not_installed(rollups, self.as_of), await connection.fetchval(SNAPSHOT)

@@ -11,20 +11,23 @@ import pytest
 from broker.adapters.migrate import migrate
 from broker.adapters.pg_connection import Settings
 from broker.adapters.pg_pool import PgPools
-from broker.adapters.pg_rollup_coverage import CoverageReading
+from broker.adapters.pg_rollup_coverage import ABSENT, STATE, CoverageReading
 from broker.adapters.pg_rollup_database import open_rollup_database
 from broker.adapters.pg_rollup_schema import PgRollupSchema
 from broker.adapters.pg_rollup_visibility import TransactionView
+from broker.adapters.pg_snapshot import PgSnapshot
 from broker.adapters.pg_store import PgStore
 from broker.demo.embedded import EmbeddedPostgres
 from broker.domain.deadline import Deadline
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.rollup import ALWAYS, Rule, Storage, Tracking
+from broker.ports.clock import Clock
 from broker.runtime.clock import SystemClock
 from tests.conftest import FreshDatabase
 from tests.integration.rollups.marks.conftest import SCHEMA, YEAR_2023, YEAR_2024, World, bucket, sales
 from tests.integration.store.test_replica import connected, standby_dsn
 from tests.support.eventually import eventually
+from tests.support.segments import HandClock
 
 __all__ = ["standby_dsn"]
 CLOCK = SystemClock()
@@ -32,11 +35,11 @@ OLD = bucket("2023-05-05 10:07")
 
 
 @asynccontextmanager
-async def opened(dsn: str) -> AsyncIterator[PgStore]:
+async def opened(dsn: str, clock: Clock = CLOCK) -> AsyncIterator[PgStore]:
     """A store, as answers use it."""
     pools = await PgPools.open(dsn, {name: PoolLimits(8, 8, 2, 1) for name in PoolName}, Settings("reading"))
     try:
-        yield PgStore(pools, CLOCK)
+        yield PgStore(pools, clock)
     finally:
         await pools.aclose()
 
@@ -97,6 +100,27 @@ async def test_without_tables_nothing_is_covered_and_the_snapshot_goes_on(
         assert TransactionView.parse(text).xmin > 0
         ((coverage,), _) = await snapshot.coverage(outside, tuple(outside.rollups.values()), ALWAYS)
         assert (coverage.unusable, coverage.lateness) == (None, float("inf"))
+
+
+async def test_tables_that_are_missing_are_looked_for_now_and_then(fresh_database: FreshDatabase) -> None:
+    """Each look is an error in the log of the server, and three round trips of the answer."""
+    dataset, clock = sales(), HandClock()
+    asked: list[str] = []
+
+    async def looked(store: PgStore) -> Rule | None:
+        asked.clear()
+        async with store.snapshot(PoolName.DASHBOARD, Deadline.after(60.0, clock.monotonic())) as snapshot:
+            assert isinstance(snapshot, PgSnapshot)
+            with snapshot.lease.connection.query_logger(lambda record: asked.append(record.query)):
+                ((coverage,), _) = await snapshot.coverage(dataset, tuple(dataset.rollups.values()), ALWAYS)
+        return coverage.unusable
+
+    async with opened(await fresh_database(), clock) as store:
+        found = []
+        for _ in range(3):
+            found.append((await looked(store), STATE in asked))
+            clock.seconds += 0.6 * ABSENT
+    assert found == [(Rule.COVER, True), (Rule.COVER, False), (Rule.COVER, True)]
 
 
 async def test_what_is_remembered_is_read_in_one_round_trip(world: World) -> None:
