@@ -11,12 +11,17 @@ from tests.bench.parts.senders import by_hand
 from tests.bench.parts.traffic import Arrival
 
 MEANINGS = (
-    ("goodput_10x", "answers in time over asyncpg's best, while the database has processors to itself"),
+    (
+        "goodput_10x",
+        "answers in time over asyncpg's best just before and after, the database having processors to itself",
+    ),
     ("..._one_machine", "the same where the database shares all processors with broker and traffic"),
     (
         "goodput_10x_beside_traffic",
         "answers there over asyncpg's best while a bare handler declines the same traffic",
     ),
+    ("dashboard_p99_vs_bare", "beside explorers, of those that are not refused, over asyncpg's p99"),
+    ("dashboards_refused", "share of the dashboards beside explorers that are refused"),
     ("declined_p99_ms", "time until that handler's refusal: what any refusal takes there"),
 )
 

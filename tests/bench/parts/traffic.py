@@ -6,9 +6,11 @@ Latency counts from the time at which a request should have left, so that a gene
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,6 +48,11 @@ class Result:
     stage: str = ""
     attempts: int = 1
 
+    @property
+    def told(self) -> float:
+        """When the fate was known, in seconds after the start."""
+        return self.arrival.at + self.seconds
+
 
 Send = Callable[[Arrival, float], Awaitable[tuple[Fate, str]]]
 """Sends a request that has so many seconds left; returns its fate, and the stage of a refusal."""
@@ -61,28 +68,35 @@ class Source:
 
 
 def poisson(sources: Sequence[Source], start: float, end: float, rng: random.Random) -> list[Arrival]:
-    """Arrivals at random times between two instants, in order."""
+    """Arrivals between two instants, in order: a Poisson process of which it is known how many come.
+
+    They are as many as are expected, at random times, so that a short load is not a light or a heavy one by chance.
+    """
     arrivals: list[Arrival] = []
     for source in sources:
-        at = start + rng.expovariate(source.rate)
-        while at < end:
-            arrivals.append(Arrival(at, rng.randrange(10_000), source.kind, rng.choice(source.tenants)))
-            at += rng.expovariate(source.rate)
+        for _ in range(round(source.rate * (end - start))):
+            at, number = rng.uniform(start, end), rng.randrange(10_000)
+            arrivals.append(Arrival(at, number, source.kind, rng.choice(source.tenants)))
     return sorted(arrivals, key=lambda arrival: arrival.at)
 
 
-async def play(arrivals: Sequence[Arrival], send: Send, deadline: float, attempts: int = 1) -> list[Result]:
-    """Sends everything on time, waits for all of it. A refused request is tried again after 0.1 and 0.2 seconds."""
+async def play(
+    arrivals: Sequence[Arrival], send: Send, deadline: float, attempts: int = 1, end: float = math.inf
+) -> list[Result]:
+    """Sends everything on time, waits for all of it. A refused request is tried again after 0.1 and 0.2 seconds.
+
+    What is under way at the second ``end`` is given up, and has no result.
+    """
     loop = asyncio.get_running_loop()
     origin = loop.time()
     results: list[Result] = []
 
     async def one(arrival: Arrival) -> None:
-        end = origin + arrival.at + deadline
+        last = origin + arrival.at + deadline
         fate, stage, tries = Fate.LATE, "", 0
-        while loop.time() < end:
+        while loop.time() < last:
             tries += 1
-            fate, stage = await send(arrival, end - loop.time())
+            fate, stage = await send(arrival, last - loop.time())
             if fate is not Fate.REFUSED or tries == attempts:
                 break
             await asyncio.sleep(0.1 * 2 ** (tries - 1) * (0.8 + 0.4 * (arrival.number % 97) / 97))
@@ -91,12 +105,16 @@ async def play(arrivals: Sequence[Arrival], send: Send, deadline: float, attempt
             fate = Fate.LATE
         results.append(Result(arrival, fate, seconds, stage, tries))
 
-    async with asyncio.TaskGroup() as group:
-        for arrival in arrivals:
-            delay = origin + arrival.at - loop.time()
-            if delay > 0:
-                await asyncio.sleep(delay)
-            group.create_task(one(arrival))
+    with suppress(TimeoutError):
+        async with (
+            asyncio.timeout_at(None if end == math.inf else origin + end),
+            asyncio.TaskGroup() as group,
+        ):
+            for arrival in arrivals:
+                delay = origin + arrival.at - loop.time()
+                if delay > 0:
+                    await asyncio.sleep(delay)
+                group.create_task(one(arrival))
     return results
 
 
