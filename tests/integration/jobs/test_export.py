@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -46,14 +46,6 @@ from tests.support.exports import (
 from tests.support.jobs import Jobs, job_database
 from tests.support.result_files import files_in
 from tests.support.workers import worker
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Children]:
-    made = Children(1 << 30)
-    yield made
-    assert made.count == 0
-    made.close()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,14 +31,6 @@ GROUP BY date_trunc('month', at AT TIME ZONE 'UTC'), 1 ORDER BY date_trunc('mont
 """
 INSTANTS = replace(DAYS, dimensions=("at",), time=TimeSelection(range=QUARTER))
 NUMBERS = replace(DAYS, dimensions=("number",))
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Children]:
-    made = Children(1 << 30)
-    yield made
-    assert made.count == 0
-    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -116,14 +116,6 @@ class Place:
         with pytest.raises(BrokerError) as caught:
             await self.datasets.one(call(principal), name)
         return caught.value
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Children]:
-    made = Children(1 << 30)
-    yield made
-    assert made.count == 0
-    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -60,14 +60,6 @@ QUERIES = (
         order=(OrderKey("month", descending=True),),
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Children]:
-    made = Children(1 << 30)
-    yield made
-    assert made.count == 0
-    made.close()
 
 
 @pytest.fixture
