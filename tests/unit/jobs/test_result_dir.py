@@ -1,4 +1,4 @@
-"""Result files: there whole or not at all, read from anywhere, and nothing outside of their directory."""
+"""Result files in a directory: there whole or not at all, told a page at a time, and nothing outside of it."""
 
 from __future__ import annotations
 
@@ -24,18 +24,6 @@ def names_below(directory: Path) -> set[str]:
     return {path.name for path in directory.rglob("*")}
 
 
-async def test_a_published_file_is_read_from_any_offset(tmp_path: Path) -> None:
-    store = DirectoryResults(tmp_path / "new")
-    async with store.stage("acme/j/1") as staging:
-        write(staging.directory, "a", b"0123456789")
-        key = await staging.publish("a")
-    assert key == "acme/j/1/a"
-    assert await read(store, key) == [b"0123", b"4567", b"89"]
-    assert await read(store, key, offset=7) == [b"789"]
-    assert await read(store, key, offset=10) == []
-    assert await read(store, key, offset=99) == []
-
-
 async def test_what_was_not_published_is_gone(tmp_path: Path) -> None:
     store = DirectoryResults(tmp_path)
 
@@ -53,14 +41,6 @@ async def test_what_was_not_published_is_gone(tmp_path: Path) -> None:
         await read(store, "acme/j/1/lost")
     assert "kept" in names_below(tmp_path)
     assert "lost" not in names_below(tmp_path)
-
-
-async def test_a_file_is_not_visible_before_it_is_published(tmp_path: Path) -> None:
-    store = DirectoryResults(tmp_path)
-    async with store.stage("acme/j/1") as staging:
-        write(staging.directory, "a", b"1")
-        with pytest.raises(FileNotFoundError):
-            await read(store, "acme/j/1/a")
 
 
 async def test_prefixes_name_what_is_stored_and_what_is_staged(tmp_path: Path) -> None:
@@ -150,15 +130,3 @@ async def test_ranges_keep_their_files_below_their_attempt_and_go_with_it(tmp_pa
     assert names_below(tmp_path / "parts") == {"acme", "j", "7", "1", "2", "a"}
     await store.delete("acme/j/7")
     assert await store.prefixes() == []
-
-
-async def test_a_copy_stays_when_the_file_that_it_was_made_of_is_deleted(tmp_path: Path) -> None:
-    store = DirectoryResults(tmp_path)
-    async with store.stage("acme/j/1") as staging:
-        write(staging.directory, "a", b"0123")
-        key = await staging.publish("a")
-    copied = await store.copy(key, "acme/j/2/0/0")
-    await store.delete("acme/j/1")
-    assert (copied, await read(store, copied)) == ("acme/j/2/0/0/a", [b"0123"])
-    with pytest.raises(FileNotFoundError):
-        await store.copy(key, "acme/j/3")

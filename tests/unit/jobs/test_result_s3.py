@@ -1,31 +1,22 @@
-"""Result files in a real S3 server: whole or not at all, read from anywhere, nothing left behind."""
+"""Result files in a real S3 server: in parts where they are large, nothing left behind, and what an outage does."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from broker.adapters.result_s3 import RANGE_BYTES, UPLOAD_BYTES, S3Results
 from broker.domain.errors import BrokerError, ErrorReason
-from tests.support.s3 import BUCKET, s3_environment, s3_server
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """Address of a bucket, whose server clients find by the environment."""
-    with s3_server() as variables, s3_environment(variables):
-        yield f"s3://{BUCKET}"
+from tests.support.s3 import s3_environment
 
 
 @pytest.fixture
-def store(address: str, tmp_path: Path) -> S3Results:
+def store(bucket: str, tmp_path: Path) -> S3Results:
     """A store of this test's own in the bucket."""
-    return S3Results(f"{address}/{uuid.uuid4()}/deep", tmp_path)
+    return S3Results(f"{bucket}/{uuid.uuid4()}/deep", tmp_path)
 
 
 async def read(store: S3Results, key: str, offset: int = 0, chunk: int = 4) -> list[bytes]:
@@ -34,29 +25,6 @@ async def read(store: S3Results, key: str, offset: int = 0, chunk: int = 4) -> l
 
 def write(directory: str, name: str, data: bytes) -> None:
     (Path(directory) / name).write_bytes(data)
-
-
-async def test_a_published_file_is_read_from_any_offset(store: S3Results) -> None:
-    async with store.stage("ac%2Eme/j/1") as staging:
-        write(staging.directory, "a", b"0123456789")
-        write(staging.directory, "lost", b"2")
-        with pytest.raises(FileNotFoundError):
-            await read(store, "ac%2Eme/j/1/a")
-        key = await staging.publish("a")
-    assert key == "ac%2Eme/j/1/a"
-    assert await read(store, key) == [b"0123", b"4567", b"89"]
-    assert await read(store, key, offset=7) == [b"789"]
-    assert await read(store, key, offset=10) == []
-    assert await read(store, key, offset=99) == []
-    with pytest.raises(FileNotFoundError):
-        await read(store, "ac%2Eme/j/1/lost")
-
-
-async def test_a_store_belongs_to_the_first_that_asks(store: S3Results) -> None:
-    owners = await asyncio.gather(*map(store.owner, ("one", "two", "three")))
-    assert len(set(owners)) == 1
-    assert await store.owner("four") == owners[0]
-    assert await store.prefixes() == [], "the file that says so is no result"
 
 
 async def test_a_large_file_goes_up_and_comes_down_in_parts(store: S3Results) -> None:
@@ -98,9 +66,9 @@ async def test_prefixes_name_what_is_stored_and_what_is_staged_until_it_is_delet
     assert await store.prefixes() == []
 
 
-async def test_a_store_that_is_away_may_be_back_for_the_next_attempt(address: str, tmp_path: Path) -> None:
+async def test_a_store_that_is_away_may_be_back_for_the_next_attempt(bucket: str, tmp_path: Path) -> None:
     with s3_environment({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}):
-        store = S3Results(f"{address}/away", tmp_path, retries=0)
+        store = S3Results(f"{bucket}/away", tmp_path, retries=0)
     for work in (read(store, "acme/j/1/a"), store.prefixes()):
         with pytest.raises(BrokerError) as caught:
             await work
@@ -112,14 +80,3 @@ async def test_a_store_that_is_away_may_be_back_for_the_next_attempt(address: st
 async def test_keys_are_checked(store: S3Results, key: str) -> None:
     with pytest.raises(ValueError, match="not a key"):
         await read(store, key)
-
-
-async def test_a_copy_stays_when_the_file_that_it_was_made_of_is_deleted(store: S3Results) -> None:
-    async with store.stage("acme/j/1") as staging:
-        write(staging.directory, "a", b"0123")
-        key = await staging.publish("a")
-    copied = await store.copy(key, "acme/j/2/0/0")
-    await store.delete("acme/j/1")
-    assert (copied, await read(store, copied)) == ("acme/j/2/0/0/a", [b"0123"])
-    with pytest.raises(FileNotFoundError):
-        await store.copy(key, "acme/j/3")
