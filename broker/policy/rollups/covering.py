@@ -102,10 +102,10 @@ class Covering:
         return self._cover((Piece(name, (span,)),), seconds(total))
 
     def _enter(self, rollup: Rollup) -> int:
-        return integer(self._costs.fixed(rollup) + self._costs.piece, spans=1)
+        return integer(self._costs.fixed(rollup) + self._costs.piece)
 
     def _live_first(self) -> int:
-        return integer(self._costs.live_fixed + self._costs.live_span, spans=1)
+        return integer(self._costs.live_fixed + self._costs.live_span)
 
     def _find_asked(self) -> Asked:
         scan, parts = self._scan, conjuncts(self._scan.filter)
@@ -254,9 +254,9 @@ class Covering:
             live=summed(live, starts),
             opens=[[own[i] for i in (*starts, -1)] for own in opens],
             enter=[entry.enter for entry in entries],
-            again=integer(costs.piece, spans=1),
+            again=integer(costs.piece),
             live_first=self._live_first(),
-            live_again=integer(costs.live_span, spans=1),
+            live_again=integer(costs.live_span),
         ), cuts  # fmt: skip
 
     def _ranks(self, own: Sequence[Held]) -> dict[str, int]:

@@ -31,9 +31,9 @@ Part = tuple[int, int, tuple[tuple[Grain | None, float], ...]]
 """An interval, a segment's position, and which share of its rows is read, by grain (None: the base)."""
 
 
-def integer(seconds: float, *, spans: int = 0, late: int = 0) -> int:
-    """A cost with its tie-breakers."""
-    return (round(seconds * 1e9) << _SHIFT) + (late << _SPAN_BITS) + spans
+def integer(seconds: float) -> int:
+    """What it costs to begin a span, with the tie-breaker for it."""
+    return (round(seconds * 1e9) << _SHIFT) + 1
 
 
 def live_costs(cuts: Sequence[int], extent: Span, rate: float) -> list[int]:
@@ -115,23 +115,15 @@ def _fewer(holes: list[Span]) -> list[Span]:
 
 
 def _without(span: Span, holes: Sequence[Span]) -> Sequence[Span]:
-    """What is left of a span."""
+    """What is left of a span, in order; parts may be empty."""
     lo, hi = span
-    first = bisect_left(holes, (lo, lo))
-    if first and holes[first - 1].hi > lo:
-        first -= 1
-    if first == len(holes) or holes[first].lo >= hi:
-        return (span,)
     found = []
-    for hole in holes[first:]:
+    for hole in holes[max(0, bisect_left(holes, (lo, lo)) - 1) :]:
         if hole.lo >= hi:
             break
-        if lo < hole.lo:
-            found.append(Span(lo, hole.lo))
+        found.append(Span(lo, hole.lo))
         lo = max(lo, hole.hi)
-    if lo < hi:
-        found.append(Span(lo, hi))
-    return found
+    return [*found, Span(lo, hi)]
 
 
 def parts_of(held: Held, cuts: Sequence[int], place: dict[int, int], usable: Usable) -> list[Part]:
