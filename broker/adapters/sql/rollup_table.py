@@ -26,6 +26,8 @@ SCHEMA = "broker_rollup"
 TIME = "t"
 """The column with the beginning of the bucket."""
 _HASH = 12
+_INDEXED = 32
+"""Columns that an index of PostgreSQL may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +72,19 @@ def table_columns(dataset: Dataset, rollup: Rollup) -> tuple[TableColumn, ...]:
 def table_ddl(dataset: Dataset, rollup: Rollup) -> tuple[str, ...]:
     """The statements that make the table of a managed rollup and its indexes. Safe to run again.
 
-    The dimensions come first in the index, so that one value of the first of them over some time is one range of it;
-    rows of a span are found by ``t``, for refreshes and for wide ranges.
+    One value of the first dimension over some time is one range of an index, which has the states as well: the rows of
+    the table come by time, so that those of the range are far apart there. Rows of a span are found by ``t``, for
+    refreshes and for wide ranges.
     """
     table, columns = table_sql(dataset.name, rollup.name), table_columns(dataset, rollup)
-    keys = ", ".join(c.sql for c in [*columns[1 : 1 + len(rollup.dimensions)], columns[0]])
+    keys, states = columns[1 : 1 + len(rollup.dimensions)], columns[1 + len(rollup.dimensions) :]
+    key = f"({', '.join(c.sql for c in (*keys[:1], columns[0], *keys[1:]))})"
+    if keys and states and len(columns) <= _INDEXED and all(c.type is not DataType.STRING for c in states):
+        key += f" INCLUDE ({', '.join(c.sql for c in states)})"
     found = [
         f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}",
         f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(c.definition for c in columns)})",
-        f"CREATE INDEX IF NOT EXISTS {_index(dataset, rollup, 'key')} ON {table} ({keys})",
+        f"CREATE INDEX IF NOT EXISTS {_index(dataset, rollup, 'key')} ON {table} {key}",
     ]
     if rollup.dimensions:
         found.append(
