@@ -13,7 +13,7 @@ from datetime import datetime
 
 import asyncpg
 
-from broker.adapters.pg_connection import Lease
+from broker.adapters.pg_connection import CUSTOM, Lease
 from broker.adapters.pg_errors import translated
 from broker.adapters.pg_pool import PgPools
 from broker.adapters.pg_snapshot import Tools, within
@@ -52,6 +52,7 @@ async def read_alone(
         span = tools.telemetry.store_span("SELECT", f"SELECT {name}", collection=name, pool=pool.value)
         with span:
             async with asyncio.timeout(deadline.remaining(now())):
+                await lease.connection.plan(CUSTOM)
                 return lease, await lease.connection.fetch(text, *values)
 
     with translated(lambda: deadline.expired(now())):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,12 +16,16 @@ from broker.adapters.pg_guard import Guard
 from broker.domain.pool import PoolName
 from broker.policy.breaker import Ticket
 
+CUSTOM = "force_custom_plan"
+"""Every statement is planned for its values: the selectivity of ranges and lists is in them."""
+GENERIC = "force_generic_plan"
+"""A prepared statement is planned once, for those that take the same way whatever their values."""
 # Set once per connection. Unknown ones are left out, so that older servers and relatives of PostgreSQL work too.
 SESSION_SETTINGS: Mapping[str, str] = {
     "default_transaction_read_only": "on",
     "timezone": "UTC",
     "jit": "off",  # compiling costs more than it saves on queries of this size
-    "plan_cache_mode": "force_custom_plan",  # the selectivity of ranges and lists is in their values
+    "plan_cache_mode": CUSTOM,
     "client_connection_check_interval": "100ms",  # a statement ends when its connection is cut
     "standard_conforming_strings": "on",  # a backslash in a literal is a backslash
     "extra_float_digits": "1",  # shortest text that reads back as the same double
@@ -48,7 +52,19 @@ Receive = Callable[[bytes], Coroutine[Any, Any, None]]
 
 
 class BrokerConnection(asyncpg.Connection):
-    """A connection whose COPY can be cancelled at any moment."""
+    """A connection whose COPY can be cancelled at any moment; ``told`` remembers what was read on it."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.told: dict[Hashable, Any] = {}
+        self._planned = CUSTOM
+
+    async def plan(self, mode: str) -> None:
+        """Has statements outside of transactions planned so; takes a round trip where it was otherwise before."""
+        if mode != self._planned:
+            self._planned = ""  # unknown, should this be cancelled
+            await self.execute(f"SET plan_cache_mode = {mode}")
+            self._planned = mode
 
     async def copy_rows(self, text: str, force_quote: Sequence[str], receive: Receive) -> int:
         """Runs ``COPY (text) TO STDOUT``, awaiting ``receive`` with every piece. Returns the number of rows.

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from broker.adapters.pg_rollup_marks import NEVER, MarkMemory, Marks, SegmentList, merged, within
-from broker.adapters.pg_rollup_records import REDEFINED, SEGMENTS, list_of, marks_of, rows_of
+from broker.adapters.pg_rollup_records import REDEFINED, SEGMENTS, State, list_of, marks_of, rows_of
 from broker.adapters.pg_rollup_visibility import TransactionView
 from broker.adapters.sql.compiler import Recent
 from broker.domain.model import Dataset
@@ -105,11 +105,11 @@ class CoverageReading:
         return Asked((dataset.name, rollup.time, since, list(running)), known)
 
     def told(
-        self, dataset: Dataset, rollup: Rollup, span: Span, asked: Asked, state: asyncpg.Record
+        self, dataset: Dataset, rollup: Rollup, span: Span, asked: Asked, state: State
     ) -> Coverage | None:
         """The coverage that the statement found; None when there are other segments by now, which it cannot tell."""
-        row = rows_of(state).get(rollup.name)
-        refused = self._refused(dataset, rollup, row, intact=bool(state["intact"]))
+        row = state.rows.get(rollup.name)
+        refused = self._refused(dataset, rollup, row, intact=state.intact)
         if row is None:
             return refused
         known = asked.known
@@ -117,7 +117,7 @@ class CoverageReading:
             return None
         if refused is not None:
             return replace(refused, sealed=known.sealed(span))
-        return _covered(rollup, known, marks_of(state), span, "")
+        return _covered(rollup, known, state.marks, span, "")
 
     async def _source(
         self, connection: Connection, dataset: Dataset, rollups: Sequence[Rollup], span: Span, as_of: datetime

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -25,6 +26,20 @@ REDEFINED = (
     "`broker rollup build`. Until then answers go live."
 )
 """What to do about a rollup whose definition is not the one that is installed; its layout is part of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a snapshot tells of a source: its rollups by name, the marks that were asked for, whether it is intact."""
+
+    rows: Mapping[str, Mapping[str, Any]]
+    marks: Marks
+    intact: bool
+
+
+def state_of(record: asyncpg.Record) -> State:
+    """The record as values."""
+    return State(rows_of(record), marks_of(record), bool(record["intact"]))
 
 
 def rows_of(state: asyncpg.Record) -> dict[str, dict[str, Any]]:

@@ -8,26 +8,31 @@ from dataclasses import dataclass, replace
 import pytest
 
 from broker.adapters.migrate import migrate
+from broker.adapters.pg_rolled_alone import beside
+from broker.adapters.pg_rollup_coverage import SNAPSHOT
 from broker.adapters.pg_rollup_database import open_rollup_database
 from broker.adapters.pg_rollup_schema import PgRollupSchema
 from broker.adapters.pg_rollups import PgRollups
 from broker.adapters.pg_store import PgStore
 from broker.domain.plan import Scan
 from broker.domain.pool import PoolName
-from broker.domain.query import AbsoluteRange, Condition, Grain, Operator
+from broker.domain.query import AbsoluteRange, Condition, Grain, Operator, Query
 from broker.domain.rollup import Span, micros
 from broker.domain.timegrid import build
 from broker.ports.store import AloneReading
 from tests.integration.rollups.table import sales
 from tests.integration.rollups.table.sales import END, START, dataset, finish, scan
 from tests.integration.rollups.table.test_read_rollup import same
-from tests.integration.store.conftest import CLOCK, in_time, rows_of
+from tests.integration.store.conftest import CLOCK, in_time, plan_of, rows_of
 from tests.support.pg import Connection
 
 SOURCE = dataset()
 DECLARED = SOURCE.rollups["all"]
 WHOLE = Span(micros(START), micros(END))
 WIDTH = 900_000_000
+_PLANS = (
+    "SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements WHERE parameter_types <> '{}'"
+)
 SEGMENT = """
 INSERT INTO broker.rollup_segment (rollup, lo, hi, version, snapshot, as_of, row_count, byte_count)
 SELECT r.id, $1, $2, 1, $3::text::pg_snapshot, now(), 0, 0 FROM broker.rollup AS r
@@ -108,6 +113,52 @@ async def test_without_keys_there_is_one_row(place: Place) -> None:
     found = await place.alone(wanted)
     assert found is not None
     assert len(rows_of(found.results[0].grouped)) == 1
+
+
+async def test_one_range_of_the_index_is_planned_once_and_all_else_for_its_values(place: Place) -> None:
+    narrow, wide = question(), replace(question(), filter=Condition("city", Operator.EQ, ("Aachen",)))
+    for wanted in (narrow, wide):
+        await place.by_snapshot(wanted)
+    live = plan_of(Query("sales", ("count",), filter=narrow.filter), SOURCE)
+    for _ in range(2):
+        for wanted in (narrow, wide):
+            assert await place.alone(wanted) is not None
+        assert await place.store.read_alone(PoolName.DASHBOARD, live, in_time()) is not None
+    async with place.store.snapshot(PoolName.DASHBOARD, in_time()) as snapshot:
+        await snapshot.read_scan(narrow, finish(narrow))
+        plans = await snapshot.fetch("plans", _PLANS)
+    rolled = [tuple(row)[1:] for row in plans if "AS as_of" in row["statement"]]
+    assert sorted(rolled) == [(0, 2), (2, 0)], "by city, by item"
+    others = [
+        row["generic_plans"]
+        for row in plans
+        if "sales.item" in row["statement"] and "AS as_of" not in row["statement"]
+    ]
+    assert others
+    assert not any(others)
+
+
+async def test_what_a_snapshot_tells_is_read_once(place: Place) -> None:
+    """In a transaction the snapshot stays what it is, whoever else is at the server."""
+    wanted = question()
+    await place.by_snapshot(wanted)
+    statements = place.store._tools.compiler.rolled(wanted, finish(wanted), DECLARED, (WHOLE,))
+    assert statements is not None
+    assert statements.grouped is not None
+    text, values = beside(statements.grouped), (*statements.grouped.values, 10)
+    state: tuple[object, ...] = (SOURCE.name, "at", 0, [])
+    async with place.owner.transaction(isolation="repeatable_read"):
+        now = await place.owner.fetchval(SNAPSHOT)
+        new = await place.owner.fetchrow(text, *state, None, *values)
+        other = await place.owner.fetchrow(text, *state, "1:1:", *values)
+        known = await place.owner.fetchrow(text, *state, now, *values)
+    assert new is not None
+    assert known is not None
+    assert new == other
+    assert (new["seen"], new["intact"], new["names"]) == (now, True, ["all"])
+    assert (known["seen"], known["intact"], known["names"]) == (now, None, None)
+    assert new["a0"]
+    assert known["a0"] == new["a0"]
 
 
 async def _late(owner: Connection) -> None:
