@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 
 from broker.domain.query import Grain
 from broker.domain.rollup import Segment, Span
 from broker.policy.rollups.boundaries import Boundaries
-from broker.policy.rollups.cheapest import LIVE, Problem, cheapest
+from broker.policy.rollups.cheapest import LIVE, NEVER, Problem, cheapest
 from broker.policy.rollups.intervals import (
     MAX_HOLES,
+    Held,
     Runs,
     holes_of,
     integer,
     joined_spans,
     live_costs,
+    merged,
+    parts_of,
+    pieces,
     runs_of,
     seconds,
+    shares_of,
+    stored_costs,
+    summed,
 )
 from broker.policy.rollups.stored import Places, Stored
-from tests.support.rollup_scans import HOUR, day
+from tests.support.rollup_scans import HOUR, ROLLUP, day, span
 
 HOURS = Boundaries(Grain.HOUR, "UTC")
 
 
+def stored(segments: Sequence[Span]) -> Stored:
+    made = tuple(Segment(i, each, 1, day(31), 10 * (i + 1), 0) for i, each in enumerate(segments))
+    return Stored(made, Places(tuple(segments)))
+
+
 def runs(segments: Sequence[Span], inner: Span, blocked: Sequence[Span] = ()) -> Runs | None:
-    made = tuple(Segment(i, each, 1, day(31), 10, 0) for i, each in enumerate(segments))
-    return runs_of(Stored(made, Places(tuple(segments))), inner, HOURS, blocked)
+    return runs_of(stored(segments), inner, HOURS, blocked)
 
 
 def hours(lo: float, hi: float) -> Span:
@@ -91,3 +103,48 @@ def test_at_equal_costs_nothing_is_read_live() -> None:
     assert cheapest(equal, None) == (6, [0])
     cheaper = Problem([[5]], [4], [[True, True]], enter=[1], again=1, live_first=1, live_again=0)
     assert cheapest(cheaper, None) == (5, [LIVE])
+
+
+def test_of_a_part_the_coarsest_grains_that_fit_are_read_and_finer_ones_at_its_ends() -> None:
+    """Half a day, a day and then a month; and an hour of the next, with a quarter that only the base has."""
+    usable = [(grain, Boundaries(grain, "UTC")) for grain in (Grain.MONTH, Grain.DAY, Grain.HOUR)]
+    asked = span(day(30, 12), datetime(2024, 5, 1, 1, 15, tzinfo=UTC))
+    found = shares_of(*asked, 1000 * HOUR, usable)
+    wanted = ((Grain.MONTH, 30 * 24), (Grain.DAY, 24), (Grain.HOUR, 12), (Grain.HOUR, 1), (None, 0.25))
+    assert found == tuple((grain, count / 1000) for grain, count in wanted)
+
+
+def test_of_a_segment_that_is_no_whole_buckets_only_those_within_are_read() -> None:
+    """The second segment is whole hours, and all of it is read, however it is divided."""
+    held = Held(ROLLUP, stored([hours(0.5, 2.5), hours(3, 5)]), ((hours(1, 2), 0), (hours(3, 5), 1)))
+    cuts = [each * HOUR for each in (1, 2, 3, 5)]
+    found = parts_of(held, cuts, {cut: i for i, cut in enumerate(cuts)}, [(Grain.HOUR, HOURS)])
+    assert found == [(0, 0, ((Grain.HOUR, 0.5),)), (2, 1, ((Grain.HOUR, 1.0),))]
+    cuts.insert(3, 4 * HOUR)
+    found = parts_of(held, cuts, {cut: i for i, cut in enumerate(cuts)}, [(Grain.HOUR, HOURS)])
+    assert found[1:] == [(2, 1, ((Grain.HOUR, 0.5),)), (3, 1, ((Grain.HOUR, 0.5),))]
+
+
+def test_what_is_read_of_a_rollup_costs_by_its_rows_and_what_it_lacks_is_never_to_be_had() -> None:
+    held = Held(ROLLUP, stored([hours(0, 4), hours(4, 8)]), ())
+    costs = stored_costs(held, [(0, 0, ((None, 1.0),)), (2, 1, ((None, 0.5),))], 4, 0.25)
+    assert [cost if cost == NEVER else seconds(cost) for cost in costs] == [2.5, NEVER, 2.5, NEVER]
+
+
+def test_neighbours_are_joined_where_nothing_tells_them_apart() -> None:
+    """Not where another source is cheaper, nor where a rollup begins to be there, nor where only it may be entered."""
+    live, held = [5, 5, 5, 5, 5, 5], [3, 3, 7, 7, NEVER, NEVER]
+    everywhere, cuts = [True] * 7, [0, 1, 2, 3, 4, 5, 6]
+    assert merged([held], live, [everywhere], cuts) == ([0, 2, 4], [0, 2, 4, 6])
+    assert summed(held, [0, 2, 4]) == [6, 14, NEVER]
+    assert summed([1, NEVER], [0]) == [NEVER]
+    only_there = [True, False, False, True, False, False, True]
+    assert merged([held], live, [only_there], cuts) == ([0, 2, 3, 4], [0, 2, 3, 4, 6])
+
+
+def test_neighbours_of_one_source_are_one_span() -> None:
+    found = pieces(["a", "a", "", "a", ""], [0, 1, 2, 4, 7, 9])
+    assert [(piece.rollup, piece.spans) for piece in found] == [
+        ("a", (Span(0, 2), Span(4, 7))),
+        ("", (Span(2, 4), Span(7, 9))),
+    ]
