@@ -67,23 +67,9 @@ class Classifying:
         consistency: Consistency,
     ) -> list[Prospect]:
         """The same with the way to the rollups that may answer, for questions that have a plan."""
-        if self.foretold is None or kind is not RequestKind.DASHBOARD or len(asked) != 1:
-            return await self._prospects(context, kind, asked, consistency)
-        ((plan, policy),) = asked
-        told = self.foretold.again(context, plan, policy, consistency)
-        if told is not None:
+        foretold = self.foretold if kind is RequestKind.DASHBOARD and len(asked) == 1 else None
+        if foretold is not None and (told := foretold.again(context, *asked[0], consistency)) is not None:
             return [told]
-        (found,) = await self._prospects(context, kind, asked, consistency)
-        self.foretold.keep(context, found, policy, consistency)
-        return [found]
-
-    async def _prospects(
-        self,
-        context: CallContext,
-        kind: RequestKind,
-        asked: Sequence[tuple[Plan, AnswerPolicy]],
-        consistency: Consistency,
-    ) -> list[Prospect]:
         plans: list[Plan] = []
         routes: list[Route | None] = []
         subjects: list[Subject] = []
@@ -108,7 +94,7 @@ class Classifying:
         wanted = [i for i, subject in enumerate(subjects) if self.classifier.wants_estimate(subject)]
         await self._ask(context, plans, subjects, wanted[:MOST_ASKED])
         now = self.clock.monotonic()
-        return [
+        found = [
             Prospect(
                 plan,
                 self.classifier.classify(subject, now),
@@ -118,6 +104,9 @@ class Classifying:
             )
             for plan, subject, route, live in zip(plans, subjects, routes, lives, strict=True)
         ]
+        if foretold is not None:
+            foretold.keep(context, found[0], asked[0][1], consistency)
+        return found
 
     async def classify(
         self, context: CallContext, kind: RequestKind, plans: Sequence[Plan | SqlPlan]
