@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import asyncpg
 
 from broker.adapters.migrate import migrations
+from broker.adapters.sql import rollup_table
 from broker.aggregation import segment_file
 from broker.demo.embedded import EmbeddedPostgres
 from broker.demo.install import reachable_data_dir
@@ -116,7 +117,8 @@ async def rollup_broker(copies: int) -> AsyncIterator[Place]:
 def _code() -> str:
     """A hash of what decides how rollups are stored."""
     aggregation = Path(segment_file.__file__).parent
-    sources = [path.read_text() for path in sorted(aggregation.glob("segment_*.py"))]
+    deciding = [*sorted(aggregation.glob("segment_*.py")), Path(rollup_table.__file__)]
+    sources = [path.read_text() for path in deciding]
     return fingerprint(sources, [each.sha256 for each in migrations("rollups")], json.dumps(DATASETS))
 
 
