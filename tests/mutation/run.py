@@ -56,7 +56,7 @@ CORE = Subject(
 )  # fmt: skip
 ROLLUPS = Subject(
     "broker.policy.rollups",
-    ("normal", "implication", "asked", "boundaries", "candidates", "reasons", "stored", "intervals", "ways",
+    ("normal", "implication", "asked", "bits", "boundaries", "candidates", "reasons", "stored", "intervals", "ways",
      "dominance", "cheapest", "costs", "covering", "scan", "snap"),
     Path("tests/unit/policy/rollups"),
     ("test_cover_oracle.py", "test_advise.py", "test_implication.py"),

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import reduce
-from itertools import islice, pairwise
-from operator import or_
+from itertools import islice
 
 from broker.domain.measures import SKETCHES, UNMERGEABLE
 from broker.domain.model import Dataset
@@ -21,6 +19,7 @@ from broker.domain.rollup import Rejection, Rollup, Rule, Span, Storage, Trackin
 from broker.domain.terms import Consistency
 from broker.policy.fanout import fan_out_violation
 from broker.policy.rollups.asked import Asked, asked_of, bounded, policy_conditions
+from broker.policy.rollups.bits import fewest, positions, union
 from broker.policy.rollups.boundaries import Boundaries, aligned, misalignment
 from broker.policy.rollups.implication import implies
 from broker.policy.rollups.normal import conjuncts, joined, members_of
@@ -119,9 +118,9 @@ class Candidates:
             time: asked_of(scan, self.dataset.dimensions[time], parts, policy or ()) for time in self._timed
         }
         shape = self._shape(scan, consistency)
-        passed = self._all & ~_union(shape) if policy is not None else 0
+        passed = self._all & ~union(shape.values()) if policy is not None else 0
         found = self._values(scan, asked, passed)
-        passed &= ~_union(found)
+        passed &= ~union(found.values())
 
         def failures() -> Failures:
             merged: Failures = defaultdict(int)
@@ -133,13 +132,13 @@ class Candidates:
 
         def reasons() -> Iterator[Rejection]:
             found = failures()
-            return self._rejections(_members(_union(found)), found, scan, asked)
+            return self._rejections(positions(union(found.values())), found, scan, asked)
 
         def nearest(most: int) -> Iterator[Rejection]:
             found = failures()
-            return self._rejections(islice(_fewest(found.values()), most), found, scan, asked)
+            return self._rejections(islice(fewest(found.values()), most), found, scan, asked)
 
-        accepted = tuple([self.rollups[i] for i in _members(passed)])
+        accepted = tuple([self.rollups[i] for i in positions(passed)])
         rejected = Reasons(tuple) if passed == self._all else Reasons(reasons, nearest=nearest)
         return Checked(self, accepted, rejected, asked, policy or ())
 
@@ -178,8 +177,8 @@ class Candidates:
 
     def _find_shape(self, scan: Scan, consistency: Consistency) -> Failures:
         found: Failures = {Rule.JOIN: self._failing[Rule.JOIN]}
-        found[Rule.KEYS] = _union_of(self._without(d.name) for d in scan.dimensions)
-        found[Rule.ALG] = _union_of(self._all & ~self._measured.get(m.name, 0) for m in scan.leaves)
+        found[Rule.KEYS] = union(self._without(d.name) for d in scan.dimensions)
+        found[Rule.ALG] = union(self._all & ~self._measured.get(m.name, 0) for m in scan.leaves)
         if any(m.kind in UNMERGEABLE for m in scan.leaves):
             found[Rule.ALG] = self._all
         if any(m.kind in SKETCHES for m in scan.leaves):
@@ -187,7 +186,7 @@ class Candidates:
         if scan.time is not None and bounded(scan):
             found[Rule.TIME] = self._all & ~self._timed.get(scan.time.name, 0)
         terms = [policy.terms for policy in scan.policies]
-        found[Rule.SEC] = _union_of(self._without(name) for each in terms for name, _ in each or ())
+        found[Rule.SEC] = union(self._without(name) for each in terms for name, _ in each or ())
         if None in terms:
             found[Rule.SEC] = self._all
         if consistency is Consistency.SNAPSHOT:
@@ -268,31 +267,3 @@ def _left(rest: tuple[Filter, ...], own: tuple[Filter, ...]) -> tuple[Filter, ..
 
 def _listed(names: set[str]) -> str:
     return ", ".join(map(repr, sorted(names)))
-
-
-def _union(failures: Failures) -> int:
-    return _union_of(failures.values())
-
-
-def _union_of(bits: Iterable[int]) -> int:
-    return reduce(or_, bits, 0)
-
-
-def _fewest(failures: Iterable[int]) -> Iterator[int]:
-    """The positions of the bits that are set in any of the sets: first those of a single one, then of two, ..."""
-    least: list[int] = []
-    for bits in failures:
-        added = bits
-        for i, have in enumerate(least):
-            least[i], added = have | added, have & added
-        least.append(added)
-    for have, more in pairwise([*least, 0]):
-        yield from _members(have & ~more)
-
-
-def _members(bits: int) -> Iterator[int]:
-    """The positions of the bits that are set, ascending."""
-    while bits:
-        low = bits & -bits
-        yield low.bit_length() - 1
-        bits ^= low
