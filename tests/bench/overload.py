@@ -169,7 +169,7 @@ async def bench(
             plain + ("&" if "?" in plain else "?") + "max_parallel_workers_per_gather=0"
         )  # a seat is a process
         pool = await stack.enter_async_context(asyncpg.create_pool(dsn, max_size=20))
-        sweep = await capacity_of(pool, QUICK_CALLERS if quick else CALLERS, 0.45 if quick else 4.0)
+        sweep = await capacity_of(pool, QUICK_CALLERS if quick else CALLERS, 0.4 if quick else 4.0)
         callers, best = max(sweep, key=itemgetter(1))
         seats = max(3, next(number for number, rate in sweep if rate >= 0.93 * best))
         overrides = {

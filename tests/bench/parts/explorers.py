@@ -19,9 +19,9 @@ from tests.bench.parts.traffic import Arrival, Fate, Result, Send, Source
 
 Direct = Callable[[int], Awaitable[object]]
 """The question with a number straight to the database."""
-DASHBOARDS, FLOOD = 0.4, 2.0
+DASHBOARDS, FLOOD = 0.25, 2.0
 """What is asked, as shares of the capacity."""
-LEAD = 0.4
+LEAD = 0.3
 """Seconds of each round that are not counted: until explorers have what they get."""
 
 
