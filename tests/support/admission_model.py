@@ -213,6 +213,6 @@ def nothing_left(core: Scheduler) -> None:
         for queue in pool.queue.levels:
             assert (queue.length, queue.work, queue.weight, queue.waiting_flows) == (0, 0, 0, 0)
         for flow in pool.queue.flows():
-            assert (flow.seats_used, flow.running, flow.work, flow.waiters) == (0, 0, 0.0, [])
+            assert (flow.seats_used, flow.work, flow.waiters) == (0, 0.0, [])
     for backend in set(book.backends.values()):
         assert (backend.used, backend.memory_used, backend.held, backend.blocked) == (0, 0, None, None)

@@ -59,6 +59,7 @@ class Backend:
         self.sharing: Sequence[Pool] = [pool for pool in self.pools if not pool.own_seats]
         self.own: Sequence[Pool] = [pool for pool in self.pools if pool.own_seats]
         self._alone = len(self.sharing) < 2
+        self._single = len(self.pools) < 2
         self.leased: int | None = None
         self.limit = 0
         self.used = 0
@@ -95,10 +96,9 @@ class Backend:
             return "pool_full"
         if pool.own_seats:
             return "yes"
-        seats = entry.seats
-        free = self.limit - self.used - seats
         if self.used >= self.limit:
             return "no_seat"
+        free = self.limit - self.used - entry.seats
         if free < 0 or (
             entry.memory and self.memory_used and self.memory_used + entry.memory > self.memory_limit
         ):
@@ -107,7 +107,6 @@ class Backend:
             return "too_wide"
         return "yes" if self._alone or self._lent(pool, entry, free) else "not_lent"
 
-    @property
     def taken(self) -> bool:
         """Whether nobody at all has room: all seats are in use, and none is held for anybody."""
         return self.used >= self.limit and self.held is None and not self.own
@@ -179,6 +178,8 @@ class Backend:
             return
         self.used += entry.seats
         self.unblock(entry)
+        if self._single:
+            return  # it takes turns with nobody
         if self.virtual < pool.start:  # noqa: PLR1730 - a call costs more than comparing
             self.virtual = pool.start
         pool.start += entry.cost / pool.limits.share
@@ -189,6 +190,8 @@ class Backend:
         if pool.own_seats:
             return
         self.used -= entry.seats
+        if self._single:
+            return
         share, virtual = pool.limits.share, self.virtual
         bound = self._max_debt / share
         start = pool.start + (work - entry.cost) / share
@@ -235,18 +238,17 @@ class Backend:
 
         Pools that have waiters divide, by share, what the others leave.
         """
-        cap = float(pool.limits.in_flight)
+        cap = pool.limits.in_flight
         if pool.own_seats:
             return cap
-        if self._alone:
-            rate = float(self.limit)
-        else:
-            rate = max(min(float(pool.entitled), float(self.limit)), self._divided(pool))
+        rate: float = self.limit
+        if not self._alone:
+            rate = max(min(pool.entitled, rate), self._divided(pool))
         return (cap if cap < rate else rate) * self.policy.progress  # noqa: FURB136 - a call costs more
 
     def _divided(self, pool: Pool) -> float:
         """The seats that are left to a pool by those that nobody waits for, divided with the others."""
-        seats, shares = float(self.limit), pool.limits.share
+        seats, shares = self.limit, pool.limits.share
         for other in self.sharing:
             if other is pool:
                 continue

@@ -132,7 +132,7 @@ class Book:
             if entry.request.load_group:
                 self.groups.left(entry)
             decisions.append(self.start(entry, pool, backend, now))
-            if backend.taken:
+            if backend.taken():
                 return
 
     def expire(self, now: float, decisions: list[Decision]) -> None:

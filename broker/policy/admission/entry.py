@@ -24,8 +24,8 @@ class Flow:
     """
 
     __slots__ = (
-        "error", "level", "mean", "name", "order", "pessimistic", "running", "seats_used", "start",
-        "waiters", "weight", "work",
+        "error", "level", "mean", "name", "order", "pessimistic", "seats_used", "start", "waiters", "weight",
+        "work",
     )  # fmt: skip
 
     def __init__(self, name: str, weight: float, start: float, level: int = 0) -> None:
@@ -38,7 +38,6 @@ class Flow:
         self.work = 0.0
         self.mean = 0.0
         self.seats_used = 0
-        self.running = 0
         self.error = 0.0
         self.pessimistic = False
         """Whether predictions have been so wrong that the high one is charged (2DFQ's pessimism)."""
@@ -60,14 +59,14 @@ class Flow:
 class Entry:
     """A request with what was decided about it. State, not a value: it waits, runs, and ends.
 
-    ``since`` is when it began to wait or, ``running``, to run; it is ``waiting`` while it stands in a queue. ``cost``
+    ``since`` is when it began to wait, or else to run; it is ``waiting`` while it stands in a queue. ``cost``
     is the work in seat-seconds that its tenant is charged when it starts, ``work`` the same without pessimism, for
     estimates; ``p90`` is the duration that lending reckons with. ``expected`` is the wait in seconds that was told.
     """
 
     __slots__ = (
-        "cost", "expected", "flow", "killed", "memory", "p90", "rank", "request", "running", "seats", "since",
-        "until", "waiting", "width", "work",
+        "cost", "expected", "flow", "killed", "memory", "p90", "rank", "request", "seats", "since", "until",
+        "waiting", "width", "work",
     )  # fmt: skip
 
     def __init__(self, request: AdmissionRequest, flow: Flow, rank: Rank, now: float) -> None:
@@ -78,10 +77,9 @@ class Entry:
         self.until = now
         self.expected = 0.0
         self.seats = 1
-        self.memory = 0
+        self.memory = request.memory
         self.width = 1.0
         self.work = 0.0
         self.cost = 0.0
         self.p90 = 0.0
-        self.waiting = self.running = False
-        self.killed = False
+        self.waiting = self.killed = False

@@ -72,8 +72,8 @@ class FairQueue:
             waiters.append((rank, entry))
         else:
             insort(waiters, (rank, entry))
-        flow.work += work
-        flow.mean = flow.work / len(waiters)
+        flow.work = total = flow.work + work
+        flow.mean = total / len(waiters)
         self.work += work
         self.length += 1
 
@@ -84,9 +84,10 @@ class FairQueue:
         del waiters[0 if waiters[0][1] is entry else bisect_left(waiters, (entry.rank,))]
         self.length -= 1
         if waiters:
-            flow.work -= entry.work
-            flow.mean = flow.work / len(waiters)
-            self.work -= entry.work
+            work = entry.work
+            flow.work = total = flow.work - work
+            flow.mean = total / len(waiters)
+            self.work -= work
         else:
             self._leave(flow)
             self.work -= flow.work
@@ -147,9 +148,8 @@ class FairQueue:
         others = 0.0
         for tag, _, other in heads:
             if other is not flow:
-                work = other.work
                 reach = (start - tag) * other.weight + other.mean
-                others += reach if reach < work else work  # noqa: FURB136 - a call costs more than comparing
+                others += reach if reach < other.work else other.work  # noqa: FURB136 - a call costs more than comparing
         return own + others * (passed / len(heads))
 
     def head(self) -> Entry:
@@ -190,7 +190,7 @@ class FairQueue:
         idle = [
             name
             for name, flow in self.flows.items()
-            if not flow.waiters and not flow.running and flow.start <= self.virtual
+            if not flow.waiters and not flow.seats_used and flow.start <= self.virtual
         ]
         for name in idle:
             del self.flows[name]

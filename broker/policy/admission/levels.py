@@ -18,7 +18,7 @@ class Levels:
     """The waiters of one pool."""
 
     def __init__(self, max_debt: float) -> None:
-        self.levels = tuple(FairQueue(max_debt, level) for level in Criticality)
+        self.levels = tuple(FairQueue(max_debt, int(level)) for level in Criticality)
         self._descending = self.levels[::-1]
         self._above = tuple(self.levels[queue.level + 1 :] for queue in self.levels)
         self.length = 0

@@ -53,11 +53,9 @@ class LimitPolicy(Protocol):
 class StaticLimit:
     """A :class:`LimitPolicy` that offers the same seats whatever happens."""
 
-    wished: int
-    progress = 1.0
-
     def __init__(self, seats: int) -> None:
         self.limit = self.wished = seats
+        self.progress = 1.0
 
     def started(self, id: str, predicted: float, seats: int, now: float) -> None:
         """Changes nothing."""

@@ -69,18 +69,18 @@ class Pool:
     def size(self, entry: Entry, memory_share: float) -> None:
         """Predicts the work of a request. ``memory_share`` is what its memory is worth in seats."""
         request: AdmissionRequest = entry.request
+        width = 1.0
         if request.seats > 1.0:  # but never so wide that it has to wait for most others
             entry.seats = min(max(1, int(0.15 * self.entitled)), round(request.seats))
-        entry.memory = request.memory
-        predicted, flow = request.predicted, entry.flow
-        width = float(entry.seats)
+            width = float(entry.seats)
         if memory_share > width:  # noqa: PLR1730 - a call costs more than comparing
             width = memory_share  # of two resources the dominant one is charged
         entry.width = width
+        predicted = request.predicted
         if predicted.p50 > 0.0:
-            entry.work = mean_time(predicted) * width
-            entry.p90 = predicted.p90
-            entry.cost = predicted.p90 * width if flow.pessimistic else entry.work
+            entry.work = work = mean_time(predicted) * width
+            entry.p90 = p90 = predicted.p90
+            entry.cost = p90 * width if entry.flow.pessimistic else work
         else:
             entry.work = self.mean_work * width
             entry.cost = entry.work or width  # a turn costs something even before anything is known
@@ -101,14 +101,9 @@ class Pool:
         """Which bound on memory keeps another waiter out: reason, name and value of the bound."""
         if len(entry.flow.waiters) >= self.limits.tenant_queue:
             return RefusalReason.TENANT_QUOTA, "tenant_queue", self.limits.tenant_queue
-        if self.crowded and self.crowded_by(entry) is None:
+        if self.queue.length >= self.limits.queue and self.crowded_by(entry) is None:
             return RefusalReason.OVERLOADED, "queue", self.limits.queue
         return None
-
-    @property
-    def crowded(self) -> bool:
-        """Whether the queue is as long as it may be."""
-        return self.queue.length >= self.limits.queue
 
     def crowded_by(self, entry: Entry) -> Entry | None:
         """The waiter that makes room for another one when the queue is full.
@@ -117,8 +112,7 @@ class Pool:
         has as many as the newcomer's afterwards: a noisy tenant fills the queue with its own requests and not with
         other tenants' refusals.
         """
-        victim = self.queue.crowd() if self.crowded else None
-        if victim is None:
+        if self.queue.length < self.limits.queue or (victim := self.queue.crowd()) is None:
             return None
         if victim.flow.level != entry.flow.level:
             return victim if victim.flow.level < entry.flow.level else None
@@ -126,27 +120,26 @@ class Pool:
 
     def occupy(self, entry: Entry, now: float) -> None:
         """Gives a request its seats."""
-        flow = entry.flow
-        entry.running, entry.since = True, now
+        seats = entry.seats
+        entry.since = now
         self.running[entry.request.id] = entry
-        self.seats_used += entry.seats
-        flow.seats_used += entry.seats
-        flow.running += 1
+        self.seats_used += seats
+        entry.flow.seats_used += seats
         self.admitted_count += 1
 
     def release(self, entry: Entry, outcome: Outcome, seconds: float, now: float) -> float:
         """Takes the seats back and learns from how the work ended; returns the work that was done."""
-        flow = entry.flow
-        del self.running[entry.request.id]
-        self.seats_used -= entry.seats
-        flow.seats_used -= entry.seats
-        flow.running -= 1
+        request, flow, seats = entry.request, entry.flow, entry.seats
+        del self.running[request.id]
+        self.seats_used -= seats
+        flow.seats_used -= seats
         work = seconds * entry.width
         self.queue.of(flow).correct(flow, entry.cost, work)
-        self.ledger.add(entry.request.tenant, work, now)
+        self.ledger.add(request.tenant, work, now)
         known = self.mean_work
-        if outcome is Outcome.SUCCESS or (outcome is Outcome.DROPPED and known and work > known):
-            self.mean_work = work if not known else known + LEARNING_RATE * (work - known)
         if outcome is Outcome.SUCCESS:
+            self.mean_work = known + LEARNING_RATE * (work - known) if known else work
             flow.learn(entry.work, work)
+        elif known and work > known and outcome is Outcome.DROPPED:
+            self.mean_work = known + LEARNING_RATE * (work - known)
         return work

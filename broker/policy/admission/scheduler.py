@@ -149,9 +149,11 @@ class Scheduler:
             pool.refused_count += 1
             fallen = self._book.fall(entry, refused)
             return (refused, *fallen, *(self._dispatched(backend, now) if fallen else ()))
-        victim = pool.crowded_by(entry) if pool.crowded else None
-        last = max(now, request.deadline_at - request.predicted.p50)
-        entry.until = last if decided else min(last, now + GRACE * budget)
+        victim = pool.crowded_by(entry)
+        until, last = now + GRACE * budget, request.deadline_at - request.predicted.p50
+        if decided or last < until:
+            until = last if last > now else now  # noqa: FURB136 - a call costs more than comparing
+        entry.until = until
         self._tenants.enter(request.tenant, now)
         self._book.wait(entry, pool, group, now)
         queued = Queued(request.id, pool.name, entry.expected, entry.until, backend.limit)
@@ -170,7 +172,7 @@ class Scheduler:
             self._exempt.remove(id)
             return ()
         entry = self._book.entries[id]
-        if not entry.running:
+        if entry.waiting:
             raise KeyError(id)
         return self._dispatched(self._book.end(entry, outcome, seconds, now), now)
 
@@ -180,11 +182,10 @@ class Scheduler:
         if entry is None:
             self._exempt.discard(id)
             return ()
-        if entry.running:
+        if not entry.waiting:
             return self.finish(id, Outcome.DROPPED, now - entry.since, now)
         self._book.leave(entry)
-        backend = self._backend_of[entry.request.pool]
-        return self._dispatched(backend, now)
+        return self._dispatched(self._backend_of[entry.request.pool], now)
 
     def tick(self, now: float) -> tuple[Decision, ...]:
         """Ends waits whose budget is used up, lets the limits follow the backends, and stops hopeless work."""
@@ -242,7 +243,7 @@ class Scheduler:
         """Refuses those who wait and, from now on, all who come."""
         self._draining = True
         decisions: list[Decision] = []
-        for entry in [entry for entry in self._book.entries.values() if not entry.running]:
+        for entry in [entry for entry in self._book.entries.values() if entry.waiting]:
             request = entry.request
             self._book.leave(entry)
             self._pools[request.pool].refused_count += 1

@@ -19,12 +19,12 @@ class WorkLedger:
 
     def __init__(self) -> None:
         self._work: dict[str, float] = {}
-        self._origin: float | None = None
+        self._origin = -math.inf
 
     def add(self, tenant: str, seconds: float, now: float) -> None:
         """Books work that was done for a tenant."""
         origin = self._origin
-        if origin is None or now - origin > REBASE_AFTER:
+        if now - origin > REBASE_AFTER:
             self._rebase(now)
             origin = now
         work = self._work
@@ -39,9 +39,6 @@ class WorkLedger:
         return {tenant: value / total for tenant, value in self._work.items()} if total > 0 else {}
 
     def _rebase(self, now: float) -> None:
-        if self._origin is not None:
-            unit = math.pow(2.0, min(now - self._origin, 2 * REBASE_AFTER) / HALF_LIFE)
-            self._work = {
-                name: value / unit for name, value in self._work.items() if value / unit > FORGOTTEN
-            }
+        unit = math.pow(2.0, min(now - self._origin, 2 * REBASE_AFTER) / HALF_LIFE)
+        self._work = {name: value / unit for name, value in self._work.items() if value / unit > FORGOTTEN}
         self._origin = now

@@ -189,7 +189,7 @@ def test_sums_are_nothing_again_when_nobody_waits() -> None:
 def test_flows_that_say_nothing_any_more_are_forgotten() -> None:
     queue = FairQueue(60.0)
     waiting, running = backlog(queue, "waiting", 1), queue.flow("running", 1.0)
-    running.running = 1
+    running.seats_used = 1
     indebted = queue.flow("indebted", 1.0)
     queue.correct(indebted, 0.0, 5.0)
     for number in range(FORGET_ABOVE - 3):
