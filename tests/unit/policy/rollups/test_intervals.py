@@ -18,6 +18,7 @@ from broker.policy.rollups.intervals import (
     holes_of,
     integer,
     joined_spans,
+    late,
     live_costs,
     merged,
     parts_of,
@@ -129,6 +130,13 @@ def test_what_is_read_of_a_rollup_costs_by_its_rows_and_what_it_lacks_is_never_t
     held = Held(ROLLUP, stored([hours(0, 4), hours(4, 8)]), ())
     costs = stored_costs(held, [(0, 0, ((None, 1.0),)), (2, 1, ((None, 0.5),))], 4, 0.25)
     assert [cost if cost == NEVER else seconds(cost) for cost in costs] == [2.5, NEVER, 2.5, NEVER]
+
+
+def test_of_equal_costs_the_fresher_source_is_cheaper_and_what_it_lacks_stays_so() -> None:
+    cost, weights = integer(1.0), [86_400, 60]
+    fresh, old = late([cost, NEVER], weights, 1), late([cost, NEVER], weights, 2)
+    assert cost < fresh[0] < old[0] < integer(1.0 + 1e-9)
+    assert fresh[1] == old[1] == NEVER
 
 
 def test_neighbours_are_joined_where_nothing_tells_them_apart() -> None:
