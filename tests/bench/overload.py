@@ -56,7 +56,7 @@ CALLERS, QUICK_CALLERS = (1, 2, 3, 4, 6, 8), (2, 4, 6)
 class Bench:
     """One run: the place, the direct connections, capacity with its number of callers, and seconds of each part.
 
-    ``latest`` is the capacity when it was last looked at; a ``slice`` is how long that takes.
+    ``latest`` is what the capacity is now, 0 where it has to be looked at; a ``slice`` is how long that takes.
     """
 
     place: Place
@@ -84,19 +84,24 @@ class Bench:
 
     async def loaded(self, load: float) -> tuple[float, list[Result]]:
         """The same of the broker with its goodput, as a share of the capacity right before and after it."""
-        before = self.latest
+        before = self.latest or await self.rate()
         results = await self.at(self.send, load, 2)
-        self.latest = await traffic.closed(self.callers, self.slice, self.direct)
+        self.latest = await self.rate()
         return goodput(results, self.seconds, (before + self.latest) / 2), results
 
     async def rival(self, seats: int, load: float) -> tuple[float, list[Result]]:
         """The same of a rival, as a share of the capacity just before it; what is under way at the end is given up."""
+        capacity, self.latest = self.latest or await self.rate(), 0.0
         end = RIVALS_WARM_UP + self.rivals_seconds
         arrivals = traffic.poisson(self.mix(load), 0.0, end, random.Random(2))
         async with by_hand(self.place.dsn, seats) as rival:
             results = await traffic.play(arrivals, rival, DEADLINE, end=end)
         results = [r for r in results if r.told >= RIVALS_WARM_UP]
-        return goodput(results, self.rivals_seconds, self.latest), results
+        return goodput(results, self.rivals_seconds, capacity), results
+
+    async def rate(self) -> float:
+        """Queries per second of as many callers as are best."""
+        return await traffic.closed(self.callers, self.slice, self.direct)
 
     async def beside_traffic(self, load: float, seed: int) -> tuple[float, float]:
         """Capacity beside the traffic of :meth:`at` if that is merely declined, and the p99 of being declined."""
@@ -181,7 +186,7 @@ async def bench(
         place = await stack.enter_async_context(broker_over(postgres, dsn, overrides, DATASETS))
         send = await stack.enter_async_context(broker(place.broker.address))
         times = (4.5, 0.7, 1.0) if quick else (15.0, 15.0, 4.0)
-        own = Bench(place, pool, best, callers, seats, send, *times, latest=best)
+        own = Bench(place, pool, best, callers, seats, send, *times, latest=best if quick else 0.0)
         before = traffic.poisson(own.mix(0.7), 0.0, 0.5 if quick else 2.0, random.Random(1))
         await traffic.play(before, send, DEADLINE)
         yield own, sweep
@@ -218,7 +223,7 @@ async def _apart(own: Bench, *, quick: bool) -> tuple[dict[str, float], list[Seq
             rows.append(fates.row(name, load, share, results))
             metrics[f"{name}_goodput_{load:g}x"] = share
     rounds, seconds = (2, 2.5) if quick else (4, 7.5)
-    beside = await beside_explorers(own.place, own.send, own.direct, own.latest, rounds, seconds)
+    beside = await beside_explorers(own.place, own.send, own.direct, own.capacity, rounds, seconds)
     metrics |= beside.figures()
     if not quick:
         calm, crowded, answered = await own.quiet_tenant()
