@@ -182,7 +182,7 @@ def _quantiles(name: str, values: list[float]) -> tuple[str, float, float]:
 
 
 async def measure(options: Options) -> Report:
-    rounds, seconds, submissions = (3, 3.0, 200) if options.quick else (12, 60.0, 1_000)
+    rounds, seconds, submissions = (4, 5.0, 200) if options.quick else (12, 60.0, 1_000)
     metrics: dict[str, float] = {}
     rates: list[Sequence[object]] = []
     bare_rates: dict[int, float] = {}
