@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from broker.domain.query import AbsoluteRange, Grain
 from broker.domain.rollup import ALWAYS, FAR_FUTURE, FAR_PAST, Rule, Span, micros
 from broker.domain.timegrid import build
-from broker.policy.rollups.boundaries import Boundaries, aligned, misalignment
+from broker.policy.rollups.boundaries import Boundaries, aligned, limited, misalignment
 from broker.policy.rollups.snap import snapped
 from tests.support.rollup_scans import ROLLUP, day, scan
 
@@ -70,6 +70,17 @@ def test_the_ends_of_time_are_boundaries() -> None:
     for grain in Grain:
         edges = Boundaries(grain, "UTC")
         assert edges.inner(ALWAYS) == edges.outer(ALWAYS) == (FAR_PAST, FAR_FUTURE)
+
+
+def test_many_instants_are_told_at_once_where_buckets_begin() -> None:
+    weeks, cuts = Boundaries(Grain.WEEK, "UTC"), [FAR_PAST, micros(day(4)), micros(day(5)), FAR_FUTURE]
+    assert weeks.begin(cuts) == [True, True, False, True]
+    assert Boundaries(Grain.DAY, "UTC").begin([*cuts, cuts[1] + 1]) == [True, True, True, True, False]
+
+
+def test_a_span_is_limited_when_both_of_its_ends_are_bounds() -> None:
+    for one, found in ((Span(FAR_PAST, 0), False), (Span(0, FAR_FUTURE), False), (Span(0, 1), True)):
+        assert limited(one) is found
 
 
 def test_snapping_moves_the_ends_to_buckets_of_the_base() -> None:
