@@ -75,8 +75,8 @@ class Book:
                 self._timeouts = [timeout for timeout in self._timeouts if timeout[2].waiting]
                 heapq.heapify(self._timeouts)
             heapq.heappush(self._timeouts, (entry.until, entry.rank[2], entry))
-        if self._hopeless_at > (look := now + self._hopeless_every):
-            self._hopeless_at = look
+        if self.waiting == 1:
+            self._hopeless_at = now + self._hopeless_every
 
     def end(self, entry: Entry, outcome: Outcome, seconds: float, now: float) -> Backend:
         """Takes the seats of a request back; returns the backend that has room now."""
@@ -172,9 +172,7 @@ class Book:
         timeouts = self._timeouts
         while timeouts and not timeouts[0][2].waiting:  # who has left is skipped when his time comes
             heapq.heappop(timeouts)
-        if not self.waiting:
-            self._hopeless_at = math.inf
-        hopeless = self._hopeless_at
+        hopeless = self._hopeless_at if self.waiting else math.inf
         return timeouts[0][0] if timeouts and timeouts[0][0] < hopeless else hopeless
 
     def _late(self, entry: Entry, stage: Stage, now: float) -> list[Decision]:

@@ -156,3 +156,15 @@ def test_what_goes_on_hides_nobody_behind_it() -> None:
     core.offer(ask("next", "b", 1e6), 0.0)
     assert killed_ids(core.tick(1.5)) == ["first"]
     assert killed_ids(core.tick(2.5)) == ["second"]
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["replayed", "live"])
+def test_it_does_not_matter_who_asks_when_to_look_again(asked: bool) -> None:
+    """A replay of a log of decisions asks never, a running broker after each event."""
+    core = late_one()
+    core.cancel("next", 9.0 + 0.2 * EVERY)
+    if asked:
+        core.next_wakeup()
+    core.offer(ask("again", "b", 1e6, takes(1.0)), 10.0 - 0.02 * EVERY)
+    assert killed_ids(core.tick(10.0)) == []
+    assert killed_ids(core.tick(10.0 + EVERY)) == ["late"]
