@@ -8,8 +8,8 @@ from bisect import bisect_left
 from broker.policy.admission.values import AdmissionRequest
 
 Rank = tuple[int, float, int]
-"""Order of the requests of one tenant and criticality: later attempts behind first ones, then the latest start that
-the wait budget allows, then arrival."""
+"""Order of the requests of one tenant and criticality: later attempts behind first ones, then the latest start, then
+arrival."""
 
 PESSIMISM_ABOVE = 1.0
 """Mean error of predictions, as a logarithm, above which a tenant is charged the 90th percentile in advance."""

@@ -97,6 +97,15 @@ class Pool:
         slack = request.deadline_at - now - work
         return self.limits.wait_fraction * slack if slack > 0.0 else 0.0
 
+    def latest_start(self, request: AdmissionRequest, now: float) -> float:
+        """The instant by which a request is to start, from which its place among its tenant's own follows.
+
+        The work is taken at its median: that little is known of a request is a reason to let it wait less, as
+        :meth:`budget` does, and none to serve it before others.
+        """
+        slack = request.deadline_at - now - request.predicted.p50
+        return now + self.limits.wait_fraction * slack if slack > 0.0 else now
+
     def full(self, entry: Entry) -> tuple[RefusalReason, str, int] | None:
         """Which bound on memory keeps another waiter out: reason, name and value of the bound."""
         if len(entry.flow.waiters) >= self.limits.tenant_queue:

@@ -126,7 +126,7 @@ class Scheduler:
     def _entry(self, request: AdmissionRequest, pool: Pool, backend: Backend, now: float) -> Entry:
         self._arrivals += 1
         attempt = request.attempt if request.attempt < LATER_ATTEMPTS else LATER_ATTEMPTS  # noqa: FURB136 - a call costs more
-        rank = attempt, now + pool.budget(request, now), self._arrivals
+        rank = attempt, pool.latest_start(request, now), self._arrivals
         flow = pool.flow_of(request.tenant, self._tenants.limits(request.tenant), request.criticality)
         entry = Entry(request, flow, rank, now)
         pool.size(entry, backend.limit * request.memory / backend.memory_limit if request.memory else 0.0)
@@ -136,7 +136,7 @@ class Scheduler:
         self, entry: Entry, pool: Pool, backend: Backend, group: Group | None, decided: bool, now: float
     ) -> tuple[Decision, ...]:
         request = entry.request
-        budget = entry.rank[1] - now
+        budget = pool.budget(request, now)
         leads = group is not None and not decided  # the last of its load group must not wait too long either
         more = entry.work * self._book.groups.followers(request.tenant) if leads else 0.0
         entry.expected = backend.wait(pool, entry, more)

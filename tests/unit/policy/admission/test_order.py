@@ -1,4 +1,4 @@
-"""The order inside a tenant: criticality, attempts, the end of the wait budget, arrival."""
+"""The order inside a tenant: criticality, attempts, the latest start, arrival."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from broker.domain.principal import Criticality
 from broker.policy.admission.scheduler import Scheduler
-from broker.policy.admission.values import AdmissionRequest
+from broker.policy.admission.values import AdmissionRequest, Quantiles
 from tests.support.scheduling import DASHBOARD, ask, drain_order, limits, offer_all, shared, takes
 
 FAR = 1e6
@@ -52,6 +52,11 @@ def test_who_has_less_time_goes_first() -> None:
 def test_the_work_itself_counts_against_the_time() -> None:
     works = {"a": 1.0, "b": 400.0, "c": 200.0}
     assert order(*(ask(name, "t", 9000.0, takes(work)) for name, work in works.items())) == "bca"
+
+
+def test_who_knows_little_of_its_work_goes_not_before_others() -> None:
+    works = {"a": takes(200.0), "b": Quantiles(20.0, 200.0, 2000.0), "c": Quantiles(10.0, 201.0, 202.0)}
+    assert order(*(ask(name, "t", 9000.0, work) for name, work in works.items())) == "cab"
 
 
 @pytest.mark.parametrize("deadline", [900.0, math.inf])
