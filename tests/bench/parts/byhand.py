@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
@@ -65,4 +66,5 @@ def running(dsn: str, seats: int, sql: str) -> AbstractAsyncContextManager[str]:
 
 
 if __name__ == "__main__":
+    logging.getLogger("grpc").setLevel(logging.CRITICAL)  # of callers that leave, which is what some do here
     uvloop.run(serve(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
