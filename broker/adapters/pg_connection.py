@@ -60,7 +60,7 @@ class BrokerConnection(asyncpg.Connection):
         self._planned = CUSTOM
 
     async def plan(self, mode: str) -> None:
-        """Has statements outside of transactions planned so; takes a round trip where it was otherwise before."""
+        """Has statements planned so from now on; takes a round trip where it was otherwise before."""
         if mode != self._planned:
             self._planned = ""  # unknown, should this be cancelled
             await self.execute(f"SET plan_cache_mode = {mode}")

@@ -219,9 +219,10 @@ WHERE lost AND lease_expire_time < now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM broker.job j WHERE j.worker_id = w.id AND j.state = 'running')
 """
 
+DEPLOYMENT = "SELECT id FROM broker.deployment"
+
 # Files belong to somebody while their attempt runs and after it has been published, under the same fence. What the next
 # attempt may take over is kept for it.
-DEPLOYMENT = "SELECT id FROM broker.deployment"
 UNWANTED = """
 SELECT u.prefix FROM unnest($1::text[], $2::text[], $3::bigint[]) AS u (prefix, id, fence)
 WHERE NOT EXISTS (SELECT FROM broker.job j

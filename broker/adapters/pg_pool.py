@@ -1,7 +1,7 @@
 """Connections to the analytical database: one asyncpg pool per executor pool, so that no class of work starves another.
 
 A connection carries no state from one use to the next: every setting of a transaction is set with SET LOCAL, and how
-statements without one are planned is said before each; so nothing has to be reset. What could not be ended in good
+statements are planned is said before each use; so nothing has to be reset. What could not be ended in good
 order is closed, never reused.
 """
 

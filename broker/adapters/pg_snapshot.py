@@ -15,7 +15,7 @@ from datetime import datetime
 
 import asyncpg
 
-from broker.adapters.pg_connection import Lease
+from broker.adapters.pg_connection import CUSTOM, Lease
 from broker.adapters.pg_copy import BlockCollector, BlockWriter, Put, streamed, too_large
 from broker.adapters.pg_errors import deadline_exceeded, translated
 from broker.adapters.pg_rollup_coverage import MISSING, SNAPSHOT, CoverageReading, not_installed
@@ -111,6 +111,7 @@ class PgSnapshot:
         """Takes the snapshot, or that which is shared. The lag is read before it, so that it is never understated."""
         if self._lease.replica:
             self._lag = await self._connection.fetchval(LAG)
+        await self._connection.plan(CUSTOM)
         await self._connection.execute(begin(shared, self._time_limit()))
         self._as_of = await self._connection.fetchval(AS_OF)
 

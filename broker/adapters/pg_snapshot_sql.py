@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from broker.adapters.pg_connection import CUSTOM
-
 if TYPE_CHECKING:
     from broker.adapters.pg_connection import BrokerConnection
 
-BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {shared}{plans}; {limit}; SAVEPOINT statement"
-PLANS = f"SET LOCAL plan_cache_mode = {CUSTOM}"
+BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {shared}{limit}; SAVEPOINT statement"
 UNDO = "ROLLBACK TO SAVEPOINT statement; {limit}"
 # The instant of BEGIN, which is not after the snapshot: this statement takes it.
 AS_OF = "SELECT now()"
@@ -28,7 +25,7 @@ def begin(shared: str, limit: str) -> str:
     """The statements that begin a snapshot, or take the one that is shared; ``limit`` sets the time of statements."""
     assert not shared.strip("0123456789ABCDEF-"), "PostgreSQL names snapshots by such digits"
     taken = f"SET TRANSACTION SNAPSHOT '{shared}'; " if shared else ""
-    return BEGIN.format(shared=taken, plans=PLANS, limit=limit)
+    return BEGIN.format(shared=taken, limit=limit)
 
 
 async def export(connection: BrokerConnection) -> str:

@@ -16,6 +16,7 @@ import asyncpg
 
 from querybroker.v1 import answer_pb2, policy_pb2, query_pb2, query_service_pb2
 from tests.bench.live import stamp
+from tests.bench.parts.senders import DIMENSIONS
 from tests.support.pg import GONE
 
 TABLES = ("bench_marked", "bench_aged")
@@ -40,11 +41,7 @@ def datasets() -> Mapping[str, object]:
     """The two tables as datasets; a rollup of the first is installed, so that changes are marked, and not built."""
     rows: dict[str, object] = {
         "default_time": "time_hour",
-        "dimensions": {
-            "time_hour": {"type": "timestamp", "time": True},
-            "carrier": "string",
-            "origin": "string",
-        },
+        "dimensions": DIMENSIONS,
         "measures": {
             "flights": "count",
             "miles": {"kind": "sum", "column": "distance", "type": "int64"},

@@ -19,17 +19,14 @@ QUESTION = Shape("most of a year", timedelta(days=350), timedelta(minutes=7))
 """About 100 ms of one core."""
 DEADLINE = 2.0
 """Seconds that every request of this benchmark has."""
+DIMENSIONS = {"time_hour": {"type": "timestamp", "time": True}, "carrier": "string", "origin": "string"}
 DATASET = "live"
 DATASETS = {
     DATASET: {
         "table": "public.flights",
         "primary_key": {"id": "int64"},
         "default_time": "time_hour",
-        "dimensions": {
-            "time_hour": {"type": "timestamp", "time": True},
-            "carrier": "string",
-            "origin": "string",
-        },
+        "dimensions": DIMENSIONS,
         "measures": {
             "flights": "count",
             "miles": {"kind": "sum", "column": "distance", "type": "int64"},
