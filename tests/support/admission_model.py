@@ -209,7 +209,7 @@ def nothing_left(core: Scheduler) -> None:
     assert set(usage) <= {0}, "quotas are given back"
     for pool in book.pools.values():
         assert not pool.running
-        assert (pool.seats_used, pool.queue.length) == (0, 0)
+        assert (pool.seats_used, pool.waiting) == (0, 0)
         for queue in pool.queue.levels:
             assert (queue.length, queue.work, queue.weight, queue.waiting_flows) == (0, 0, 0, 0)
         for flow in pool.queue.flows():

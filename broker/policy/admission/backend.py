@@ -94,10 +94,14 @@ class Backend:
         """Whether a request of a pool may start now."""
         if len(pool.running) >= pool.limits.in_flight:
             return "pool_full"
+        if not pool.own_seats and self.used >= self.limit:
+            return "no_seat"
+        return self.room(pool, entry)
+
+    def room(self, pool: Pool, entry: Entry) -> Fit:
+        """The same where not all seats are taken, and not all that the pool may have."""
         if pool.own_seats:
             return "yes"
-        if self.used >= self.limit:
-            return "no_seat"
         free = self.limit - self.used - entry.seats
         if free < 0 or (
             entry.memory and self.memory_used and self.memory_used + entry.memory > self.memory_limit
@@ -177,7 +181,8 @@ class Backend:
         if pool.own_seats:
             return
         self.used += entry.seats
-        self.unblock(entry)
+        if self.blocked is not None or self.held is not None:
+            self.unblock(entry)
         if self._single:
             return  # it takes turns with nobody
         if self.virtual < pool.start:  # noqa: PLR1730 - a call costs more than comparing
@@ -228,7 +233,10 @@ class Backend:
         pools = self.pools if self.used < self.limit else self.own
         if not pools:
             return pools
-        waiting = [pool for pool in pools if pool.queue.length and len(pool.running) < pool.limits.in_flight]
+        if self._single:
+            pool = pools[0]
+            return pools if pool.waiting and len(pool.running) < pool.limits.in_flight else ()
+        waiting = [pool for pool in pools if pool.waiting and len(pool.running) < pool.limits.in_flight]
         if len(waiting) > 1:
             waiting.sort(key=_by_start)
         return waiting
@@ -252,7 +260,7 @@ class Backend:
         for other in self.sharing:
             if other is pool:
                 continue
-            if other.queue.length:
+            if other.waiting:
                 shares += other.limits.share
             else:
                 seats -= max(other.seats_used, other.guard)
@@ -265,12 +273,13 @@ class Backend:
         first, over the speed at which work is done.
         """
         rate = self.rate(pool)
-        first = pool.mean_work or entry.work
-        return (pool.queue.ahead(entry, more) + first) / rate if rate > 0.0 else math.inf
+        first, flow = pool.mean_work or entry.work, entry.flow
+        queue = pool.queue.levels[flow.level]
+        return (queue.ahead(flow, entry.rank, more) + first) / rate if rate > 0.0 else math.inf
 
     def load(self) -> BackendLoad:
         """The backend in numbers."""
-        demand = tuple((pool.name, pool.seats_used + pool.queue.length) for pool in self.sharing)
+        demand = tuple((pool.name, pool.seats_used + pool.waiting) for pool in self.sharing)
         return BackendLoad(
             self.name, self.limit, self.policy.wished, self.limits.seats, self.used, self.policy.progress,
             self.memory_used, demand,

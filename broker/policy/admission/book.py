@@ -65,9 +65,10 @@ class Book:
         self.entries[entry.request.id] = entry
         entry.waiting = True
         self.waiting += 1
-        if not pool.queue.length:
+        if not pool.waiting:
             self.backends[pool.name].activate(pool)
-        pool.queue.push(entry)
+        pool.waiting += 1
+        pool.queue.levels[entry.flow.level].push(entry)
         if group is not None:
             group.waiting[entry.request.id] = entry
         if entry.until < math.inf:
@@ -84,7 +85,8 @@ class Book:
         del self.entries[request.id]
         pool = self.pools[request.pool]
         backend = self.backends[pool.name]
-        self.tenants.leave(request.tenant)
+        if self.tenants.bounded:
+            self.tenants.leave(request.tenant)
         if not pool.own_seats:
             backend.policy.ended(request.id, outcome, seconds, now)
         backend.release(pool, entry, pool.release(entry, outcome, seconds, now))
@@ -96,9 +98,12 @@ class Book:
         entry.waiting = False
         self.waiting -= 1
         del self.entries[request.id]
-        self.pools[request.pool].queue.remove(entry)
+        pool = self.pools[request.pool]
+        pool.waiting -= 1
+        pool.queue.levels[entry.flow.level].remove(entry)
         self.backends[request.pool].unblock(entry)
-        self.tenants.leave(request.tenant)
+        if self.tenants.bounded:
+            self.tenants.leave(request.tenant)
         if request.load_group:
             self.groups.left(entry)
 
@@ -126,9 +131,10 @@ class Book:
                 decisions += self._late(entry, Stage.DISPATCH, now)
                 continue
             pool = self.pools[entry.request.pool]
-            pool.queue.take(entry)
-            entry.waiting = False
+            pool.waiting -= 1
             self.waiting -= 1
+            entry.waiting = False
+            pool.queue.levels[entry.flow.level].take(entry)
             if entry.request.load_group:
                 self.groups.left(entry)
             decisions.append(self.start(entry, pool, backend, now))
@@ -153,7 +159,7 @@ class Book:
             return
         for pool in self.pools.values():
             backend = self.backends[pool.name]
-            if not any(other.queue.length for other in backend.pools):
+            if not any(other.waiting for other in backend.pools):
                 continue
             for entry in pool.running.values():
                 if entry.killed or entry.request.deadline_at == math.inf:

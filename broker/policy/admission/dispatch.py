@@ -62,9 +62,7 @@ class _Search:
                         break
                     if entry.p90 > longest and entry.seats == 1 and not entry.memory:
                         continue  # it is not lent what is free
-                    fit = backend.fit(pool, entry)
-                    if fit in ("pool_full", "no_seat"):
-                        return None
+                    fit = backend.room(pool, entry)
                     if fit == "yes" and (self.blocked is None or now + entry.p90 <= self._horizon):
                         return entry
                     if fit == "too_wide":
@@ -86,11 +84,11 @@ class _Search:
 
 def _ordinary(pool: Pool, backend: Backend, now: float) -> Entry | None:
     """The head of the queue where it takes no search to see that it is next."""
-    queue, head = pool.queue.head()
-    seats = head.flow.seats_used + head.seats
-    if seats > 1 and seats > _most(pool, queue):  # everybody may use one
+    head = pool.queue.head()
+    flow = head.flow
+    if flow.seats_used and flow.seats_used + head.seats > _most(pool, pool.queue.levels[flow.level]):
         return None
-    return head if now >= head.until or backend.fit(pool, head) == "yes" else None
+    return head if now >= head.until or backend.room(pool, head) == "yes" else None
 
 
 def _most(pool: Pool, queue: FairQueue) -> float:

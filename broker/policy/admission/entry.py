@@ -44,10 +44,7 @@ class Flow:
 
     def work_before(self, rank: Rank) -> float:
         """Predicted work of this flow that goes before a request of the given rank."""
-        waiters = self.waiters
-        if not waiters or rank > waiters[-1][0]:
-            return self.work
-        return sum([entry.work for _, entry in waiters[: bisect_left(waiters, (rank,))]])
+        return sum([entry.work for _, entry in self.waiters[: bisect_left(self.waiters, (rank,))]])
 
     def learn(self, predicted: float, actual: float) -> None:
         """Remembers how wrong predictions for the tenant are."""
@@ -59,15 +56,21 @@ class Flow:
 class Entry:
     """A request with what was decided about it. State, not a value: it waits, runs, and ends.
 
-    ``since`` is when it began to wait, or else to run; it is ``waiting`` while it stands in a queue. ``cost``
-    is the work in seat-seconds that its tenant is charged when it starts, ``work`` the same without pessimism, for
-    estimates; ``p90`` is the duration that lending reckons with. ``expected`` is the wait in seconds that was told.
+    ``since`` is when it began to wait, or else to run; it is ``waiting`` while it stands in a queue. ``expected`` is
+    the wait in seconds that was told. Its pool predicts the rest (:meth:`Pool.size`): ``cost`` is the work in
+    seat-seconds that its tenant is charged when it starts, ``work`` the same without pessimism, for estimates, of
+    ``width`` seats; ``p90`` is the duration that lending reckons with.
     """
 
     __slots__ = (
         "cost", "expected", "flow", "killed", "memory", "p90", "rank", "request", "seats", "since", "until",
         "waiting", "width", "work",
     )  # fmt: skip
+
+    width: float
+    work: float
+    cost: float
+    p90: float
 
     def __init__(self, request: AdmissionRequest, flow: Flow, rank: Rank, now: float) -> None:
         self.request = request
@@ -78,8 +81,4 @@ class Entry:
         self.expected = 0.0
         self.seats = 1
         self.memory = request.memory
-        self.width = 1.0
-        self.work = 0.0
-        self.cost = 0.0
-        self.p90 = 0.0
         self.waiting = self.killed = False

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
 from broker.policy.admission.entry import Entry, Flow, Rank
@@ -30,8 +30,10 @@ FORGET_ABOVE = 1024
 class FairQueue:
     """Flows that wait for the seats of one pool."""
 
-    def __init__(self, max_debt: float, level: int = 0) -> None:
+    def __init__(self, max_debt: float, level: int = 0, above: Sequence[FairQueue] = ()) -> None:
         self.level = level
+        self.above = above
+        """The queues of more critical levels, which are served first."""
         self._max_debt = max_debt
         self.virtual = 0.0
         self.flows: dict[str, Flow] = {}
@@ -129,14 +131,20 @@ class FairQueue:
     def ahead(self, flow: Flow, rank: Rank, more: float = 0.0) -> float:
         """Predicted work that is served before a request of the given rank that joins the flow now.
 
-        Its own flow's work before it, with what comes ``more``, and of every flow with an earlier tag what it is served
-        until virtual time has come as far: the way from its tag, by weight, and one request begun on the way; never
-        more than waits there. Where many flows are earlier, some of them stand for the others.
+        Its own flow's work before it, with what comes ``more``, all that waits at levels above, and of every flow with
+        an earlier tag what it is served until virtual time has come as far: the way from its tag, by weight, and one
+        request begun on the way; never more than waits there. Where many flows are earlier, some of them stand for the
+        others.
         """
-        return self.behind(flow, flow.work_before(rank) + more)
+        waiters = flow.waiters
+        last = not waiters or rank > waiters[-1][0]
+        work = self.behind(flow, (flow.work if last else flow.work_before(rank)) + more)
+        for queue in self.above:
+            work += queue.work
+        return work
 
     def behind(self, flow: Flow, own: float) -> float:
-        """The same for a request with ``own`` work of its flow before it, whatever its rank."""
+        """The same within the level, for a request with ``own`` work of its flow before it, whatever its rank."""
         start, virtual = flow.start, self.virtual
         if start < virtual:  # noqa: PLR1730 - a call costs more than comparing
             start = virtual

@@ -32,7 +32,7 @@ def foregone(
     rate, first = backend.rate(pool), pool.mean_work
     if not first or rate <= 0.0 or not backend.full(pool):
         return None
-    if pool.queue.length >= pool.limits.queue or len(flow.waiters) >= pool.limits.tenant_queue:
+    if pool.waiting >= pool.limits.queue or len(flow.waiters) >= pool.limits.tenant_queue:
         return None  # there is more to be told than that the wait is too long
     levels = pool.queue.levels
     queue = levels[level]

@@ -18,44 +18,16 @@ class Levels:
     """The waiters of one pool."""
 
     def __init__(self, max_debt: float) -> None:
-        self.levels = tuple(FairQueue(max_debt, int(level)) for level in Criticality)
-        self._descending = self.levels[::-1]
-        self._above = tuple(self.levels[queue.level + 1 :] for queue in self.levels)
-        self.length = 0
+        self._descending: list[FairQueue] = []
+        for level in sorted(Criticality, reverse=True):
+            self._descending.append(FairQueue(max_debt, level, self._descending[::-1]))
+        self.levels = self._descending[::-1]
 
-    def of(self, flow: Flow) -> FairQueue:
-        """The queue of a tenant's flow."""
-        return self.levels[flow.level]
-
-    def push(self, entry: Entry) -> None:
-        """Lets a request wait."""
-        self.levels[entry.flow.level].push(entry)
-        self.length += 1
-
-    def remove(self, entry: Entry) -> None:
-        """Takes a request out that was not served."""
-        self.levels[entry.flow.level].remove(entry)
-        self.length -= 1
-
-    def take(self, entry: Entry) -> None:
-        """Takes a request out that is served now, and charges its tenant."""
-        self.levels[entry.flow.level].take(entry)
-        self.length -= 1
-
-    def ahead(self, entry: Entry, more: float = 0.0) -> float:
-        """Predicted work before a request that waits, or joins now; ``more`` comes of its tenant before it."""
-        flow = entry.flow
-        level = flow.level
-        work = self.levels[level].behind(flow, flow.work_before(entry.rank) + more)
-        for queue in self._above[level]:
-            work += queue.work
-        return work
-
-    def head(self) -> tuple[FairQueue, Entry]:
-        """The request that is served next, and its level. Somebody must wait."""
+    def head(self) -> Entry:
+        """The request that is served next. Somebody must wait."""
         for queue in self._descending:
             if queue.length:
-                return queue, queue.head()
+                return queue.head()
         raise IndexError("nobody waits")
 
     def waiting(self) -> Iterator[FairQueue]:

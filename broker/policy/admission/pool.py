@@ -28,6 +28,7 @@ def mean_time(predicted: Quantiles) -> float:
 class Pool:
     """Seats used, waiters and speed of a pool. It decides nothing; the scheduler asks and moves.
 
+    ``waiting`` counts those in its queue, at all levels.
     ``entitled`` is the number of seats that the pool owns, ``guard`` the part that stays free for it while it does not
     use them, ``start`` its tag of virtual time among the pools of its backend.
     """
@@ -38,6 +39,7 @@ class Pool:
         self.own_seats = limits.share == 0
         """Whether the pool stands outside its backend's seats."""
         self.queue = Levels(tuning.max_debt)
+        self.waiting = 0
         self.entitled = limits.in_flight
         self.guard = 0
         self.start = 0.0
@@ -110,18 +112,18 @@ class Pool:
         """Which bound on memory keeps another waiter out: reason, name and value of the bound."""
         if len(entry.flow.waiters) >= self.limits.tenant_queue:
             return RefusalReason.TENANT_QUOTA, "tenant_queue", self.limits.tenant_queue
-        if self.queue.length >= self.limits.queue and self.crowded_by(entry) is None:
+        if self.waiting >= self.limits.queue and self.crowded_by(entry) is None:
             return RefusalReason.OVERLOADED, "queue", self.limits.queue
         return None
 
     def crowded_by(self, entry: Entry) -> Entry | None:
-        """The waiter that makes room for another one when the queue is full.
+        """The waiter that makes room for another one in a queue that is full.
 
         It is the last of the flow with most waiters at the lowest level, if that level is lower, or if that flow still
         has as many as the newcomer's afterwards: a noisy tenant fills the queue with its own requests and not with
         other tenants' refusals.
         """
-        if self.queue.length < self.limits.queue or (victim := self.queue.crowd()) is None:
+        if (victim := self.queue.crowd()) is None:
             return None
         if victim.flow.level != entry.flow.level:
             return victim if victim.flow.level < entry.flow.level else None
@@ -143,7 +145,7 @@ class Pool:
         self.seats_used -= seats
         flow.seats_used -= seats
         work = seconds * entry.width
-        self.queue.of(flow).correct(flow, entry.cost, work)
+        self.queue.levels[flow.level].correct(flow, entry.cost, work)
         self.ledger.add(request.tenant, work, now)
         known = self.mean_work
         if outcome is Outcome.SUCCESS:

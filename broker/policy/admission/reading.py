@@ -17,7 +17,7 @@ def seat_limit(pool: Pool) -> int:
 
 def pool_load(pool: Pool) -> PoolLoad:
     """A pool in three numbers."""
-    return PoolLoad(pool.name, seat_limit(pool), pool.seats_used, pool.queue.length)
+    return PoolLoad(pool.name, seat_limit(pool), pool.seats_used, pool.waiting)
 
 
 def pool_state(pool: Pool, backend: Backend, now: float) -> PoolState:
@@ -35,7 +35,7 @@ def pool_state(pool: Pool, backend: Backend, now: float) -> PoolState:
         seat_limit=seat_limit(pool),
         seats_used=pool.seats_used,
         seats_lent=_lent(pool, backend),
-        queue_length=pool.queue.length,
+        queue_length=pool.waiting,
         oldest_wait=now - oldest if oldest is not None else 0.0,
         admitted_count=pool.admitted_count,
         refused_count=pool.refused_count,

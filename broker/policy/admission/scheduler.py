@@ -107,10 +107,11 @@ class Scheduler:
             return (self._verdicts.alike(group.refused, entry),)
         if backend.blocked is None and backend.fit(pool, entry) == "yes":
             self._book.entries[request.id] = entry
-            self._tenants.enter(request.tenant, now)
-            if not pool.queue.length:
+            if self._tenants.bounded:
+                self._tenants.enter(request.tenant, now)
+            if not pool.waiting:
                 backend.activate(pool)
-            pool.queue.of(entry.flow).charge(entry.flow, entry.cost)
+            pool.queue.levels[entry.flow.level].charge(entry.flow, entry.cost)
             return (self._book.start(entry, pool, backend, now),)
         return self._enqueue(entry, pool, backend, group, decided, now)
 
@@ -120,14 +121,17 @@ class Scheduler:
         left = request.deadline_at - now
         if left <= 0.0 or request.predicted.p10 > left:
             return self._verdicts.infeasible(request, Stage.ARRIVAL, now)
-        excess = self._tenants.excess(request.tenant, now)
-        return None if excess is None else self._verdicts.over_quota(request.id, request.pool, excess)
+        if self._tenants.bounded and (excess := self._tenants.excess(request.tenant, now)) is not None:
+            return self._verdicts.over_quota(request.id, request.pool, excess)
+        return None
 
     def _entry(self, request: AdmissionRequest, pool: Pool, backend: Backend, now: float) -> Entry:
         self._arrivals += 1
         attempt = request.attempt if request.attempt < LATER_ATTEMPTS else LATER_ATTEMPTS  # noqa: FURB136 - a call costs more
         rank = attempt, pool.latest_start(request, now), self._arrivals
-        flow = pool.flow_of(request.tenant, self._tenants.limits(request.tenant), request.criticality)
+        flow = pool.queue.levels[request.criticality].flows.get(request.tenant)
+        if flow is None:
+            flow = pool.flow_of(request.tenant, self._tenants.limits(request.tenant), request.criticality)
         entry = Entry(request, flow, rank, now)
         pool.size(entry, backend.limit * request.memory / backend.memory_limit if request.memory else 0.0)
         return entry
@@ -149,12 +153,13 @@ class Scheduler:
             pool.refused_count += 1
             fallen = self._book.fall(entry, refused)
             return (refused, *fallen, *(self._dispatched(backend, now) if fallen else ()))
-        victim = pool.crowded_by(entry)
+        victim = pool.crowded_by(entry) if pool.waiting >= pool.limits.queue else None
         until, last = now + GRACE * budget, request.deadline_at - request.predicted.p50
         if decided or last < until:
             until = last if last > now else now  # noqa: FURB136 - a call costs more than comparing
         entry.until = until
-        self._tenants.enter(request.tenant, now)
+        if self._tenants.bounded:
+            self._tenants.enter(request.tenant, now)
         self._book.wait(entry, pool, group, now)
         queued = Queued(request.id, pool.name, entry.expected, entry.until, backend.limit)
         if backend.blocked is None and victim is None and entry.seats == 1 and not entry.memory:
@@ -194,7 +199,7 @@ class Scheduler:
         for backend in self._backends.values():
             due = backend.policy.next_tick()
             if due is not None and due <= now:
-                backend.policy.tick(any(pool.queue.length for pool in backend.sharing), now)
+                backend.policy.tick(any(pool.waiting for pool in backend.sharing), now)
                 if backend.resize():
                     self._book.dispatch(backend, now, decisions)
         self._book.stop_hopeless(now, decisions)
@@ -216,7 +221,7 @@ class Scheduler:
         """Books work that other brokers did for a tenant, so that it gains nothing by asking many of them."""
         found = self._pools[pool]
         flow = found.flow_of(tenant, self._tenants.limits(tenant))
-        found.queue.of(flow).correct(flow, 0.0, seconds)
+        found.queue.levels[flow.level].correct(flow, 0.0, seconds)
         found.ledger.add(tenant, seconds, now)
 
     def refusal(
@@ -230,8 +235,7 @@ class Scheduler:
         """Whether every request of a tenant would be refused: draining, over its quota, or for its wait."""
         if self._draining:
             return self._verdicts.draining("", pool, Stage.ARRIVAL)
-        excess = self._tenants.excess(tenant, now)
-        if excess is not None:
+        if self._tenants.bounded and (excess := self._tenants.excess(tenant, now)) is not None:
             return self._verdicts.over_quota("", pool, excess)
         found, backend = self._pools[pool], self._backend_of[pool]
         flow = found.known_flow(tenant, self._tenants.limits(tenant), criticality)
@@ -276,8 +280,6 @@ class Scheduler:
         return tuple(backend.load() for backend in self._backends.values())
 
     def _dispatched(self, backend: Backend, now: float) -> tuple[Decision, ...]:
-        if not self._book.waiting:
-            return ()
         decisions: list[Decision] = []
         self._book.dispatch(backend, now, decisions)
         return tuple(decisions)

@@ -33,7 +33,8 @@ class Tenants:
     def __init__(self, limits: Mapping[str, TenantLimits], default: TenantLimits) -> None:
         self._limits = dict(limits)
         self._default = default
-        self._bounded = not all(map(_unbounded, (default, *limits.values())))
+        self.bounded = not all(map(_unbounded, (default, *limits.values())))
+        """Whether anybody has limits. Where nobody has, there is nothing to ask or to tell."""
         self._usage: dict[str, _Usage] = {}
 
     def limits(self, tenant: str) -> TenantLimits:
@@ -42,7 +43,7 @@ class Tenants:
 
     def excess(self, tenant: str, now: float) -> Excess | None:
         """Which bound keeps another request of the tenant out, or None."""
-        if not self._bounded or _unbounded(limits := self.limits(tenant)):
+        if _unbounded(limits := self.limits(tenant)):
             return None
         usage = self._use(tenant, limits, now)
         if usage.in_flight >= limits.in_flight:
@@ -53,7 +54,7 @@ class Tenants:
 
     def enter(self, tenant: str, now: float) -> None:
         """A request was let in, to run or to wait."""
-        if not self._bounded or _unbounded(limits := self.limits(tenant)):
+        if _unbounded(limits := self.limits(tenant)):
             return
         usage = self._use(tenant, limits, now)
         usage.in_flight += 1
@@ -61,7 +62,7 @@ class Tenants:
 
     def leave(self, tenant: str) -> None:
         """A request that was let in has ended."""
-        if self._bounded and (usage := self._usage.get(tenant)) is not None:
+        if (usage := self._usage.get(tenant)) is not None:
             usage.in_flight -= 1
 
     def _use(self, tenant: str, limits: TenantLimits, now: float) -> _Usage:

@@ -78,13 +78,14 @@ def test_a_queue_of_levels_knows_its_first_and_its_last() -> None:
     made = {}
     for level in (HIGH, LOW, TOP):
         made[level] = entry(levels.levels[level].flow("a", 1.0), 1.0)
-        levels.push(made[level])
-    assert levels.head() == (levels.levels[TOP], made[TOP])
+        levels.levels[level].push(made[level])
+    assert levels.head() is made[TOP]
     assert list(levels.waiting()) == [levels.levels[TOP], levels.levels[HIGH], levels.levels[LOW]]
     assert levels.crowd() is made[LOW]
-    levels.take(made[TOP])
-    levels.remove(made[LOW])
-    assert (levels.length, levels.head()[1], levels.crowd()) == (1, made[HIGH], made[HIGH])
+    levels.levels[TOP].take(made[TOP])
+    levels.levels[LOW].remove(made[LOW])
+    assert [queue.length for queue in levels.levels] == [0, 0, 1, 0]
+    assert (levels.head(), levels.crowd()) == (made[HIGH], made[HIGH])
     assert len(list(levels.flows())) == 3
 
 
