@@ -9,7 +9,8 @@ changes: its checksum is kept and compared.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -25,7 +26,11 @@ ANALYTICAL = ("rollups",)
 """All components of the analytical database, for models that declare rollups."""
 
 _BOOKKEEPING = """\
-CREATE SCHEMA IF NOT EXISTS broker;
+DO $$ BEGIN
+    IF to_regnamespace('broker') IS NULL THEN  -- IF NOT EXISTS would ask its owner for the right to make it
+        CREATE SCHEMA broker;
+    END IF;
+END $$;
 CREATE TABLE IF NOT EXISTS broker.migration (
     component  text NOT NULL,
     number     integer NOT NULL,
@@ -35,6 +40,8 @@ CREATE TABLE IF NOT EXISTS broker.migration (
     PRIMARY KEY (component, number)
 );
 """
+# Also where sessions only read, or are short of time, unless they say more.
+_SETTINGS = {"default_transaction_read_only": "off", "statement_timeout": "0", "lock_timeout": "0"}
 _RECORD = "INSERT INTO broker.migration (component, number, name, sha256) VALUES ($1, $2, $3, $4)"
 
 
@@ -81,12 +88,11 @@ async def migrate(dsn: str, component: str) -> tuple[Migration, ...]:
     """Applies what is missing and returns it; concurrent calls wait for each other.
 
     Raises:
-        MigrationError: an applied file has changed, or the database is newer than this code.
+        MigrationError: an applied file has changed, the database is newer than this code, or the role may not.
         BrokerError: STORE_UNAVAILABLE.
     """
-    connection = await _connect(dsn, component)
-    try:
-        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    async with _connected(dsn, component) as connection:
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)  # ends with the connection
         await connection.execute(_BOOKKEEPING)
         pending = await _pending(connection, migrations(component), component)
         for m in pending:
@@ -94,8 +100,6 @@ async def migrate(dsn: str, component: str) -> tuple[Migration, ...]:
                 await connection.execute(m.sql)
                 await connection.execute(_RECORD, m.component, m.number, m.name, m.sha256)
         return pending
-    finally:
-        await connection.close()  # ends the lock as well
 
 
 async def check_migrated(dsn: str, component: str) -> None:
@@ -107,19 +111,26 @@ async def check_migrated(dsn: str, component: str) -> None:
 
 async def missing(dsn: str, component: str) -> tuple[Migration, ...]:
     """What :func:`migrate` would apply; changes nothing, and raises the same errors."""
-    connection = await _connect(dsn, component)
-    try:
+    async with _connected(dsn, component) as connection:
         present = await connection.fetchval("SELECT to_regclass('broker.migration') IS NOT NULL")
         known = migrations(component)
         return await _pending(connection, known, component) if present else known
+
+
+@asynccontextmanager
+async def _connected(dsn: str, component: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection that may write and wait, closed in the end."""
+    with translated(lambda: False) if component in ANALYTICAL else job_database():
+        connection = await asyncpg.connect(dsn, server_settings=_SETTINGS)
+    try:
+        yield connection
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError) as error:
+        raise MigrationError(
+            f"The tables of {component!r} cannot be made or read: {error}. Do this at the primary, as a role that owns "
+            "the schema `broker` or may create it in the database, or apply what `broker migrate --print` shows."
+        ) from error
     finally:
         await connection.close()
-
-
-async def _connect(dsn: str, component: str) -> asyncpg.Connection[asyncpg.Record]:
-    """A connection that may write, also where sessions of the analytical database only read unless they say more."""
-    with translated(lambda: False) if component in ANALYTICAL else job_database():
-        return await asyncpg.connect(dsn, server_settings={"default_transaction_read_only": "off"})
 
 
 async def _pending(

@@ -29,6 +29,11 @@ SESSION_SETTINGS: Mapping[str, str] = {
     "client_connection_check_interval": "100ms",  # a statement ends when its connection is cut
     "standard_conforming_strings": "on",  # a backslash in a literal is a backslash
     "extra_float_digits": "1",  # shortest text that reads back as the same double
+    # What an expression of the model makes text of is the same whoever asks: rollups and other brokers keep it. The
+    # order of day and month in dates that are read stays that of the database.
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
 }
 _CONFIGURE = """
 SELECT set_config(s.name, wanted.value, false)

@@ -27,7 +27,12 @@ PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enab
 """Every statement has one good plan, by its index, whatever the statistics of a table say that has just been filled or
 emptied; and planning takes as long as a claim of ten jobs."""
 
-SETTINGS = {"application_name": "querybroker jobs", "timezone": "UTC"}
+SETTINGS = {
+    "application_name": "querybroker jobs",
+    "timezone": "UTC",
+    "default_transaction_isolation": "read committed",
+}
+"""READ COMMITTED is asked for by name, because the guards rely on a row being read again after a wait for its lock."""
 
 
 class Connections:
@@ -149,10 +154,7 @@ async def _ready(_: object) -> None:
 async def open_job_database(
     dsn: str, connections: int, random: Callable[[], float], telemetry: Telemetry | None = None
 ) -> AsyncIterator[JobDatabase]:
-    """A pool of at most ``connections``. It is made at once; connections are made when they are needed.
-
-    READ COMMITTED is asked for by name, because the guards rely on a row being read again after a wait for its lock.
-    """
+    """A pool of at most ``connections``. It is made at once; connections are made when they are needed."""
     clock = asyncio.get_running_loop().time
     guard = Guard(
         "jobs",
@@ -164,7 +166,7 @@ async def open_job_database(
         breaker=BREAKER,
     )
     dial = guard.connecting(_ready)
-    settings = {**SETTINGS, **PLANS, "default_transaction_isolation": "read committed"}
+    settings = {**SETTINGS, **PLANS}
 
     def connect() -> Awaitable[Connection]:
         return dial(dsn, timeout=5.0, command_timeout=STATEMENT_SECONDS, server_settings=settings)

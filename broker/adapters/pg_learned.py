@@ -73,12 +73,12 @@ class PgLearned:
 @contextmanager
 def _translated() -> Iterator[None]:
     """The errors of the job database; one that may only be read is another reason why state cannot be kept there."""
-    try:
-        with job_database():
+    with job_database():
+        try:
             yield
-    except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError) as error:
-        text = f"Learned state cannot be kept: {error}. Let the broker write to the table broker.learned."
-        raise BrokerError(ErrorReason.STORE_REJECTED, text, metadata={"store": "learned"}) from error
+        except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError) as error:
+            text = f"Learned state cannot be kept: {error}. Let the broker write to the table broker.learned."
+            raise BrokerError(ErrorReason.STORE_REJECTED, text, metadata={"store": "learned"}) from error
 
 
 def scope_of(dsn: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from random import Random
 
 import asyncpg
 import pytest
 
 from broker.adapters import migrate as module
-from broker.adapters.migrate import MigrationError, check_migrated, migrate, migrations, render
+from broker.adapters.migrate import MigrationError, check_migrated, migrate, migrations, missing, render
+from broker.adapters.pg_jobs_pool import open_job_database
 from broker.domain.errors import BrokerError, ErrorReason
 from tests.conftest import FreshDatabase
 from tests.support.pg import Connection
@@ -51,6 +54,50 @@ async def test_a_missing_migration_is_named_with_the_way_out(fresh_database: Fre
     await connection.close()
     with pytest.raises(MigrationError, match="0001_jobs"):
         await check_migrated(dsn, "jobs")
+
+
+@pytest.fixture
+async def role(fresh_database: FreshDatabase) -> AsyncIterator[tuple[Connection, str, str]]:
+    """The owner of a new database, a role that may do nothing there, and its DSN."""
+    dsn = await fresh_database()
+    name = f"role_{dsn.rpartition('_')[2][:12]}"
+    owner = await asyncpg.connect(dsn)
+    await owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
+    yield owner, name, f"postgresql://{name}:secret@{dsn.rpartition('@')[2]}"
+    await owner.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
+    await owner.close()
+
+
+async def test_who_owns_the_schema_needs_no_other_right(role: tuple[Connection, str, str]) -> None:
+    owner, name, dsn = role
+    with pytest.raises(MigrationError, match="owns the schema"):
+        await migrate(dsn, "jobs")
+    await owner.execute(f"CREATE SCHEMA broker AUTHORIZATION {name}")
+    await owner.execute(
+        f"ALTER ROLE {name} SET statement_timeout = 1; ALTER ROLE {name} SET lock_timeout = 1"
+    )
+    assert [m.number for m in await migrate(dsn, "jobs")] == KNOWN
+
+
+async def test_who_may_not_use_the_tables_or_not_write_is_told_so(role: tuple[Connection, str, str]) -> None:
+    owner, name, dsn = role
+    await owner.execute(f"CREATE SCHEMA broker AUTHORIZATION {name}")
+    await migrate(dsn, "jobs")
+    for deed, reason, told in (
+        (
+            "ALTER ROLE {} SET default_transaction_read_only = on",
+            ErrorReason.STORE_UNAVAILABLE,
+            "takes no writes",
+        ),
+        ("ALTER SCHEMA broker OWNER TO CURRENT_USER", ErrorReason.STORE_REJECTED, "own the schema"),
+    ):
+        await owner.execute(deed.format(name))
+        async with open_job_database(dsn, 1, Random(1).random) as database:
+            with pytest.raises(BrokerError, match=told) as caught:
+                await database.fetch("DELETE FROM broker.worker")
+        assert caught.value.reason is reason
+    with pytest.raises(MigrationError, match="owns the schema"):
+        await missing(dsn, "jobs")
 
 
 async def test_the_printed_script_does_what_the_command_does(fresh_database: FreshDatabase) -> None:

@@ -47,6 +47,23 @@ async def test_sessions_are_read_only_and_set_up(make_pools: MakePools, flights_
     }
 
 
+async def test_texts_of_values_do_not_depend_on_what_is_set_for_the_role(
+    make_pools: MakePools, flights_dsn: str
+) -> None:
+    odd = "datestyle=SQL,%20DMY&intervalstyle=sql_standard&bytea_output=escape&extra_float_digits=-3"
+    pools = await make_pools(f"{flights_dsn}?{odd}&timezone=Asia/Tokyo&standard_conforming_strings=off")
+    lease = await pools.lease(PoolName.DASHBOARD, 10.0)
+    texts = await lease.connection.fetchrow(
+        "SELECT date '2013-02-01'::text, timestamptz '2013-02-01 00:00+00'::text, interval '1 mon 2 s'::text, "
+        r"'\x41'::bytea::text, (0.1::float8 + 0.2)::text, '03/02/2013'::date::text"
+    )
+    await pools.end(lease)
+    assert texts is not None
+    assert tuple(texts) == (
+        "2013-02-01", "2013-02-01 00:00:00+00", "1 mon 00:00:02", r"\x41", "0.30000000000000004", "2013-02-03",
+    )  # fmt: skip
+
+
 async def test_nothing_of_one_use_is_left_for_the_next(flights_dsn: str, make_store: MakeStore) -> None:
     store = await make_store(flights_dsn, connections=1)
     shown = []
