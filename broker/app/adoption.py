@@ -96,7 +96,7 @@ async def adoption(
             priority=ask.priority,
             max_attempts=terms.max_attempts,
             attempt_timeout=terms.attempt_timeout,
-            trace=context.trace,
+            trace=dict(context.trace),
         )
 
     async def enter(context: CallContext, ask: JobAsk) -> Job:

@@ -144,12 +144,13 @@ def while_up(seats: Seats, down: Down) -> Seats:
 
 def loads_of(admission: Admission) -> Loads:
     """How busy the database of a pool is, beside the one who asks: all pools that read from it count."""
+    places = {pool: i for i, backend in enumerate(admission.backends()) for pool, _ in backend.demand}
 
     def load(pool: PoolName) -> Load:
-        for backend in admission.backends():
-            if any(pool is each for each, _ in backend.demand):
-                return Load(max(0, backend.seats_used - 1) / max(1, backend.limit), backend.progress)
-        return Load()
+        if (place := places.get(pool)) is None:
+            return Load()
+        backend = admission.backends()[place]
+        return Load(max(0, backend.seats_used - 1) / max(1, backend.limit), backend.progress)
 
     return load
 

@@ -82,7 +82,7 @@ class JobService:
             attempt_timeout=self.terms.timeouts.get(ask.kind, self.terms.timeout),
             labels=ask.labels,
             start_by_time=ask.start_by_time,
-            trace=context.trace,
+            trace=dict(context.trace),
         )
         job = self._unsaved(submission) if ask.validate_only else await self.store.submit(submission)
         if start is None or job.state is not JobState.QUEUED:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import replace
 
 from broker.domain.answer import Answer, AnswerStatus
+from broker.domain.change import Change
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.pool import PoolName
 from broker.domain.request import CallContext, ExploreEvent
@@ -23,26 +23,28 @@ from broker.runtime.permits import Permit
 
 Seats = Callable[[CallContext], AbstractAsyncContextManager[object]]
 """A seat for a short question to the database that is not the caller's own: an estimate, the reading of a statement."""
+_WITH_WAIT = Change(AnswerStatus, "queue_duration", "pool", "limiting_factor")
 CUT_SHORT = frozenset({ErrorReason.DEADLINE_EXCEEDED, ErrorReason.CANCELLED})
 
 
 def admission_request(group: Group, number: int) -> AdmissionRequest:
     """The group as one request: its questions run one after the other on one connection, so their times add up."""
     context = group.context
-    predicted = [q.classified.quantiles for q in group.questions]
+    p10 = p50 = p90 = 0.0
+    seats = memory = 0
+    for question in group.questions:
+        classified, predicted = question.classified, question.classified.quantiles
+        p10, p50, p90 = p10 + predicted.p10, p50 + predicted.p50, p90 + predicted.p90
+        seats, memory = max(seats, classified.seats), max(memory, classified.memory)
     return AdmissionRequest(
         id=f"{context.request_id}/{number}",
         tenant=context.principal.tenant,
         pool=pool_of(group),
         deadline_at=context.deadline.at,
         criticality=context.principal.criticality,
-        predicted=Quantiles(
-            p10=sum(p.p10 for p in predicted),
-            p50=sum(p.p50 for p in predicted),
-            p90=sum(p.p90 for p in predicted),
-        ),
-        seats=max(q.classified.seats for q in group.questions),
-        memory=max(q.classified.memory for q in group.questions),
+        predicted=Quantiles(p10, p50, p90),
+        seats=seats,
+        memory=memory,
         attempt=context.attempt,
         load_group=group.load_group,
     )
@@ -64,7 +66,9 @@ def admitted(admission: Admission, ids: Iterator[int]) -> Stage:
             async with admission.permit(admission_request(group, next(ids))) as permit:
                 outcomes = await inner(group)
                 permit.close(seat_outcome(outcomes))
-            return [_waited(o, permit) if isinstance(o, Answer) else o for o in outcomes]
+            return [
+                Answer(o.table, waited(o.status, permit)) if isinstance(o, Answer) else o for o in outcomes
+            ]
 
         return handle
 
@@ -110,8 +114,4 @@ def admin_seats(admission: Admission, ids: Iterator[int]) -> Seats:
 def waited(status: AnswerStatus, permit: Permit) -> AnswerStatus:
     """The status with what admission adds to it."""
     factor = f"pool:{permit.pool.value}" if permit.wait > 0 else ""
-    return replace(status, queue_duration=permit.wait, pool=permit.pool.value, limiting_factor=factor)
-
-
-def _waited(answer: Answer, permit: Permit) -> Answer:
-    return replace(answer, status=waited(answer.status, permit))
+    return _WITH_WAIT(status, permit.wait, permit.pool.value, factor)

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from broker.domain.change import Change
 from broker.domain.fingerprint import canonical, digest, together
 from broker.domain.model import Dataset
-from broker.domain.plan import Plan
+from broker.domain.plan import Finish, Plan, Scan
 from broker.domain.principal import Principal
 from broker.domain.query import AbsoluteRange, AllOf, Condition, Filter, Operator, Query, conditions
 from broker.domain.values import DataType, Scalar
@@ -23,6 +24,8 @@ from broker.policy.resolve import identifying
 
 MOST = 1_024
 """Plans that are remembered."""
+_BOUND = Change(Scan, "bounds", "grid", "filter", "principal")
+_ON_GRID = Change(Finish, "grid")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -63,8 +66,8 @@ class Plans:
                 grid = grids(bounds, main.grid.grain, main.grid.zone)
             except (OverflowError, ValueError):
                 return None
-        scan = replace(main, bounds=bounds, grid=grid, filter=query.filter, principal=principal)
-        finish = replace(plan.finish, grid=grid)
+        scan = _BOUND(main, bounds, grid, query.filter, principal)
+        finish = _ON_GRID(plan.finish, grid)
         return Plan(query, scan, None, finish, known.fingerprint(query), shape=name)
 
     def keep(self, shape: bytes, plan: Plan) -> Plan:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from broker.domain.answer import Answer
 from broker.domain.errors import BrokerError
@@ -57,9 +57,11 @@ class Degrading:
     async def answer(self, group: Group, inner: Handler) -> Sequence[Outcome]:
         """The outcomes of a group of which some may be answered from below."""
         outcomes = await self._before(group)
+        if not outcomes:
+            return await self._live(group, inner)
         going = [i for i in range(len(group.questions)) if i not in outcomes]
         if going:
-            live = replace(group, questions=tuple(group.questions[i] for i in going))
+            live = group.asking(tuple(group.questions[i] for i in going))
             outcomes |= zip(going, await self._live(live, inner), strict=True)
         return [outcomes[i] for i in range(len(group.questions))]
 
@@ -100,7 +102,7 @@ class Degrading:
                 causes[i] = self.ladder.failed(question, down, 0.0)
             elif goes_down(question.key, strain):
                 causes[i] = self.ladder.skipped()
-        return await self._walks(group, causes)
+        return await self._walks(group, causes) if causes else {}
 
     async def _live(self, group: Group, inner: Handler) -> Sequence[Outcome]:
         """The outcomes of the live rung, or of those below it."""
@@ -108,12 +110,14 @@ class Degrading:
         started = ladder.clock.monotonic()
         left = context.deadline.remaining(started)
         reserve = ladder.reserve.seconds(left)
-        early = replace(group, context=replace(context, deadline=context.deadline.minus(reserve)))
+        early = group.until(context.deadline.minus(reserve))
         found: Sequence[Outcome]
         try:
             found = await within(left - CUT * reserve, inner(early))
         except BrokerError as error:
             found = [error] * len(group.questions)
+        if not [outcome for outcome in found if isinstance(outcome, BrokerError)]:
+            return found
         seconds = ladder.clock.monotonic() - started
         causes = {
             i: ladder.failed(question, outcome, seconds)
@@ -179,4 +183,4 @@ def degraded_stream(degrading: Degrading) -> StreamStage:
 
 
 def _any_eligible(ladder: Ladder, group: Group) -> bool:
-    return any(ladder.eligible(question, group) for question in group.questions)
+    return bool([question for question in group.questions if ladder.eligible(question, group)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from broker.domain.answer import Answer, Cost, Table
@@ -26,6 +26,8 @@ from broker.ports.store import QueryStore, Snapshot
 
 ENDS_SNAPSHOT = frozenset({ErrorReason.STORE_UNAVAILABLE, ErrorReason.DEADLINE_EXCEEDED})
 """Errors after which the snapshot answers nothing more."""
+
+_BY_WEIGHT = (PoolName.ADMIN, PoolName.DASHBOARD, PoolName.EXPLORATION, PoolName.JOB)
 
 Observer = Callable[[Question, Run], None]
 """Told of every question that was read, and how it went."""
@@ -134,7 +136,7 @@ class SnapshotAnswers:
 
     def _answer(self, table: Table, question: Question, sources: Sources, run: Run) -> Answer:
         rows, size, seconds = table.row_count, len(table.encoded), run.seconds
-        self.observe(question.as_read(sources.kind), replace(run, row_count=rows, byte_count=size))
+        self.observe(question.as_read(sources.kind), Run(seconds, rows, size, run.cut_short, run.load))
         self.noted(question, sources)
         cost = Cost(seconds, seconds, rows, size)
         return Answer(table, status_of(question, sources, self.clock.now(), cost))
@@ -163,5 +165,9 @@ async def reap(tasks: Sequence[asyncio.Task[object]]) -> None:
 
 def pool_of(group: Group) -> PoolName:
     """The pool of the group's heaviest question; they are admitted together."""
-    order = (PoolName.ADMIN, PoolName.DASHBOARD, PoolName.EXPLORATION, PoolName.JOB)
-    return max((q.classified.classification.pool for q in group.questions), key=order.index)
+    heaviest = group.questions[0].classified.classification.pool
+    for question in group.questions[1:]:
+        pool = question.classified.classification.pool
+        if _BY_WEIGHT.index(pool) > _BY_WEIGHT.index(heaviest):
+            heaviest = pool
+    return heaviest

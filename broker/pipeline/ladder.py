@@ -103,7 +103,7 @@ class Ladder:
         return (
             policy.fallback is FallbackMode.ALLOW
             and group.consistency is not Consistency.SNAPSHOT
-            and any(rung.allowed(policy) for rung in self.rungs)
+            and bool([rung for rung in self.rungs if rung.allowed(policy)])
         )
 
     def failed(self, question: Question, error: BrokerError, seconds: float) -> Cause:

@@ -80,7 +80,8 @@ class Materialisations:
 
         While nobody can tell what they are, plans over them fail, and over the model's datasets do not.
         """
-        unknown = [name for name in dict.fromkeys(names) if name not in planner.catalog.model.datasets]
+        known = planner.catalog.model.datasets
+        unknown = [name for name in dict.fromkeys(names) if name not in known]
         if not unknown:
             return planner
         try:

@@ -29,11 +29,11 @@ class RollupNotes:
         route, name = question.route, question.plan.main.dataset.name
         if route is None or not route.rollups:
             return
-        outcome = "part" if any(cover.live for cover in sources.covers) else "whole"
+        outcome = "part" if sources.live else "whole"
         for rollup in sources.used:
             self.telemetry.rollup_answer(name, rollup, outcome)
             self.answers[name, rollup] += 1
-        able = {rollup.name for rollup in route.rollups} - {*sources.used}
+        able = {rollup.name for scan in route.scans for rollup in scan.rollups}.difference(sources.used)
         passed = [each for cover in sources.covers for each in own(cover.rejected)] if able else []
         for rejected in {each.rollup: each for each in passed}.values():
             if rejected.rollup in able:

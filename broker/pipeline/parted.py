@@ -18,8 +18,10 @@ async def by_pool(handler: Handler, group: Group) -> Sequence[Outcome]:
     Otherwise they share a snapshot, and with it the seats of the heaviest. A refusal of one part is the error of its
     panels.
     """
+    if group.consistency is not Consistency.ANY or len(group.questions) == 1:
+        return await handler(group)
     pools = sorted({question.classified.classification.pool for question in group.questions})
-    if group.consistency is not Consistency.ANY or len(pools) == 1:
+    if len(pools) == 1:
         return await handler(group)
 
     async def part(pool: PoolName) -> dict[int, Outcome]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from broker.domain.change import Change
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.model import Dataset
@@ -38,6 +39,8 @@ from broker.policy.rollups.reasons import told
 from broker.policy.rollups.seals import Seals, seals_of
 from broker.ports.rollups import SegmentMirror
 from broker.ports.store import QueryStore, Snapshot
+
+_UNFINISHED = Change(Finish, "pushed_down")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ class Rolled:
             if not less:
                 break
             coverage = {**coverage, **less}
-        finish = replace(plan.finish, pushed_down=False)
+        finish = _UNFINISHED(plan.finish, False)
         scanned = [
             await self._scan(snapshot, scan, cover, coverage, finish)
             for scan, cover in zip(route.scans, covers, strict=True)
@@ -142,11 +145,7 @@ class Rolled:
         piece = _only_piece(route)
         if piece is None:
             return None
-        (scan,), rollup, finish = (
-            route.scans,
-            route.rollup(piece.rollup),
-            replace(plan.finish, pushed_down=False),
-        )
+        (scan,), rollup, finish = route.scans, route.rollup(piece.rollup), _UNFINISHED(plan.finish, False)
         alone = await store.read_rolled_alone(
             pool, scan.stored(rollup), finish, rollup, piece.spans, deadline, plan.shape
         )

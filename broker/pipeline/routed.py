@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 from broker.domain.answer import Answer, AnswerKind, LadderStep, Rung, Verdict
+from broker.domain.change import Change
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.measures import HLL_RELATIVE_ERROR, KLL_RANK_ERROR
 from broker.domain.model import Dataset, MeasureKind
@@ -22,6 +22,12 @@ from broker.pipeline.stage import Group, Handler, Outcome, Question, StreamHandl
 from broker.policy.rollups.reasons import told
 
 _BOUNDS = {MeasureKind.APPROX_DISTINCT: HLL_RELATIVE_ERROR, MeasureKind.APPROX_PERCENTILE: KLL_RANK_ERROR}
+
+_WITH_LADDER = Change(Question, "ladder")
+_NO_CACHE = (LadderStep(Rung.CACHE_FRESH, Verdict.FORBIDDEN),)
+_NOT_CACHED = (LadderStep(Rung.CACHE_FRESH, Verdict.NOT_APPLICABLE),)
+_NO_ROLLUP = LadderStep(Rung.ROLLUP, Verdict.FORBIDDEN)
+_NOT_ROLLED = LadderStep(Rung.ROLLUP, Verdict.NOT_APPLICABLE)
 
 
 def refusal(plan: Plan | None, policy: AnswerPolicy, route: Route | None = None) -> BrokerError | None:
@@ -58,11 +64,10 @@ def _why_not(route: Route | None) -> str:
 def considered(policy: AnswerPolicy, route: Route | None = None) -> tuple[LadderStep, ...]:
     """The rungs above the live one that did not answer; rollups to which there is a route tell of themselves."""
     cached = policy.cache in (CacheMode.BYPASS, CacheMode.REVALIDATE)
-    step = LadderStep(Rung.CACHE_FRESH, Verdict.FORBIDDEN if cached else Verdict.NOT_APPLICABLE)
+    step = _NO_CACHE if cached else _NOT_CACHED
     if route is not None:
-        return (step,)
-    rolled = policy.rollup is RollupMode.FORBID
-    return step, LadderStep(Rung.ROLLUP, Verdict.FORBIDDEN if rolled else Verdict.NOT_APPLICABLE)
+        return step
+    return (*step, _NO_ROLLUP if policy.rollup is RollupMode.FORBID else _NOT_ROLLED)
 
 
 def routed(inner: Handler) -> Handler:
@@ -70,12 +75,13 @@ def routed(inner: Handler) -> Handler:
 
     async def handle(group: Group) -> Sequence[Outcome]:
         refusals = [refusal(q.plan, q.policy, q.route) for q in group.questions]
-        going = tuple(
-            _routed(q) for q, refused in zip(group.questions, refusals, strict=True) if refused is None
-        )
-        outcomes = await inner(replace(group, questions=going)) if going else ()
-        answered = iter([acceptable(q, outcome) for q, outcome in zip(going, outcomes, strict=True)])
-        return [next(answered) if refused is None else refused for refused in refusals]
+        going = [_routed(q) for q, refused in zip(group.questions, refusals, strict=True) if refused is None]
+        outcomes = await inner(group.asking((*going,))) if going else ()
+        answered = [acceptable(q, outcome) for q, outcome in zip(going, outcomes, strict=True)]
+        if len(answered) < len(refusals):
+            rest = iter(answered)
+            return [next(rest) if refused is None else refused for refused in refusals]
+        return answered
 
     return handle
 
@@ -88,7 +94,7 @@ def routed_stream(inner: StreamHandler) -> StreamHandler:
         refused = refusal(question.plan, question.policy, question.route)
         if refused is not None:
             raise refused
-        async with aclosing(inner(replace(group, questions=(_routed(question),)))) as events:
+        async with aclosing(inner(group.asking((_routed(question),)))) as events:
             async for event in events:
                 yield event
 
@@ -102,7 +108,9 @@ def acceptable(question: Question, outcome: Outcome) -> Outcome:
     if (refused := unaccepted(question.policy, outcome.status.kind)) is not None:
         return refused
     lags = [part.replica_lag for part in outcome.status.parts if part.replica_lag is not None]
-    return too_stale(question.policy, question.plan.main.dataset, max(lags, default=None)) or outcome
+    if not lags:
+        return outcome
+    return too_stale(question.policy, question.plan.main.dataset, max(lags)) or outcome
 
 
 def unaccepted(policy: AnswerPolicy, kind: AnswerKind) -> BrokerError | None:
@@ -130,5 +138,4 @@ def too_stale(policy: AnswerPolicy, dataset: Dataset | None, lag: float | None) 
 
 
 def _routed(question: Question) -> Question:
-    steps = considered(question.policy, question.route)
-    return replace(question, ladder=(*question.ladder, *steps))
+    return _WITH_LADDER(question, (*question.ladder, *considered(question.policy, question.route)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from broker.domain.answer import AnswerKind
+from broker.domain.change import Change
 from broker.domain.fingerprint import fingerprint
 from broker.domain.model import Dataset, Dimension, Model
 from broker.domain.plan import Plan, Scan
@@ -31,6 +32,7 @@ from broker.policy.rollups.seals import Seals, seals_of
 from broker.policy.rollups.snap import snapped
 from broker.policy.rollups.stored import Memory
 
+_STORED = Change(Scan, "filter", "policies")
 ROLLED = frozenset({AnswerKind.ROLLUP, AnswerKind.HYBRID})
 """Kinds of answers that rollups have a part in."""
 _FIRST, _LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
@@ -54,7 +56,7 @@ class ScanRoute:
 
     def stored(self, rollup: Rollup) -> Scan:
         """The scan over stored values: what its filter and the row policies ask of them, and no more."""
-        return replace(self.scan, filter=self.filters[rollup.name], policies=())
+        return _STORED(self.scan, self.filters[rollup.name], ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,35 +85,31 @@ class QueryService:
         ]
         if not asked:
             raise _joint(planned)
-        names = [p.panel_id for p, plan in zip(ask.panels, planned, strict=True) if isinstance(plan, Plan)]
+        places = [i for i, plan in enumerate(planned) if isinstance(plan, Plan)]
         found, old = await self._held(asked, context, PoolName.DASHBOARD)
         missing = [i for i, outcome in enumerate(found) if outcome is None]
         if missing:
-            questions = await self._questions(
-                context, RequestKind.DASHBOARD, [(names[i], asked[i]) for i in missing], ask.consistency
-            )
+            wanted = [(ask.panels[places[i]].panel_id, asked[i]) for i in missing]
+            questions = await self._questions(context, RequestKind.DASHBOARD, wanted, ask.consistency)
             load_group = f"{ask.dashboard_id}:{context.request_id}"
             group = Group(context, RequestKind.DASHBOARD, questions, ask.consistency, load_group=load_group)
             read = await by_pool(self.recipes.dashboard, group)
             for i, answered in zip(missing, read, strict=True):
                 found[i] = answered
-        every = iter(found)
-        outcomes: list[Outcome | None] = [next(every) if isinstance(p, Plan) else p for p in planned]
-        tokens = iter([None if i in old or i in missing else each for i, each in enumerate(asked)])
-        by_token = [next(tokens) if isinstance(p, Plan) else None for p in planned]
-        if not any(isinstance(outcome, Answer) for outcome in outcomes):
+        outcomes: list[object] = [*planned]
+        tokens: list[Asked | None] = [None] * len(planned)
+        for i, place in enumerate(places):
+            outcomes[place] = found[i]
+            if i not in missing and i not in old:
+                tokens[place] = asked[i]
+        statuses = [outcome.status for outcome in outcomes if isinstance(outcome, Answer)]
+        if not statuses:
             raise _joint(outcomes)
-        for outcome in outcomes:
-            if isinstance(outcome, Answer):
-                self._count(context, outcome.status)
-        live = [o.status.as_of for o in outcomes if isinstance(o, Answer) and o.status.kind in READ]
-        return DashboardOutcome(
-            tuple(
-                _panel_outcome(p, o, token)
-                for p, o, token in zip(ask.panels, outcomes, by_token, strict=True)
-            ),
-            snapshot_time=min(live, default=None),
-        )
+        for status in statuses:
+            self._count(context, status)
+        live = [status.as_of for status in statuses if status.kind in READ]
+        every = zip(ask.panels, outcomes, tokens, strict=True)
+        return DashboardOutcome(tuple([_panel_outcome(*each) for each in every]), min(live, default=None))
 
     async def _planner(self, context: CallContext, names: Sequence[str]) -> Planner:
         """Makes plans over the model, and over those of the names that jobs made datasets of for the caller."""
@@ -125,7 +121,7 @@ class QueryService:
         self, asked: Sequence[Asked], context: CallContext, pool: PoolName, *, early: bool = True
     ) -> tuple[list[Outcome | None], Sequence[int]]:
         """What is answered without the database, and the places of what is old because the pool has no room."""
-        if self.materialised is None or not any(each.plan.main.dataset.materialised for each in asked):
+        if self.materialised is None or not [each for each in asked if each.plan.main.dataset.materialised]:
             return await self._kept(asked, context, pool, early=early)
         found = await self.materialised.look(asked, context, pool)
         rest = [i for i, outcome in enumerate(found) if outcome is None]
@@ -174,18 +170,21 @@ class QueryService:
             decided = prospect.classified.classification
             self.telemetry.classified(decided.cost_class.value, decided.basis.value)
         return tuple(
-            Question(
-                name,
-                p.plan,
-                each.policy,
-                each.format,
-                p.classified,
-                route=p.route,
-                live=p.live,
-                seals=p.seals,
-                key=each.key if self.cached is not None else "",
-            )
-            for (name, each), p in zip(asked, found, strict=True)
+            [
+                Question(
+                    name,
+                    p.plan,
+                    each.policy,
+                    each.format,
+                    p.classified,
+                    (),
+                    p.route,
+                    p.live,
+                    p.seals,
+                    each.key if self.cached is not None else "",
+                )
+                for (name, each), p in zip(asked, found, strict=True)
+            ]
         )
 
     async def read_again(self, asked: Asked, context: CallContext) -> Sequence[Outcome]:
@@ -281,8 +280,8 @@ def _not_held(asked: Asked) -> BrokerError | None:
     return refusal(asked.plan, asked.policy) if only else None
 
 
-def _panel_outcome(panel: PanelAsk, outcome: Outcome | None, token: Asked | None) -> PanelOutcome:
-    assert outcome is not None, "every panel has come to something"
+def _panel_outcome(panel: PanelAsk, outcome: object, token: Asked | None) -> PanelOutcome:
+    assert isinstance(outcome, Answer | BrokerError), "every panel has come to something"
     return PanelOutcome(panel.panel_id, outcome, token if isinstance(outcome, Answer) else None)
 
 

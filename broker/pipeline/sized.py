@@ -23,14 +23,10 @@ def fitting(max_rows: int, max_bytes: int) -> Fits:
     def bounded(outcome: Outcome) -> Outcome:
         if not isinstance(outcome, Answer):
             return outcome
-        found = {
-            "max_rows": (outcome.table.row_count, max_rows),
-            "max_bytes": (len(outcome.table.encoded), max_bytes),
-        }
-        for name, (value, limit) in found.items():
-            if value > limit:
-                return _too_large(name, value, limit)
-        return outcome
+        rows, size = outcome.table.row_count, len(outcome.table.encoded)
+        if rows > max_rows:
+            return _too_large("max_rows", rows, max_rows)
+        return _too_large("max_bytes", size, max_bytes) if size > max_bytes else outcome
 
     return bounded
 

@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from broker.domain.answer import Answer, AnswerKind, LadderStep
+from broker.domain.change import Change
+from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError
 from broker.domain.plan import Plan
 from broker.domain.request import CallContext, ExploreEvent, RequestKind
@@ -75,6 +77,17 @@ class Group:
     job: JobAsk | None = None
     flow: Flow | None = None
 
+    def asking(self, questions: tuple[Question, ...]) -> Group:
+        """The group with other questions in place of its own."""
+        return _ASKING(self, questions)
+
+    def until(self, deadline: Deadline) -> Group:
+        """The group with an earlier deadline."""
+        return _WITHIN(self, _UNTIL(self.context, deadline))
+
+
+_ASKING, _WITHIN = Change(Group, "questions"), Change(Group, "context")
+_UNTIL = Change(CallContext, "deadline")
 
 Outcome = Answer | BrokerError
 """What came of a question. An error of one question leaves the others alone."""

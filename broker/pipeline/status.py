@@ -45,18 +45,28 @@ class Sources:
     covers: tuple[Cover, ...] = ()
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
     sealed: tuple[Span, ...] = ()
+    used: tuple[str, ...] = field(init=False)
+    """The rollups that were read, by name."""
+    live: bool = field(init=False)
+    """Whether some of it was read from the tables, although there are covers."""
+
+    def __post_init__(self) -> None:
+        used, live = dict[str, None](), False
+        for cover in self.covers:
+            for piece in cover.pieces:
+                if piece.rollup:
+                    used[piece.rollup] = None
+                elif piece.spans:
+                    live = True
+        object.__setattr__(self, "used", (*used,))
+        object.__setattr__(self, "live", live)
 
     @property
     def kind(self) -> AnswerKind:
         """LIVE, ROLLUP, or HYBRID where both were read."""
-        if not any(cover.rollups for cover in self.covers):
+        if not self.used:
             return AnswerKind.LIVE
-        return AnswerKind.HYBRID if any(cover.live for cover in self.covers) else AnswerKind.ROLLUP
-
-    @property
-    def used(self) -> tuple[str, ...]:
-        """The rollups that were read, by name."""
-        return tuple(dict.fromkeys(p.rollup for cover in self.covers for p in cover.rollups))
+        return AnswerKind.HYBRID if self.live else AnswerKind.ROLLUP
 
     @property
     def live_share(self) -> float:
@@ -68,24 +78,29 @@ class Sources:
     @property
     def lateness(self) -> float | None:
         """Seconds within which late rows may be missing; None for none."""
-        bounds = [self.coverage[name].lateness for name in self.used]
-        return max((bound for bound in bounds if bound is not None), default=None)
+        most: float | None = None
+        for name in self.used:
+            bound = self.coverage[name].lateness
+            if bound is not None and (most is None or bound > most):
+                most = bound
+        return most
 
 
 def status_of(question: Question, sources: Sources, now: datetime, actual: Cost | None) -> AnswerStatus:
     """The status of an answer that was read at ``sources``."""
     lag, lateness = sources.lag, sources.lateness
     seconds = actual.duration_p50 if actual is not None else 0.0
+    guarantee, snapped = _guarantee(lateness), snapped_range(question.plan)
     return AnswerStatus(
         kind=sources.kind,
         exactness=exactness_of(question.plan, sources),
         as_of=sources.as_of,
         staleness=max(0.0, (now - sources.as_of).total_seconds()) + (lag or 0.0),
-        guarantee=_guarantee(lateness),
-        guarantee_bound=lateness if _guarantee(lateness) is Guarantee.LATENESS_BOUND else None,
+        guarantee=guarantee,
+        guarantee_bound=lateness if guarantee is Guarantee.LATENESS_BOUND else None,
         parts=parts_of(question, sources, actual.row_count if actual is not None else 0),
-        sealed_intervals=tuple(Interval(instant(span.lo), instant(span.hi)) for span in sources.sealed),
-        effective_range=snapped_range(question.plan),
+        sealed_intervals=tuple([Interval(instant(span.lo), instant(span.hi)) for span in sources.sealed]),
+        effective_range=snapped,
         bounds=error_bounds(question.plan),
         ladder=(*question.ladder, *steps_of(sources, seconds)),
         pool=question.classified.classification.pool.value,
@@ -118,7 +133,7 @@ def parts_of(question: Question, sources: Sources, rows: int = 0) -> tuple[Answe
             PartSource.LIVE, _server(sources), sources.as_of, interval, "", rows, 1.0, sources.lag
         )
         return (live,)
-    return tuple(part for cover in sources.covers for part in _parts(cover, sources))
+    return tuple([part for cover in sources.covers for part in _parts(cover, sources)])
 
 
 def steps_of(sources: Sources, seconds: float = 0.0) -> tuple[LadderStep, ...]:
@@ -127,7 +142,7 @@ def steps_of(sources: Sources, seconds: float = 0.0) -> tuple[LadderStep, ...]:
         return (LadderStep(Rung.LIVE, Verdict.ANSWERED, _server(sources), duration=seconds),)
     steps = [LadderStep(Rung.ROLLUP, Verdict.ANSWERED, name, duration=seconds) for name in sources.used]
     steps += passed_over(sources.covers, MOST_REJECTED)
-    if not sources.used or any(cover.live for cover in sources.covers):
+    if not sources.used or sources.live:
         steps.append(LadderStep(Rung.LIVE, Verdict.ANSWERED, _server(sources), duration=seconds))
     return tuple(steps)
 
@@ -141,15 +156,16 @@ def passed_over(covers: Sequence[Cover], most: int | None = None) -> list[Ladder
 
 
 def _parts(cover: Cover, sources: Sources) -> Iterator[AnswerPart]:
-    total = _length(_finite(cover.pieces))
-    ends = _ends(cover.pieces)
-    for piece in (Piece(p.rollup, _joined(p.spans)) for p in cover.pieces):
+    first, last = _ends(cover.pieces)
+    spans = [span for piece in cover.pieces for span in piece.spans]
+    total = sum([max(0, min(hi, last) - max(lo, first)) for lo, hi in spans])
+    for piece in cover.pieces:
         found = PartSource.ROLLUP if piece.rollup else PartSource.LIVE
-        for span in piece.spans:
-            interval = Interval(instant(span.lo), instant(span.hi))
-            share = _length([_clipped(span, ends)]) / total if total else 0.0
-            name = piece.rollup or _server(sources)
-            yield AnswerPart(found, name, sources.as_of, interval, share=share, replica_lag=sources.lag)
+        name = piece.rollup or _server(sources)
+        for lo, hi in _joined(piece.spans):
+            share = max(0, min(hi, last) - max(lo, first)) / total if total else 0.0
+            interval = Interval(instant(lo), instant(hi))
+            yield AnswerPart(found, name, sources.as_of, interval, "", 0, share, sources.lag)
 
 
 def _finite(pieces: Sequence[Piece], *, live: bool = False) -> list[Span]:

@@ -174,7 +174,8 @@ class Admission:
         Every request of the tenant is asked about, whatever it asks, as at the door; nothing is counted.
         """
         now = self._clock.monotonic()
-        waiting = next((load.queue_length for load in self._core.loads() if load.pool is pool), 0)
+        loads = self._core.loads() if self._waiting else ()  # whoever is in a queue waits here
+        waiting = next((load.queue_length for load in loads if load.pool is pool), 0)
         stands = self._standing.stands(pool, waiting, now)
         refused = self._core.refusal(pool, principal.tenant, now, principal.criticality, budget / 2)
         if refused is None or refused.limiting_factor != WAIT_BUDGET:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from opentelemetry import context as otel
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -18,10 +18,8 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace import (
-    INVALID_SPAN,
     Link,
     NoOpTracerProvider,
-    Span,
     SpanKind,
     Tracer,
     TracerProvider,
@@ -32,15 +30,18 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from broker.domain.answer import AnswerKind
 from broker.telemetry import catalog as c
 from broker.telemetry import names as n
+from broker.telemetry.carrier import Carrier
 from broker.telemetry.meters import Meters
 from broker.telemetry.names import SpanName
 from broker.telemetry.spans import (
+    UNSAMPLED,
     ServerScope,
     SpanScope,
     StoreScope,
     UnsampledScope,
     UnsampledStoreScope,
     record_error,
+    unsampled,
 )
 from broker.telemetry.tally import Key, Tally
 
@@ -125,8 +126,8 @@ class Telemetry(Meters):
         An exception that leaves it is recorded: a :class:`BrokerError` by its reason, any other with its stack, a
         cancellation as an attribute.
         """
-        if parent is None and (current := _unsampled()) is not None:
-            return UnsampledScope(current)
+        if parent is None and (scope := _unsampled()) is not None:
+            return scope
         return SpanScope(self._tracer.start_span(name, parent, kind, attributes, links), parent)
 
     def server_span(
@@ -142,9 +143,7 @@ class Telemetry(Meters):
         ``method`` is fully qualified without a leading slash, or ``_OTHER`` when unknown. Inside the ``with``, logs
         carry the request id. Gives a :class:`ServerCall`, and records ``rpc.server.call.duration`` at the end.
         """
-        parent = self.extract(metadata)
-        for key, value in ((n.REQUEST_ID, request_id), (n.RPC_METHOD, method)):
-            parent = otel.set_value(key, value, parent)
+        parent = Context({**self.extract(metadata), n.REQUEST_ID: request_id, n.RPC_METHOD: method})
         named: dict[str, Value] = {n.RPC_SYSTEM: "grpc", n.RPC_METHOD: method, **(attributes or {})}
         if request_id:
             named[n.REQUEST_ID] = request_id
@@ -210,8 +209,8 @@ class Telemetry(Meters):
                 operation, seconds, collection=collection, pool=pool, sqlstate=sqlstate, error_type=error
             )
 
-        if (current := _unsampled()) is not None:
-            return UnsampledStoreScope(current, self._clock, finished)
+        if (scope := _unsampled()) is not None:
+            return UnsampledStoreScope(scope.span, self._clock, finished)
         named = {n.DB_SYSTEM: "postgresql", n.DB_OPERATION: operation, n.DB_SUMMARY: summary}
         if collection:
             named[n.DB_COLLECTION] = collection
@@ -248,6 +247,10 @@ class Telemetry(Meters):
         self._propagator.inject(carrier)
         return carrier
 
+    def carrier(self) -> Mapping[str, str]:
+        """The same headers, found when somebody looks: for calls of which few leave anything behind."""
+        return Carrier(self._propagator, otel.get_current())
+
     def traceparent(self) -> str:
         """The current span as one W3C string, empty outside of any span."""
         return self.inject().get("traceparent", "")
@@ -264,10 +267,10 @@ class Telemetry(Meters):
         return tuple(Link(s.get_span_context()) for s in contexts if s.get_span_context().is_valid)
 
 
-def _unsampled() -> Span | None:
-    """The current span, if there is one that is not sampled."""
+def _unsampled() -> UnsampledScope | None:
+    """What stands for all spans below the current one, if that is not sampled."""
+    known = otel.get_current().get(UNSAMPLED)
+    if known is not None:
+        return cast("UnsampledScope", known)
     current = get_current_span()
-    if current is INVALID_SPAN or current.is_recording():
-        return None
-    context = current.get_span_context()
-    return current if context.is_valid and not context.trace_flags.sampled else None
+    return UnsampledScope(current) if unsampled(current) else None

@@ -9,7 +9,7 @@ from typing import Literal
 
 from opentelemetry import context as otel
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, StatusCode, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, StatusCode, set_span_in_context
 
 from broker.domain.errors import BrokerError
 from broker.telemetry import names as n
@@ -18,6 +18,10 @@ SERVER_FAULTS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
 """Status codes that are the server's fault; the RPC conventions mark only these as errors on a server span."""
+
+
+UNSAMPLED = otel.create_key("querybroker-unsampled")
+"""Where a context has what stands for all spans below its span, which is not sampled."""
 
 
 def error_type(error: BaseException) -> str:
@@ -61,6 +65,8 @@ class SpanScope:
         self.span = span
         self._before = otel.get_current()
         self._current = set_span_in_context(span, self._before if parent is None else parent)
+        if unsampled(span):
+            self._current = Context({**self._current, UNSAMPLED: UnsampledScope(span)})
 
     def __enter__(self) -> Span:
         otel.attach(self._current)
@@ -81,8 +87,19 @@ class SpanScope:
             otel.attach(self._before)
 
 
+def unsampled(span: Span) -> bool:
+    """Whether a span belongs to a trace that nobody keeps."""
+    if span is INVALID_SPAN or span.is_recording():
+        return False
+    context = span.get_span_context()
+    return context.is_valid and not context.trace_flags.sampled
+
+
 class UnsampledScope(SpanScope):
-    """What stands for a span below one that is not sampled: that one, which goes on. It costs next to nothing."""
+    """What stands for a span below one that is not sampled: that one, which goes on.
+
+    It costs next to nothing, and the same one may be entered many times.
+    """
 
     __slots__ = ()
 
@@ -91,6 +108,11 @@ class UnsampledScope(SpanScope):
 
     def __enter__(self) -> Span:
         return self.span
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        return False
 
     def close(self, error: BaseException | None) -> None:
         """Nothing has begun."""

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from typing import Self
 
 from broker.domain.errors import BrokerError, ErrorReason
 
 
 class Running:
-    """A call inside: its time limit, whether it has no end of its own, the bytes that it sent, and why it was ended."""
+    """A call inside: its time limit, whether it has no end of its own, the bytes that it sent, and why it was ended.
 
-    __slots__ = ("ended", "limit", "sent", "watch")
+    It is one of the calls while its context is entered.
+    """
 
-    def __init__(self, limit: asyncio.Timeout, watch: bool) -> None:
+    __slots__ = ("_calls", "ended", "limit", "sent", "watch")
+
+    def __init__(self, calls: set[Running], limit: asyncio.Timeout, watch: bool) -> None:
+        self._calls = calls
         self.limit = limit
         self.watch = watch
         self.sent = 0
         self.ended: BrokerError | None = None
+
+    def __enter__(self) -> Self:
+        self._calls.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.remove(self)
 
 
 class Gate:
@@ -58,15 +69,9 @@ class Gate:
                 call.ended = error
                 call.limit.reschedule(now)
 
-    @contextmanager
-    def open(self, limit: asyncio.Timeout, *, watch: bool) -> Iterator[Running]:
+    def open(self, limit: asyncio.Timeout, *, watch: bool) -> Running:
         """A call with its time limit, which may be brought forward; a ``watch`` has no end of its own."""
-        call = Running(limit, watch)
-        self._calls.add(call)
-        try:
-            yield call
-        finally:
-            self._calls.remove(call)
+        return Running(self._calls, limit, watch)
 
     @staticmethod
     def refusal() -> BrokerError:

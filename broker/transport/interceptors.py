@@ -145,13 +145,14 @@ class CallPath:
         """What the door says."""
         if arrival.endpoint.pool is None or arrival.principal is None:
             return None
-        return self.door(arrival.endpoint.pool, arrival.principal, self._allowed(arrival, context))
+        arrival.deadline = self._deadline(arrival, context)
+        return self.door(arrival.endpoint.pool, arrival.principal, arrival.deadline.at - arrival.started)
 
-    def _allowed(self, arrival: Arrival, context: Context) -> float:
-        """Seconds that the call may take: its deadline or the default of its method, within the cap."""
+    def _deadline(self, arrival: Arrival, context: Context) -> Deadline:
+        """That of the call, or the default of its method, within the cap."""
         limits = self.options.limits_of(arrival.method)
-        remaining = cast("float | None", context.time_remaining())  # None without a deadline
-        return min(limits.default if remaining is None else remaining, limits.cap)
+        left = cast("float | None", context.time_remaining())  # None without a deadline
+        return Deadline.after(min(limits.default if left is None else left, limits.cap), arrival.started)
 
     def _receives(self, arrival: Arrival) -> int:
         """Bytes of the largest message that the caller receives."""
@@ -213,8 +214,9 @@ class CallPath:
 
     async def _timed(self, arrival: Arrival, context: Context, respond: Respond) -> bytes | None:
         """Runs the call inside its time limit."""
-        seconds = self._allowed(arrival, context)
-        arrival.deadline = Deadline.after(seconds, arrival.started)
+        if arrival.deadline is None:
+            arrival.deadline = self._deadline(arrival, context)
+        seconds = arrival.deadline.at - arrival.started
         watch = arrival.endpoint.watch if isinstance(arrival.endpoint, Streaming) else ""
         limit = asyncio.timeout(seconds)
         try:
@@ -263,7 +265,7 @@ class CallPath:
                 received=self.clock.now(),
                 method=arrival.method,
                 attempt=number(arrival.metadata.get("grpc-previous-rpc-attempts", ""), 0),
-                trace=self.telemetry.inject(),
+                trace=self.telemetry.carrier(),
                 payload=len(arrival.raw),
             ),
             self._receives(arrival),
@@ -273,7 +275,7 @@ class CallPath:
 
     def _trailers(self, arrival: Arrival) -> tuple[tuple[str, str], ...]:
         notes = {"request-id": arrival.request_id, **arrival.notes()}
-        return tuple((f"{PREFIX}{name}", value) for name, value in notes.items())
+        return tuple([(PREFIX + name, value) for name, value in notes.items()])
 
     def _cancelled(self, arrival: Arrival, span: ServerCall) -> None:
         """A deadline of the caller arrives as a cancellation too; the clock tells them apart.
