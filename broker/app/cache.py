@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
+from urllib.parse import parse_qsl, urlsplit
 
 from broker.adapters.cache_answers import Answers
 from broker.adapters.cache_link import Link
@@ -16,6 +18,7 @@ from broker.adapters.cache_turns import OwnTurns, SharedTurns
 from broker.app.behind import behind
 from broker.app.process import Process
 from broker.config.settings import CacheSettings, Settings
+from broker.domain.fingerprint import fingerprint
 from broker.domain.model import Dataset, Model
 from broker.policy.freshness import Ages
 from broker.policy.removals import Removals
@@ -25,6 +28,8 @@ from broker.telemetry import catalog_cache as catalog
 from broker.telemetry.instruments import Telemetry
 
 TOKEN_BITS = 128
+LIBPQ = ("PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
+"""What names a database where its address does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,26 @@ def ages(settings: CacheSettings, dataset: Dataset) -> Ages:
     return Ages(soft, hard, dataset.max_staleness)
 
 
+def among_readers(given: CacheSettings, dsn: str, env: Mapping[str, str]) -> CacheSettings:
+    """The settings, with a name in the prefix for who reads which database, unless one was given.
+
+    The same model gives other answers elsewhere, or to a role with other rights. A new password changes nothing.
+    """
+    if given.prefix_given:
+        return given
+    parts = urlsplit(dsn)
+    told = [pair for pair in parse_qsl(parts.query) if pair[0] not in ("password", "passfile")]
+    unsaid = () if parts.netloc else tuple(env.get(name, "") for name in LIBPQ)
+    reader = fingerprint(
+        parts.username or "", parts.netloc.rpartition("@")[2], parts.path, sorted(told), unsaid
+    )
+    return replace(given, prefix=f"{given.prefix}:{reader[:12]}")
+
+
 @asynccontextmanager
 async def cache(settings: Settings, model: Model, own: Process) -> AsyncIterator[Cache]:
     """The tiers of the settings. A shared tier that cannot be reached keeps nobody from starting."""
-    given = settings.cache
+    given = among_readers(settings.cache, settings.database.dsn, os.environ)
     longest = max((ages(given, dataset).hard for dataset in model.datasets.values()), default=given.hard_age)
     async with tiers(given, longest, own.clock, own.random, own.telemetry) as opened:
         yield opened

@@ -131,7 +131,9 @@ def _cache(config: Config, removed: Removed, report: Report) -> CacheSettings:
     if 0 < given.memory < given.max_entry:
         text = f"{given.max_entry} bytes are more than the {given.memory} of `cache.memory`; lower it, or raise that"
         report(("cache", "max_entry"), text)
-    return CacheSettings(**{**dict(given), "prefix": given.prefix or config.fleet.name})
+    return CacheSettings(
+        **{**dict(given), "prefix": given.prefix or config.fleet.name, "prefix_given": bool(given.prefix)}
+    )
 
 
 def _addresses(config: Config, removed: Removed, report: Report) -> None:

@@ -21,8 +21,9 @@ class CacheConfig(Section):
     timeout: Annotated[Duration, Field(ge=0.001, le=10)] = 0.05
     """Longest wait for the shared tier; what takes longer counts as not held."""
     prefix: Annotated[str, Field(pattern=r"^[\w.:-]*$")] = ""
-    """What names of keys in the shared tier begin with. Empty: `fleet.name`. Processes with one prefix share answers
-    and must be brokers of the same database."""
+    """What names of keys in the shared tier begin with. Empty: `fleet.name` and a name for `database.dsn` without its
+    password. Processes with one prefix share answers and must be brokers of the same database, as roles that see the
+    same rows."""
     max_entry: Size = MIB
     """Largest answer that is held."""
     soft_age: Duration = 0.0

@@ -156,13 +156,15 @@ class RollupSettings:
 class CacheSettings:
     """Answers that are held: ``memory`` bytes in each process, and at ``shared``, an address that may hold a password.
 
-    Names of keys there begin with ``prefix``. ``timeout``, ages and ``poll`` are in seconds, ``max_entry`` in bytes.
+    Names of keys there begin with ``prefix`` and, where nobody has ``prefix_given``, a name for the database.
+    ``timeout``, ages and ``poll`` are in seconds, ``max_entry`` in bytes.
     """
 
     memory: int = 0
     shared: str = ""
     timeout: float = 0.05
     prefix: str = "querybroker"
+    prefix_given: bool = True
     max_entry: int = 1024 * 1024
     soft_age: float = 0.0
     hard_age: float = 86_400.0
