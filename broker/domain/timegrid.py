@@ -65,6 +65,11 @@ class TimeGrid:
             object.__setattr__(self, "_alignment", found)
         return self._alignment
 
+    @property
+    def days(self) -> int:
+        """How many days every bucket has, from one midnight of UTC to another; 0 where a clock may be changed."""
+        return _DAYS.get(self.grain, 0) if self.zone == "UTC" else 0
+
     def index(self, instant: datetime) -> int:
         """Position of the bucket that contains the instant; -1 before the grid."""
         return bisect_right(self.starts, instant) - 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from broker.adapters.sql.compiler import Recent
 from broker.adapters.sql.filters import Shape, as_is, shape_of
+from broker.adapters.sql.shape import beginnings
 from broker.adapters.sql.statements import Statement
 from broker.adapters.sql.values import Value
 from broker.domain.model import Dataset
@@ -62,7 +63,8 @@ def _values(scan: Scan, spans: Sequence[Span]) -> tuple[tuple[Value, ...], Shape
     start, end = instant(max(span.lo, bounds.lo)), instant(min(span.hi, bounds.hi))
     if others or scan.policies or start is None or end is None or start >= end:
         return None
-    values: list[Value] = [scan.grid.starts] if scan.grid is not None else []
+    assert scan.time is not None, "bounds are of the time dimension"
+    values: list[Value] = [beginnings(scan.grid, scan.time)] if scan.grid is not None else []
     values += start, end
     shape = shape_of(scan.filter, values, as_is)
     return tuple(values), shape

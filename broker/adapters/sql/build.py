@@ -16,13 +16,14 @@ from broker.adapters.sql.filters import Operand, predicate
 from broker.adapters.sql.measures import StateSql, finished, state_columns, values_input
 from broker.adapters.sql.shape import dated, pieces, restricted
 from broker.adapters.sql.statements import Compiled, first_text
-from broker.adapters.sql.types import atom, by_code_point, quoted, wire
+from broker.adapters.sql.types import atom, by_code_point, cast, quoted, wire
 from broker.adapters.sql.values import DIALECT, Places, render
 from broker.domain.measures import SKETCHES
 from broker.domain.model import Dimension
 from broker.domain.plan import BUCKET, Finish, Leaf, Scan, key_name, state_name
 from broker.domain.query import conditions
 from broker.domain.rollup import ALWAYS, FAR_FUTURE, FAR_PAST
+from broker.domain.timegrid import TimeGrid
 from broker.domain.values import Column, ColumnRole, DataType
 from broker.policy.fanout import fan_out_violation
 
@@ -103,9 +104,7 @@ class ScanBuilder:
     def _keys(self, places: Places) -> list[Selected]:
         scan, keys = self._scan, []
         if scan.grid is not None and scan.time is not None:
-            starts = places.add(scan.time.type, array=True)
-            found = exp.Anonymous(this="WIDTH_BUCKET", expressions=[self._sql.dimension(scan.time), starts])
-            position = exp.Sub(this=found, expression=exp.Literal.number(1))
+            position = _position(scan.grid, scan.time.type, self._sql.dimension(scan.time), places)
             keys.append(Selected(Column(BUCKET, DataType.INT64, ColumnRole.TIME_BUCKET), position, key=True))
         for i, dimension in enumerate(scan.dimensions):
             column = Column(key_name(i), dimension.type, ColumnRole.DIMENSION, dimension.scale)
@@ -236,6 +235,21 @@ class ScanBuilder:
         text = render(query, places, pretty=self._pretty)
         dated = render(query.select(exp.CurrentTimestamp()), places).prepared
         return Compiled(text, dated, found, force, ordered, limited)
+
+
+def _position(grid: TimeGrid, kind: DataType, time: exp.Expr, places: Places) -> exp.Expr:
+    """The number of a row's bucket: found among the beginnings, or by the days since the first, which are one value.
+
+    A list of instants takes the client a microsecond for each. The sessions of the broker are in UTC.
+    """
+    if kind is DataType.DATE or not grid.days:
+        found = exp.Anonymous(this="WIDTH_BUCKET", expressions=[time, places.add(kind, array=True)])
+        return exp.Sub(this=found, expression=exp.Literal.number(1))
+    first = places.add(DataType.DATE)
+    passed = exp.Paren(this=exp.Sub(this=cast(time, DataType.DATE), expression=first))
+    if grid.days == 1:
+        return passed
+    return exp.Div(this=passed, expression=exp.Literal.number(grid.days), typed=True)
 
 
 def _ordered(

@@ -1,10 +1,10 @@
 """What of a plan is text and what is value.
 
 The *shape* is the plan with its values removed: it decides the text of the statements, so statements are kept by it.
-Values, sent as parameters: the beginnings of the time grid (one array, whatever its length), the bounds, the values of
-filter and having (the list of an IN is one array), the limit, and what row policies take from the principal. Shape:
-the dataset, the names of dimensions, measures and policies, operators and their nesting, order keys, whether there are
-a grid, bounds, a limit, and how many pieces of the bounds are read.
+Values, sent as parameters: the beginnings of the time grid (one array, whatever its length; of days and weeks in UTC
+the first alone), the bounds, the values of filter and having (the list of an IN is one array), the limit, and what row
+policies take from the principal. Shape: the dataset, the names of dimensions, measures and policies, operators and
+their nesting, order keys, whether there are a grid, bounds, a limit, and how many pieces of the bounds are read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def scan_shape(scan: Scan, sql: DatasetSql, values: list[Value]) -> Shape:
     if scan.grid is not None:
         assert scan.time is not None, "a grid groups by the time dimension"
         assert scan.bounds is not None, "a grid covers bounds"
-        values.append(_starts(scan.grid, scan.time))
+        values.append(beginnings(scan.grid, scan.time))
     spans = pieces(scan)
     if spans is not None:
         values += _ends(spans, _timed(scan))
@@ -44,7 +44,7 @@ def scan_shape(scan: Scan, sql: DatasetSql, values: list[Value]) -> Shape:
         values += (principal_value(scan.principal, s, policy) for s in sql.policy_sources(policy))
     return (
         scan.time.name if scan.time is not None and restricted(scan) else "",
-        scan.grid is not None,
+        None if scan.grid is None else scan.grid.days,
         None if spans is None else tuple([(lo == FAR_PAST, hi == FAR_FUTURE) for lo, hi in spans]),
         tuple([d.name for d in scan.dimensions]),
         tuple([m.name for m in scan.leaves]),
@@ -92,10 +92,11 @@ def dated(time: Dimension) -> bool:
     return time.type is DataType.DATE
 
 
-def _starts(grid: TimeGrid, time: Dimension) -> Value:
+def beginnings(grid: TimeGrid, time: Dimension) -> Value:
+    """What a position in a grid is found by: its first date where instants are counted in days, else all beginnings."""
     if dated(time):
         return tuple([start.date() for start in grid.starts])
-    return grid.starts
+    return grid.starts[0].date() if grid.days else grid.starts
 
 
 def _bounds(bounds: AbsoluteRange, time: Dimension) -> list[Value]:

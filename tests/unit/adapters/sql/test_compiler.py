@@ -228,6 +228,21 @@ def test_dates_are_bounded_by_dates() -> None:
     assert statement.values[0] == tuple(date(2013, 1, 1) + timedelta(days=i) for i in range(365))
 
 
+@pytest.mark.parametrize(
+    ("grain", "first"), [(Grain.DAY, date(2013, 1, 1)), (Grain.WEEK, date(2012, 12, 31))]
+)
+def test_days_of_utc_are_counted_from_the_first(grain: Grain, first: date) -> None:
+    query = Query("flights", measures=("flights",), time=TimeSelection(grain=grain, range=YEAR))
+    counted = grouped(SqlCompiler(), query)
+    assert counted.values[0] == first
+    listed = grouped(
+        SqlCompiler(), replace(query, time=TimeSelection(grain=grain, range=YEAR, zone="Asia/Tokyo"))
+    )
+    assert isinstance(listed.values[0], tuple)
+    assert "WIDTH_BUCKET" in listed.compiled.text.prepared
+    assert "WIDTH_BUCKET" not in counted.compiled.text.prepared
+
+
 def test_statements_for_people_hold_their_values() -> None:
     (text,) = SqlCompiler().pretty(plan(BASE))
     assert "'JFK'" in text
