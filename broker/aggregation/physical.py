@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from struct import Struct
+from struct import unpack
 
 from broker.domain.timegrid import TimeGrid
 from broker.domain.values import DataType, Scalar
 
-_INSTANT = Struct("<q")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -34,5 +33,5 @@ def beginnings(grid: TimeGrid, positions: Sequence[int], kind: DataType) -> list
     """The same for several buckets; in one go where it pays to have all starts of the grid in microseconds."""
     if kind is DataType.DATE or len(grid.starts) > 4 * len(positions):
         return [beginning(grid, position, kind) for position in positions]
-    packed, read = grid.packed, _INSTANT.unpack_from
-    return [read(packed, 8 * position)[0] for position in positions]
+    starts = unpack(f"<{len(grid.starts)}q", grid.packed)
+    return [starts[position] for position in positions]

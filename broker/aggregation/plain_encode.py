@@ -39,10 +39,11 @@ def row_batch(values: Sequence[Values], columns: Sequence[Column]) -> tuple[int,
 def _body(values: Sequence[Values], columns: Sequence[Column]) -> wire.Parts | None:
     encoded: wire.Parts = []
     for column_values, column in zip(values, columns, strict=True):
-        parts = _values(column_values, column)
+        nulls = None in column_values
+        parts = _values(column_values, column, nulls)
         if parts is None:
             return None
-        valid = wire.message(VALIDITY, [_bits(column_values)]) if None in column_values else []
+        valid = wire.message(VALIDITY, [_bits(column_values)]) if nulls else []
         encoded += wire.message(1, [*valid, *wire.message(VALUE_FIELDS[column.type], parts)])
     return [*wire.number(ROW_COUNT, len(values[0])), *wire.message(ROWS[ResultFormat.COLUMNS], encoded)]
 
@@ -53,17 +54,16 @@ def _bits(values: Values) -> bytes:
     return bits.to_bytes((len(values) + 7) // 8, "little")
 
 
-def _values(values: Values, column: Column) -> wire.Parts | None:
+def _values(values: Values, column: Column, nulls: bool) -> wire.Parts | None:
     match column.type:
         case DataType.INT64 | DataType.TIMESTAMP | DataType.DATE:
-            numbers = [0 if v is None else v for v in values]
+            numbers = [0 if v is None else v for v in values] if nulls else values
             if numbers and not (min(numbers) >= -(1 << 63) and max(numbers) < 1 << 63):
                 return None
             return wire.packed(VALUES, wire.varints([v << 1 ^ v >> 63 for v in numbers]))
         case DataType.DOUBLE:
-            return wire.packed(
-                VALUES, struct.pack(f"<{len(values)}d", *(0.0 if v is None else v for v in values))
-            )
+            doubles = [0.0 if v is None else v for v in values] if nulls else values
+            return wire.packed(VALUES, struct.pack(f"<{len(values)}d", *doubles))
         case DataType.BOOL:
             return wire.packed(VALUES, bytes(bool(v) for v in values))
         case DataType.STRING:

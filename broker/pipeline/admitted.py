@@ -113,5 +113,5 @@ def admin_seats(admission: Admission, ids: Iterator[int]) -> Seats:
 
 def waited(status: AnswerStatus, permit: Permit) -> AnswerStatus:
     """The status with what admission adds to it."""
-    factor = f"pool:{permit.pool.value}" if permit.wait > 0 else ""
-    return _WITH_WAIT(status, permit.wait, permit.pool.value, factor)
+    factor = f"pool:{permit.pool}" if permit.wait > 0 else ""
+    return _WITH_WAIT(status, permit.wait, str(permit.pool), factor)

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from broker.domain.answer import ErrorBound, Exactness
 from broker.domain.measures import HLL_RELATIVE_ERROR, KLL_RANK_ERROR, SKETCHES
-from broker.domain.model import Measure, MeasureKind
+from broker.domain.model import MeasureKind
 from broker.domain.plan import Plan
 
 
 def exactness(plan: Plan) -> Exactness:
     """BOUNDED when a measure is made from a sketch."""
-    return Exactness.BOUNDED if _sketched(plan) else Exactness.EXACT
+    return Exactness.BOUNDED if error_bounds(plan) else Exactness.EXACT
 
 
 def error_bounds(plan: Plan) -> tuple[ErrorBound, ...]:
     """One bound for every sketched measure of the plan."""
-    return tuple(
-        [
-            ErrorBound(leaf.name, "HLL", HLL_RELATIVE_ERROR, 0.955)
-            if leaf.kind is MeasureKind.APPROX_DISTINCT
-            else ErrorBound(leaf.name, "KLL", KLL_RANK_ERROR, 0.99)
-            for leaf in _sketched(plan)
-        ]
-    )
-
-
-def _sketched(plan: Plan) -> list[Measure]:
-    return [leaf for leaf in plan.main.leaves if leaf.kind in SKETCHES]
+    found: list[ErrorBound] = []
+    for leaf in plan.main.leaves:
+        if leaf.kind is MeasureKind.APPROX_DISTINCT:
+            found.append(ErrorBound(leaf.name, "HLL", HLL_RELATIVE_ERROR, 0.955))
+        elif leaf.kind in SKETCHES:
+            found.append(ErrorBound(leaf.name, "KLL", KLL_RANK_ERROR, 0.99))
+    return tuple(found)

@@ -9,7 +9,7 @@ below has one, and for callers who forbid to fall back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -56,9 +56,10 @@ class Degrading:
 
     async def answer(self, group: Group, inner: Handler) -> Sequence[Outcome]:
         """The outcomes of a group of which some may be answered from below."""
-        outcomes = await self._before(group)
-        if not outcomes:
+        causes = self._causes(group)
+        if not causes:
             return await self._live(group, inner)
+        outcomes = await self._walks(group, causes)
         going = [i for i in range(len(group.questions)) if i not in outcomes]
         if going:
             live = group.asking(tuple(group.questions[i] for i in going))
@@ -71,7 +72,7 @@ class Degrading:
         Raises:
             BrokerError: What the stream ended with, where no rung below has an answer that is sent in one piece.
         """
-        for before in (await self._before(group)).values():
+        for before in (await self._walks(group, self._causes(group))).values():
             return _in_one_piece(before, group)
         (question,) = group.questions
         clock, started = self.ladder.clock, self.ladder.clock.monotonic()
@@ -84,8 +85,8 @@ class Degrading:
             cause = self.ladder.failed(question, error, clock.monotonic() - started)
             return _in_one_piece(await self.ladder.walk(question, group, cause) or error, group)
 
-    async def _before(self, group: Group) -> dict[int, Outcome]:
-        """What is answered from below without trying the live rung, by place."""
+    def _causes(self, group: Group) -> dict[int, Cause]:
+        """Why questions are answered from below without trying the live rung, by place."""
         pool, causes = pool_of(group), dict[int, Cause]()
         down = self.down(pool)
         left = group.context.deadline.remaining(self.ladder.clock.monotonic())
@@ -102,7 +103,7 @@ class Degrading:
                 causes[i] = self.ladder.failed(question, down, 0.0)
             elif goes_down(question.key, strain):
                 causes[i] = self.ladder.skipped()
-        return await self._walks(group, causes) if causes else {}
+        return causes
 
     async def _live(self, group: Group, inner: Handler) -> Sequence[Outcome]:
         """The outcomes of the live rung, or of those below it."""
@@ -151,10 +152,10 @@ def degraded(degrading: Degrading) -> Stage:
     """Lets questions that may be answered from below fall there."""
 
     def stage(inner: Handler) -> Handler:
-        async def handle(group: Group) -> Sequence[Outcome]:
+        def handle(group: Group) -> Awaitable[Sequence[Outcome]]:
             if not _any_eligible(degrading.ladder, group):
-                return await inner(group)
-            return await degrading.answer(group, inner)
+                return inner(group)
+            return degrading.answer(group, inner)
 
         return handle
 

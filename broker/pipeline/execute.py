@@ -8,9 +8,10 @@ itself is lost, the panels that were not read yet share its error.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from broker.domain.answer import Answer, Cost, Table
 from broker.domain.errors import BrokerError, ErrorReason
@@ -51,24 +52,20 @@ class SnapshotAnswers:
     noted: Noted
     load: Loads
 
-    async def __call__(self, group: Group) -> Sequence[Outcome]:
+    def __call__(self, group: Group) -> Awaitable[Sequence[Outcome]]:
         """Answers every question of the group from one snapshot."""
-        if len(group.questions) == 1:
-            outcome = await self._alone(group, group.questions[0])
-            if outcome is not None:
-                return [outcome]
-        return await self._together(group)
+        return self._alone(group) if len(group.questions) == 1 else self._together(group)
 
-    async def _alone(self, group: Group, question: Question) -> Outcome | None:
-        """The answer of a single question by a single statement; None when it takes more."""
-        pool, deadline = pool_of(group), group.context.deadline
+    async def _alone(self, group: Group) -> Sequence[Outcome]:
+        """The answer of a single question: by a single statement, if it takes no more."""
+        (question,), pool, deadline = group.questions, pool_of(group), group.context.deadline
         with self._timed(question, pool) as timer:
             found = await self.rolled.read_alone(self.store, pool, question, deadline)
         if found is None:
-            return None
+            return await self._together(group)
         as_of, reading = found
         table = await self._finish(reading, question, pool, group)
-        return self._answer(table, question, reading.sources(as_of), timer.run)
+        return [self._answer(table, question, reading.sources(as_of), timer.run)]
 
     async def _together(self, group: Group) -> Sequence[Outcome]:
         context, questions = group.context, group.questions
@@ -120,8 +117,10 @@ class SnapshotAnswers:
         await asyncio.wait([panel.table])
         return self.rolled.forgot(panel.table.exception())
 
-    async def _finish(self, reading: Reading, question: Question, pool: PoolName, group: Group) -> Table:
-        return await self.aggregator.table(
+    def _finish(
+        self, reading: Reading, question: Question, pool: PoolName, group: Group
+    ) -> Coroutine[Any, Any, Table]:
+        return self.aggregator.table(
             pool, reading.results, reading.finish, question.format, group.context.deadline
         )
 

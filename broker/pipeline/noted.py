@@ -27,17 +27,18 @@ class RollupNotes:
     def __call__(self, question: Question, sources: Sources) -> None:
         """Notes one answer."""
         route, name = question.route, question.plan.main.dataset.name
-        if route is None or not route.rollups:
+        if route is None or not route.rolled:
             return
         outcome = "part" if sources.live else "whole"
         for rollup in sources.used:
             self.telemetry.rollup_answer(name, rollup, outcome)
             self.answers[name, rollup] += 1
         able = {rollup.name for scan in route.scans for rollup in scan.rollups}.difference(sources.used)
-        passed = [each for cover in sources.covers for each in own(cover.rejected)] if able else []
-        for rejected in {each.rollup: each for each in passed}.values():
-            if rejected.rollup in able:
-                self.telemetry.rollup_answer(name, rejected.rollup, "rejected", rejected.rules[0].value)
+        if able:
+            passed = [each for cover in sources.covers for each in own(cover.rejected)]
+            for rejected in {each.rollup: each for each in passed}.values():
+                if rejected.rollup in able:
+                    self.telemetry.rollup_answer(name, rejected.rollup, "rejected", rejected.rules[0].value)
         if sources.used:
             self.telemetry.rollup_live_share(name, sources.live_share if outcome == "part" else 0.0)
             self.offer(question)

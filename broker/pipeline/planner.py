@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from broker.domain.errors import BrokerError, invalid
@@ -26,6 +27,10 @@ class Planner:
     grids: GridCache
     telemetry: Telemetry
     plans: Plans = field(default_factory=Plans)
+
+    def knows(self, names: Sequence[str]) -> bool:
+        """Whether all of these are datasets of the model."""
+        return self.catalog.model.datasets.keys() >= {*names}
 
     def __call__(self, query: Query, context: CallContext, path: str = "query", shape: bytes = b"") -> Plan:
         """The plan of a query; ``path`` is the query's place in the request, ``shape`` what it has in common.

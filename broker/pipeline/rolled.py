@@ -138,7 +138,7 @@ class Rolled:
         plan, route = question.plan, question.route
         if question.seals is None:
             return None
-        if route is None or not route.rollups:
+        if route is None or not route.rolled:
             sealed = gone(plan, question.policy, question.seals)
             alone = await store.read_alone(pool, plan, deadline)
             return None if alone is None else (alone.as_of, self.live(question, alone.results, sealed))

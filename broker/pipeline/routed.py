@@ -33,7 +33,7 @@ _NOT_ROLLED = LadderStep(Rung.ROLLUP, Verdict.NOT_APPLICABLE)
 def refusal(plan: Plan | None, policy: AnswerPolicy, route: Route | None = None) -> BrokerError | None:
     """Why no source may answer under this policy, or None when one may; no plan stands for SQL."""
     problems: list[str] = []
-    rolled = route is not None and bool(route.rollups)
+    rolled = route is not None and route.rolled
     if policy.cache is CacheMode.ONLY:
         problems.append("cache_mode ONLY, but no cached answer exists")
     if policy.rollup is RollupMode.REQUIRE and not rolled:
@@ -107,10 +107,11 @@ def acceptable(question: Question, outcome: Outcome) -> Outcome:
         return outcome
     if (refused := unaccepted(question.policy, outcome.status.kind)) is not None:
         return refused
-    lags = [part.replica_lag for part in outcome.status.parts if part.replica_lag is not None]
-    if not lags:
-        return outcome
-    return too_stale(question.policy, question.plan.main.dataset, max(lags)) or outcome
+    lag: float | None = None
+    for part in outcome.status.parts:
+        if part.replica_lag is not None:
+            lag = max(lag or 0.0, part.replica_lag)
+    return outcome if lag is None else too_stale(question.policy, question.plan.main.dataset, lag) or outcome
 
 
 def unaccepted(policy: AnswerPolicy, kind: AnswerKind) -> BrokerError | None:

@@ -81,6 +81,11 @@ class Route:
         return tuple({r.name: r for scan in self.scans for r in scan.rollups}.values())
 
     @property
+    def rolled(self) -> bool:
+        """Whether any rollup may have a part."""
+        return bool(self.scans[0].rollups or (len(self.scans) > 1 and self.rollups))
+
+    @property
     def span(self) -> Span:
         """What all scans together read of their time dimension."""
         spans = [route.scan.span for route in self.scans]

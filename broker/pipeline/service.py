@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from broker.domain.answer import Answer, AnswerStatus
 from broker.domain.errors import BrokerError, ErrorReason, Violation, invalid
@@ -76,16 +77,16 @@ class QueryService:
 
         Panels that the cache answers leave the group; the rest goes down as one.
         """
-        plan = await self._planner(context, [panel.query.dataset for panel in ask.panels])
-        planned = [_planned(plan, panel, context) for panel in ask.panels]
-        asked = [
-            asked_of(plan, panel.policy, ask.format, ask.consistency)
-            for panel, plan in zip(ask.panels, planned, strict=True)
-            if isinstance(plan, Plan)
-        ]
+        planner = await self._planner(context, [panel.query.dataset for panel in ask.panels])
+        outcomes: list[object] = [_planned(planner, panel, context) for panel in ask.panels]
+        asked: list[Asked] = []
+        places: list[int] = []
+        for i, (panel, plan) in enumerate(zip(ask.panels, outcomes, strict=True)):
+            if isinstance(plan, Plan):
+                asked.append(asked_of(plan, panel.policy, ask.format, ask.consistency))
+                places.append(i)
         if not asked:
-            raise _joint(planned)
-        places = [i for i, plan in enumerate(planned) if isinstance(plan, Plan)]
+            raise _joint(outcomes)
         found, old = await self._held(asked, context, PoolName.DASHBOARD)
         missing = [i for i, outcome in enumerate(found) if outcome is None]
         if missing:
@@ -96,24 +97,28 @@ class QueryService:
             read = await by_pool(self.recipes.dashboard, group)
             for i, answered in zip(missing, read, strict=True):
                 found[i] = answered
-        outcomes: list[object] = [*planned]
-        tokens: list[Asked | None] = [None] * len(planned)
+        tokens: dict[int, Asked] = {}
+        snapshots: list[datetime] = []
         for i, place in enumerate(places):
-            outcomes[place] = found[i]
+            outcomes[place] = outcome = found[i]
+            if not isinstance(outcome, Answer):
+                continue
             if i not in missing and i not in old:
                 tokens[place] = asked[i]
-        statuses = [outcome.status for outcome in outcomes if isinstance(outcome, Answer)]
-        if not statuses:
+            if outcome.status.kind in READ:
+                snapshots.append(outcome.status.as_of)
+            self._count(context, outcome.status)
+        told = [
+            _panel_outcome(panel, outcome, tokens.get(i))
+            for i, (panel, outcome) in enumerate(zip(ask.panels, outcomes, strict=True))
+        ]
+        if not [each for each in told if isinstance(each.result, Answer)]:
             raise _joint(outcomes)
-        for status in statuses:
-            self._count(context, status)
-        live = [status.as_of for status in statuses if status.kind in READ]
-        every = zip(ask.panels, outcomes, tokens, strict=True)
-        return DashboardOutcome(tuple([_panel_outcome(*each) for each in every]), min(live, default=None))
+        return DashboardOutcome((*told,), min(snapshots) if snapshots else None)
 
     async def _planner(self, context: CallContext, names: Sequence[str]) -> Planner:
         """Makes plans over the model, and over those of the names that jobs made datasets of for the caller."""
-        if self.materialised is None:
+        if self.materialised is None or self.plan.knows(names):
             return self.plan
         return await self.materialised.planner(self.plan, context, names)
 
@@ -122,6 +127,8 @@ class QueryService:
     ) -> tuple[list[Outcome | None], Sequence[int]]:
         """What is answered without the database, and the places of what is old because the pool has no room."""
         if self.materialised is None or not [each for each in asked if each.plan.main.dataset.materialised]:
+            if self.cached is None:
+                return [None] * len(asked), ()
             return await self._kept(asked, context, pool, early=early)
         found = await self.materialised.look(asked, context, pool)
         rest = [i for i, outcome in enumerate(found) if outcome is None]
@@ -166,26 +173,13 @@ class QueryService:
         wanted = [(each.plan, each.policy) for _, each in asked]
         with self.telemetry.span(SpanName.CLASSIFY):
             found = await self.classifying.prospects(context, kind, wanted, consistency)
-        for prospect in found:
-            decided = prospect.classified.classification
-            self.telemetry.classified(decided.cost_class.value, decided.basis.value)
-        return tuple(
-            [
-                Question(
-                    name,
-                    p.plan,
-                    each.policy,
-                    each.format,
-                    p.classified,
-                    (),
-                    p.route,
-                    p.live,
-                    p.seals,
-                    each.key if self.cached is not None else "",
-                )
-                for (name, each), p in zip(asked, found, strict=True)
-            ]
-        )
+        questions: list[Question] = []
+        for (name, each), p in zip(asked, found, strict=True):
+            decided = p.classified.classification
+            self.telemetry.classified(str(decided.cost_class), str(decided.basis))
+            own = (p.route, p.live, p.seals, each.key if self.cached is not None else "")
+            questions.append(Question(name, p.plan, each.policy, each.format, p.classified, (), *own))
+        return (*questions,)
 
     async def read_again(self, asked: Asked, context: CallContext) -> Sequence[Outcome]:
         """Reads a question whatever is held, and holds its answer."""
@@ -265,7 +259,7 @@ class QueryService:
 
     def _count(self, context: CallContext, status: AnswerStatus) -> None:
         reason = status.reasons[0].value if status.degraded and status.reasons else ""
-        self.telemetry.answer(context.method, status.kind.value, reason, status.staleness)
+        self.telemetry.answer(context.method, str(status.kind), reason, status.staleness)
 
 
 def _planned(plan: Planner, panel: PanelAsk, context: CallContext) -> Plan | BrokerError:
@@ -282,7 +276,7 @@ def _not_held(asked: Asked) -> BrokerError | None:
 
 def _panel_outcome(panel: PanelAsk, outcome: object, token: Asked | None) -> PanelOutcome:
     assert isinstance(outcome, Answer | BrokerError), "every panel has come to something"
-    return PanelOutcome(panel.panel_id, outcome, token if isinstance(outcome, Answer) else None)
+    return PanelOutcome(panel.panel_id, outcome, token)
 
 
 def _joint(outcomes: Sequence[object]) -> BrokerError:

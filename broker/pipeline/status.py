@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -88,26 +88,26 @@ class Sources:
 
 def status_of(question: Question, sources: Sources, now: datetime, actual: Cost | None) -> AnswerStatus:
     """The status of an answer that was read at ``sources``."""
-    lag, lateness = sources.lag, sources.lateness
+    lag, lateness, plan = sources.lag, sources.lateness, question.plan
     seconds = actual.duration_p50 if actual is not None else 0.0
-    guarantee, snapped = _guarantee(lateness), snapped_range(question.plan)
+    guarantee, decided = _guarantee(lateness), question.classified.classification
     return AnswerStatus(
         kind=sources.kind,
-        exactness=exactness_of(question.plan, sources),
+        exactness=exactness_of(plan, sources),
         as_of=sources.as_of,
         staleness=max(0.0, (now - sources.as_of).total_seconds()) + (lag or 0.0),
         guarantee=guarantee,
         guarantee_bound=lateness if guarantee is Guarantee.LATENESS_BOUND else None,
         parts=parts_of(question, sources, actual.row_count if actual is not None else 0),
         sealed_intervals=tuple([Interval(instant(span.lo), instant(span.hi)) for span in sources.sealed]),
-        effective_range=snapped,
-        bounds=error_bounds(question.plan),
+        effective_range=snapped_range(plan) if plan.snapped else None,
+        bounds=error_bounds(plan),
         ladder=(*question.ladder, *steps_of(sources, seconds)),
-        pool=question.classified.classification.pool.value,
+        pool=str(decided.pool),
         predicted=question.classified.predicted,
         actual=actual,
-        cost_class=question.classified.classification.cost_class,
-        answer_version=fingerprint(question.plan.fingerprint, sources.as_of),
+        cost_class=decided.cost_class,
+        answer_version=fingerprint(plan.fingerprint, sources.as_of),
     )
 
 
@@ -115,7 +115,7 @@ def exactness_of(plan: Plan, sources: Sources) -> Exactness:
     """PARTIAL where rows may be gone, SNAPPED where edges were moved, else by the measures."""
     if sources.sealed:
         return Exactness.PARTIAL
-    return Exactness.SNAPPED if snapped_range(plan) is not None else exactness(plan)
+    return Exactness.SNAPPED if plan.snapped and snapped_range(plan) is not None else exactness(plan)
 
 
 def snapped_range(plan: Plan) -> Interval | None:
@@ -155,17 +155,20 @@ def passed_over(covers: Sequence[Cover], most: int | None = None) -> list[Ladder
     ]
 
 
-def _parts(cover: Cover, sources: Sources) -> Iterator[AnswerPart]:
+def _parts(cover: Cover, sources: Sources) -> list[AnswerPart]:
     first, last = _ends(cover.pieces)
-    spans = [span for piece in cover.pieces for span in piece.spans]
-    total = sum([max(0, min(hi, last) - max(lo, first)) for lo, hi in spans])
+    parts, total = list[AnswerPart](), 0
+    for piece in cover.pieces:
+        for lo, hi in piece.spans:
+            total += max(0, min(hi, last) - max(lo, first))
     for piece in cover.pieces:
         found = PartSource.ROLLUP if piece.rollup else PartSource.LIVE
         name = piece.rollup or _server(sources)
-        for lo, hi in _joined(piece.spans):
+        for lo, hi in piece.spans if len(piece.spans) <= MOST_PARTS else _joined(piece.spans):
             share = max(0, min(hi, last) - max(lo, first)) / total if total else 0.0
             interval = Interval(instant(lo), instant(hi))
-            yield AnswerPart(found, name, sources.as_of, interval, "", 0, share, sources.lag)
+            parts.append(AnswerPart(found, name, sources.as_of, interval, "", 0, share, sources.lag))
+    return parts
 
 
 def _finite(pieces: Sequence[Piece], *, live: bool = False) -> list[Span]:
@@ -189,7 +192,7 @@ def _length(spans: Sequence[Span]) -> int:
 
 
 def _joined(spans: tuple[Span, ...]) -> tuple[Span, ...]:
-    return spans if len(spans) <= MOST_PARTS else (Span(spans[0].lo, spans[-1].hi),)
+    return (Span(spans[0].lo, spans[-1].hi),)
 
 
 def _server(sources: Sources) -> str:

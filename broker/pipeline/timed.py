@@ -40,8 +40,8 @@ class Timer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
         seconds = max(0.0, self._clock.monotonic() - self._started - self._waited)
-        self.run = Run(seconds, load=self._before.beside(self._load()), cut_short=error is not None)
-        if stopped(error):
+        self.run = Run(seconds, 0, 0, error is not None, self._before.beside(self._load()))
+        if error is not None and stopped(error):
             self._cut_short(self.run)
         return False
 

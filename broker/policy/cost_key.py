@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from functools import lru_cache
 
 from broker.domain.plan import Plan, Scan
 from broker.domain.query import AllOf, AnyOf, Calculations, Condition, Filter, Not, Operator
@@ -21,6 +22,7 @@ _LIST = re.compile(r"\?[sn](?:\s*,\s*\?[sn])+")
 _TEXT = frozenset({Operator.CONTAINS, Operator.STARTS_WITH, Operator.ENDS_WITH})
 
 
+@lru_cache(maxsize=4096)
 def octave(size: float, steps: int = 1) -> int:
     """The bucket of a positive size, ``steps`` to a factor of two; -1 for nothing."""
     return round(steps * math.log2(1.0 + size)) if size > 0 else -1
@@ -75,7 +77,7 @@ def size_of(scan: Scan) -> tuple[object, ...]:
     grid = scan.grid
     if grid is None:
         return (name, octave(length, 2))
-    return (name, octave(length, 2), grid.grain.value, octave(len(grid.starts)))
+    return (name, octave(length, 2), str(grid.grain), octave(len(grid.starts)))
 
 
 def _filter(node: Filter | None) -> object:

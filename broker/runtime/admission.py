@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from broker.domain.errors import BrokerError
 from broker.domain.pool import PoolName
-from broker.domain.principal import Principal
+from broker.domain.principal import Criticality, Principal
 from broker.domain.state import PoolState
 from broker.policy.admission.refusals import refusal_error
 from broker.policy.admission.values import (
@@ -45,6 +45,7 @@ WAIT_BUDGET = "wait_budget"
 """The factor of a refusal for a wait that is too long."""
 SEATS = frozenset({WAIT_BUDGET, "tenant_in_flight"})
 """Factors of refusals that do not concern requests without a seat."""
+_LEVELS = {level: level.name.lower() for level in Criticality}
 MOST_WORDS = 1024
 """Errors that are remembered at once."""
 
@@ -77,7 +78,7 @@ class Admission:
 
     async def enter(self, request: AdmissionRequest) -> Permit:
         """Waits for the seats; use :meth:`permit`, which gives them back."""
-        pool, level = request.pool.value, request.criticality.name.lower()
+        pool, level = str(request.pool), _LEVELS[request.criticality]
         attributes = {n.POOL: pool, n.CRITICALITY: level}
         with self._telemetry.span(SpanName.QUEUE, attributes=attributes) as span:
             arrived = self._clock.monotonic()
@@ -92,8 +93,8 @@ class Admission:
                 self._told.admitted(request, decision, span, self._clock.monotonic())
             finally:
                 now = self._clock.monotonic()
-                span.set_attribute(n.VERDICT, verdict)
-                span.set_attribute(n.QUEUE_SECONDS, now - arrived)
+                if span.is_recording():
+                    span.set_attributes({n.VERDICT: verdict, n.QUEUE_SECONDS: now - arrived})
                 self._telemetry.admission(pool, level, verdict, reason)
                 self._telemetry.queue_wait(pool, verdict, now - arrived)
         self._telemetry.deadline_remaining(pool, max(0.0, request.deadline_at - now))
@@ -126,7 +127,7 @@ class Admission:
         del self._held[permit.decision.id]
         if not self._held:
             self._idle.set()
-        self._told.ended(permit.request, permit.pool, "killed" if permit.killed else outcome.value, held, now)
+        self._told.ended(permit.request, permit.pool, "killed" if permit.killed else str(outcome), held, now)
         self._perform(
             self._core.finish(permit.decision.id, outcome, held if seconds is None else seconds, now)
         )

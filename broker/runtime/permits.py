@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Literal, Protocol
 
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.pool import PoolName
 from broker.policy.admission.refusals import killed_error
 from broker.policy.admission.values import AdmissionRequest, Admitted, Killed, Outcome
 
@@ -23,7 +22,18 @@ class Permit:
     It belongs to the task in which it was made.
     """
 
-    __slots__ = ("_cancels", "_closed", "_killed", "_report", "_since", "_task", "decision", "request")
+    __slots__ = (
+        "_cancels",
+        "_closed",
+        "_killed",
+        "_report",
+        "_task",
+        "decision",
+        "pool",
+        "request",
+        "since",
+        "wait",
+    )
 
     def __init__(
         self,
@@ -36,27 +46,17 @@ class Permit:
         assert task is not None, "permits are for tasks"
         self.request = request
         self.decision = decision
-        self._since = since
+        self.pool = decision.pool
+        """The pool whose seats are held."""
+        self.wait = decision.wait
+        """Seconds that the request waited."""
+        self.since = since
+        """Instant of the admission on the monotonic clock."""
         self._report = report
         self._closed = False
         self._killed: tuple[Killed, float] | None = None
         self._task = task
         self._cancels = task.cancelling()
-
-    @property
-    def pool(self) -> PoolName:
-        """The pool whose seats are held."""
-        return self.decision.pool
-
-    @property
-    def wait(self) -> float:
-        """Seconds that the request waited."""
-        return self.decision.wait
-
-    @property
-    def since(self) -> float:
-        """Instant of the admission on the monotonic clock."""
-        return self._since
 
     def close(self, outcome: Outcome, seconds: float | None = None) -> None:
         """Gives the seats back; later calls change nothing.
@@ -76,7 +76,7 @@ class Permit:
     def kill(self, killed: Killed, now: float) -> None:
         """Stops the work; leaving the context frees the seats, as always, and tells the caller why."""
         if not self._closed and self._killed is None:
-            self._killed = killed, now - self._since
+            self._killed = killed, now - self.since
             self._task.cancel()
 
     def left(self, error: BaseException | None) -> None:
@@ -119,9 +119,10 @@ class Permission:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
-        assert self._permit is not None
-        self._permit.close(outcome_of(error))
-        self._permit.left(error)
+        permit = self._permit
+        assert permit is not None
+        permit.close(outcome_of(error))
+        permit.left(error)
         return False
 
 

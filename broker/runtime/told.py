@@ -125,8 +125,8 @@ class Told:
     def ended(self, request: AdmissionRequest, pool: PoolName, outcome: str, held: float, now: float) -> None:
         """Seats were given back."""
         seat_seconds = held * max(1.0, request.seats)
-        self._telemetry.seat_held(pool.value, outcome, held)
-        if outcome in {Outcome.DROPPED.value, "killed"}:
+        self._telemetry.seat_held(str(pool), outcome, held)
+        if outcome in {Outcome.DROPPED, "killed"}:
             self._telemetry.seats_wasted(pool.value, outcome, seat_seconds)
         self._fairness[pool].served(request.tenant, seat_seconds, now)
         self._seats[pool] -= 1

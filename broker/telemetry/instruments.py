@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from random import getrandbits
 from typing import Protocol, cast
 
 from opentelemetry import context as otel
@@ -19,8 +20,12 @@ from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace import (
     Link,
+    NonRecordingSpan,
     NoOpTracerProvider,
+    Span,
+    SpanContext,
     SpanKind,
+    TraceFlags,
     Tracer,
     TracerProvider,
     get_current_span,
@@ -50,6 +55,7 @@ SCOPE = "querybroker"
 
 Value = str | bool | int | float
 _NO_CONTEXT = Context()
+_UNKEPT = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
 _FRESH = AnswerKind.CACHE_FRESH.value
 CARRIED = frozenset({"traceparent", "tracestate", "baggage"})
 """Headers by which a trace, and what is said beside it, comes from elsewhere."""
@@ -67,6 +73,12 @@ class Sampled:
 
     draw: Callable[[], bool]
     tracer: Tracer
+    bits: Callable[[int], int] = getrandbits
+
+    def unseen(self) -> Span:
+        """A span of a trace that is not kept; it has ids all the same, so that logs can be put together."""
+        ids = SpanContext(self.bits(128) or 1, self.bits(64) or 1, is_remote=False, trace_flags=_UNKEPT)
+        return NonRecordingSpan(ids)
 
 
 class Many(Protocol):
@@ -143,14 +155,20 @@ class Telemetry(Meters):
         ``method`` is fully qualified without a leading slash, or ``_OTHER`` when unknown. Inside the ``with``, logs
         carry the request id. Gives a :class:`ServerCall`, and records ``rpc.server.call.duration`` at the end.
         """
-        parent = Context({**self.extract(metadata), n.REQUEST_ID: request_id, n.RPC_METHOD: method})
-        named: dict[str, Value] = {n.RPC_SYSTEM: "grpc", n.RPC_METHOD: method, **(attributes or {})}
-        if request_id:
-            named[n.REQUEST_ID] = request_id
-        span = self._tracer.start_span(method, parent, SpanKind.SERVER, named)
-        return ServerScope(
-            span, parent, self._clock, lambda code, seconds, error: self.call(method, code, seconds, error)
-        )
+        above, tracer = self.extract(metadata), self._tracer
+        parent = Context({**above, n.REQUEST_ID: request_id, n.RPC_METHOD: method})
+        span: Span | None = None
+        if self._sampled is not None and not above:
+            if self._sampled.draw():
+                tracer = self._sampled.tracer
+            else:
+                span = self._sampled.unseen()
+        if span is None:
+            named: dict[str, Value] = {n.RPC_SYSTEM: "grpc", n.RPC_METHOD: method, **(attributes or {})}
+            if request_id:
+                named[n.REQUEST_ID] = request_id
+            span = tracer.start_span(method, parent, SpanKind.SERVER, named)
+        return ServerScope(span, parent, self._clock, method, self.call)
 
     def recalled(
         self,

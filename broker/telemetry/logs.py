@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from opentelemetry import context as otel
-from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+from opentelemetry.trace import get_current_span
 
 from broker.telemetry import names as n
 from broker.telemetry.options import LogFormat
@@ -23,20 +23,23 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 def context_fields() -> dict[str, str]:
     """The current trace (as OpenTelemetry names it in logs) and the request being served."""
     found: dict[str, str] = {}
-    span = get_current_span().get_span_context()
-    if span.is_valid:
-        found["trace_id"] = format_trace_id(span.trace_id)
-        found["span_id"] = format_span_id(span.span_id)
-        found["trace_flags"] = f"{span.trace_flags:02x}"
-    for name, key in (("request_id", n.REQUEST_ID), ("rpc_method", n.RPC_METHOD)):
-        value = otel.get_value(key)
-        if value:
-            found[name] = str(value)
+    current = otel.get_current()
+    if not current:
+        return found
+    trace_id, span_id, _, flags, _, valid = get_current_span(current).get_span_context()
+    if valid:
+        found["trace_id"], found["span_id"] = f"{trace_id:032x}", f"{span_id:016x}"
+        found["trace_flags"] = f"{int(flags):02x}"
+    if value := current.get(n.REQUEST_ID):
+        found["request_id"] = str(value)
+    if value := current.get(n.RPC_METHOD):
+        found["rpc_method"] = str(value)
     return found
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    found = vars(record)
+    return {name: found[name] for name in found if name not in _STANDARD}
 
 
 class JsonFormatter(logging.Formatter):

@@ -187,18 +187,19 @@ class ServerCall:
 class ServerScope:
     """The span of a call. Left without a status, a call counts as OK, CANCELLED or UNKNOWN by what left it."""
 
-    __slots__ = ("_call", "_clock", "_finished", "_scope", "_start")
+    __slots__ = ("_call", "_clock", "_finished", "_method", "_scope", "_start")
 
     def __init__(
         self,
         span: Span,
         parent: Context,
         clock: Callable[[], float],
-        finished: Callable[[str, float, str], None],
+        method: str,
+        finished: Callable[[str, str, float, str], None],
     ) -> None:
         self._scope = SpanScope(span, parent)
         self._call = ServerCall(span)
-        self._clock, self._finished, self._start = clock, finished, clock()
+        self._method, self._clock, self._finished, self._start = method, clock, finished, clock()
 
     def __enter__(self) -> ServerCall:
         self._scope.__enter__()
@@ -217,7 +218,7 @@ class ServerScope:
             if code in SERVER_FAULTS:
                 span.set_status(StatusCode.ERROR, reason)
         self._scope.close(None)
-        self._finished(code, self._clock() - self._start, reason)
+        self._finished(self._method, code, self._clock() - self._start, reason)
         return False
 
 

@@ -48,7 +48,7 @@ class Arrival:
 def named(metadata: Mapping[str, str]) -> str:
     """The request id that the metadata brings, empty when there is none that is safe to repeat."""
     given = metadata.get(REQUEST_ID, "")
-    return given if _SAFE_ID.fullmatch(given) else ""
+    return given if given and _SAFE_ID.fullmatch(given) else ""
 
 
 def lowered(principal: Principal, metadata: Mapping[str, str]) -> Principal:
@@ -66,4 +66,4 @@ def lowered(principal: Principal, metadata: Mapping[str, str]) -> Principal:
 
 def number(text: str, default: int) -> int:
     """The whole number in a text, or the default."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else default
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 12 else default

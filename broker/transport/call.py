@@ -67,7 +67,7 @@ class Call:
 
 def answer_notes(kind: AnswerKind, age: float, reason: str = "") -> dict[str, str]:
     """An answer in short: its kind, its age in milliseconds and why it is degraded, if it is."""
-    notes = {"answer-kind": kind.value, "data-age-ms": str(round(age * 1000))}
+    notes = {"answer-kind": str(kind), "data-age-ms": str(round(age * 1000))}
     if reason:
         notes["degraded-reason"] = reason
     return notes

@@ -172,7 +172,7 @@ class CallPath:
         with suppress(DecodeError):
             arrival.message = arrival.endpoint.request.FromString(raw)
         request_id = str(getattr(arrival.message, "request_id", ""))
-        arrival.request_id = request_id if is_uuid(request_id) else self._named(arrival)
+        arrival.request_id = request_id if request_id and is_uuid(request_id) else self._named(arrival)
 
     async def _serve(self, arrival: Arrival, raw: bytes, context: Context, respond: Respond) -> bytes | None:
         """Asks at the door, then runs the call inside its span, and turns what it raises into a status."""

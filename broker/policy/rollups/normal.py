@@ -32,6 +32,8 @@ def conjuncts(node: Filter | None) -> tuple[Filter, ...]:
     """What must all be true, each once: conditions, alternatives, and negated text searches."""
     if node is None:
         return ()
+    if isinstance(node, Condition) and node.operator is Operator.EQ:
+        return (node,)
     parts = node.filters if isinstance(node, AllOf) else (node,)
     return tuple(dict.fromkeys(f for part in parts for f in _flat(normal(part))))
 

@@ -47,7 +47,9 @@ class Reasons(Sequence[Rejection]):
     def nearest(self, most: int) -> list[Rejection]:
         """So many of those of the fewest rules."""
         own = self._find() if self._nearest is None else self._nearest(most)
-        return nsmallest(most, [*own, *nearest([self._others], most)], key=_misses)
+        none = isinstance(self._others, tuple) and not self._others
+        found = [*own] if none else [*own, *nearest([self._others], most)]
+        return nsmallest(most, found, key=_misses) if found else found
 
     @overload
     def __getitem__(self, index: int) -> Rejection: ...
