@@ -7,7 +7,6 @@ server notices the lost connection by itself (``client_connection_check_interval
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -51,9 +50,8 @@ async def read_alone(
         name = statement.dataset
         span = tools.telemetry.store_span("SELECT", f"SELECT {name}", collection=name, pool=pool.value)
         with span:
-            async with asyncio.timeout(deadline.remaining(now())):
-                await lease.connection.plan(CUSTOM)
-                return lease, await lease.connection.fetch(text, *values)
+            await lease.connection.plan(CUSTOM)
+            return lease, await lease.connection.fetch(text, *values)
 
     with translated(lambda: deadline.expired(now())):
         lease, found = await pools.begin(pool, deadline.remaining(now()), fetch)

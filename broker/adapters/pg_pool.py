@@ -104,7 +104,8 @@ class PgPools:
 
     async def lease(self, name: PoolName, seconds: float) -> Lease:
         """A connection of the pool. Raises what asyncpg raises, TimeoutError when none becomes free in time."""
-        return await self._lease(self._sources[name][0], seconds)
+        async with asyncio.timeout(seconds):
+            return await self._lease(self._sources[name][0])
 
     async def begin(
         self,
@@ -122,28 +123,30 @@ class PgPools:
 
         Raises:
             BrokerError: STORE_UNAVAILABLE while the breaker is open.
+        TimeoutError: The time is over, whatever was waited for.
         """
         end, attempts = self._now() + seconds, 0
-        while True:
-            source, ticket = self._enter(name, elsewhere=elsewhere, again=attempts > 0)
-            lease: Lease | None = None
-            try:
-                lease = await self._lease(source, max(0.0, end - self._now()))
-                if ticket.trial:  # a read may take long; that the server answers at all must be known soon
-                    await lease.connection.execute("SELECT 1")
+        async with asyncio.timeout_at(end):
+            while True:
+                source, ticket = self._enter(name, elsewhere=elsewhere, again=attempts > 0)
+                lease: Lease | None = None
+                try:
+                    lease = await self._lease(source)
+                    if ticket.trial:  # a read may take long; that the server answers at all must be known soon
+                        await lease.connection.execute("SELECT 1")
+                        source.guard.succeeded(ticket)
+                        ticket = SPENT
+                    lease.ticket = ticket
+                    made = await first(lease)
+                except BaseException as error:
+                    attempts += 1
+                    pause = await self._after(error, source, ticket, lease, attempts, end)
+                    if pause is None:
+                        raise
+                else:
                     source.guard.succeeded(ticket)
-                    ticket = SPENT
-                lease.ticket = ticket
-                made = await first(lease)
-            except BaseException as error:
-                attempts += 1
-                pause = await self._after(error, source, ticket, lease, attempts, end)
-                if pause is None:
-                    raise
-            else:
-                source.guard.succeeded(ticket)
-                return made
-            await asyncio.sleep(pause)
+                    return made
+                await asyncio.sleep(pause)
 
     def _enter(self, name: PoolName, *, elsewhere: bool, again: bool) -> tuple[Source, Ticket]:
         sources = self._sources[name]
@@ -186,9 +189,10 @@ class PgPools:
         await self.end(lease)
         return guard.again(attempts, end) if conflict(error) else None
 
-    async def _lease(self, source: Source, seconds: float) -> Lease:
+    async def _lease(self, source: Source) -> Lease:
+        """A connection, whenever there is one: a limit of asyncpg's own would count when it is given back as well."""
         started = self._now()
-        proxy = await source.pool.acquire(timeout=seconds)
+        proxy = await source.pool.acquire()
         self._telemetry.connection_wait(source.name.value, self._now() - started)
         standby = getattr(proxy.get_settings(), "in_hot_standby", "off") == "on"
         return Lease(source.pool, proxy, source.name, replica=standby or bool(source.dsn), guard=source.guard)

@@ -10,7 +10,6 @@ it is that of the statement before on the connection, marks, segments and catalo
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -109,13 +108,12 @@ async def read_rolled_alone(
         name = wanted.dataset.name
         span = tools.telemetry.store_span("SELECT", f"SELECT {name}", collection=name, pool=pool.value)
         with span:
-            async with asyncio.timeout(deadline.remaining(now())):
-                await connection.plan(wanted.plan)
-                known = told.snapshot if told is not None else None
-                try:
-                    return lease, await connection.fetchrow(text, *wanted.asked.values, known, *values)
-                except MISSING:
-                    return lease, None
+            await connection.plan(wanted.plan)
+            known = told.snapshot if told is not None else None
+            try:
+                return lease, await connection.fetchrow(text, *wanted.asked.values, known, *values)
+            except MISSING:
+                return lease, None
 
     with translated(lambda: deadline.expired(now())):
         lease, found = await pools.begin(pool, deadline.remaining(now()), fetch)
