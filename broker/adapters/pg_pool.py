@@ -132,7 +132,8 @@ class PgPools:
                 lease: Lease | None = None
                 try:
                     lease = await self._lease(source)
-                    if ticket.trial:  # a read may take long; that the server answers at all must be known soon
+                    # A read may take long; that the server answers at all must be known soon.
+                    if ticket.trial:
                         await lease.connection.execute("SELECT 1")
                         source.guard.succeeded(ticket)
                         ticket = SPENT
