@@ -99,6 +99,13 @@ def local_midnight(day: date, zone: ZoneInfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone, fold=0).astimezone(UTC)
 
 
+def local_date(instant: datetime, zone: ZoneInfo) -> date:
+    """The last local date that has begun: the next one still where the clock went back over midnight (St. John's)."""
+    day = instant.astimezone(zone).date()
+    following = day + timedelta(days=1)
+    return following if local_midnight(following, zone) <= instant else day
+
+
 def floor_date(day: date, grain: Grain) -> date:
     """First date of the calendar unit that contains the date. Weeks begin on Monday (ISO 8601)."""
     match grain:
@@ -181,7 +188,7 @@ def build(bounds: AbsoluteRange, grain: Grain, zone_name: str) -> TimeGrid:
 
 
 def _calendar_starts(bounds: AbsoluteRange, grain: Grain, zone: ZoneInfo) -> Iterator[datetime]:
-    day = floor_date(bounds.start.astimezone(zone).date(), grain)
+    day = floor_date(local_date(bounds.start, zone), grain)
     if zone.key == "UTC" and grain in _DAYS:  # no clock is ever changed
         start, width = datetime(day.year, day.month, day.day, tzinfo=UTC), timedelta(days=_DAYS[grain])
         while True:

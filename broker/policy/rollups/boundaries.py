@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from struct import iter_unpack
 from zoneinfo import ZoneInfo
 
 from broker.domain.query import Grain
 from broker.domain.rollup import EPOCH, Rule, Span, micros
-from broker.domain.timegrid import TimeGrid, add_units, floor_date, local_midnight
+from broker.domain.timegrid import TimeGrid, add_units, floor_date, local_date, local_midnight
 
 WIDTHS = {Grain.MINUTE: 60_000_000, Grain.FIFTEEN_MINUTES: 900_000_000, Grain.HOUR: 3_600_000_000}
 """Of buckets that begin at every multiple of a width in UTC."""
@@ -46,8 +47,7 @@ class Boundaries:
     def __init__(self, grain: Grain, zone: str) -> None:
         self.grain, self.zone = grain, zone
         self.width = _DAY if grain is Grain.DAY and zone == "UTC" else WIDTHS.get(grain, 0)
-        self._zone = ZoneInfo(zone)
-        self._known: dict[int, tuple[int, int]] = {}
+        self._around = lru_cache(_HELD)(partial(_around, grain, ZoneInfo(zone)))
 
     def floor(self, at: int) -> int:
         """The last beginning that is not after the instant."""
@@ -78,20 +78,12 @@ class Boundaries:
         """All buckets that a span touches."""
         return Span(self.floor(span.lo), self.ceil(span.hi))
 
-    def _around(self, at: int) -> tuple[int, int]:
-        """The beginnings before and after the instant, which is both when it is one itself."""
-        found = self._known.get(at)
-        if found is None:
-            day = floor_date((EPOCH + timedelta(microseconds=at)).astimezone(self._zone).date(), self.grain)
-            before = after = micros(local_midnight(day, self._zone))
-            while after < at:
-                day = add_units(day, self.grain, 1)
-                after = micros(local_midnight(day, self._zone))
-            found = before, after
-            if len(self._known) >= _HELD:
-                self._known.clear()
-            self._known[at] = found
-        return found
+
+def _around(grain: Grain, zone: ZoneInfo, at: int) -> tuple[int, int]:
+    """The beginnings before and after the instant, which is both when it is one itself."""
+    day = floor_date(local_date(EPOCH + timedelta(microseconds=at), zone), grain)
+    before = micros(local_midnight(day, zone))
+    return before, at if before == at else micros(local_midnight(add_units(day, grain, 1), zone))
 
 
 def aligned(grid: TimeGrid, span: Span, base: Boundaries) -> bool:

@@ -108,6 +108,14 @@ def test_a_skipped_midnight_begins_the_day_at_the_transition_and_a_skipped_date_
     assert [d.astimezone(ZoneInfo("Pacific/Apia")).day for d in days] == [29, 31, 1]
 
 
+def test_the_first_bucket_holds_the_start_where_the_clock_went_back_over_midnight() -> None:
+    """In St. John's from a minute past midnight: for an hour the wall clock shows the day before again."""
+    midnight = utc(2010, 11, 7, 2) + timedelta(minutes=30)
+    for minutes in (1, 30, 59):
+        start = midnight + timedelta(minutes=minutes)
+        assert starts("America/St_Johns", Grain.DAY, start, utc(2010, 11, 8, 0)) == [midnight]
+
+
 def test_units_are_added_as_postgresql_does() -> None:
     assert add_units(date(2024, 3, 31), Grain.MONTH, -1) == date(2024, 2, 29)
     assert add_units(date(2023, 12, 31), Grain.QUARTER, -1) == date(2023, 9, 30)

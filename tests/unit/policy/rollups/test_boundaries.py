@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import combinations, product
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.domain.query import AbsoluteRange, Grain
-from broker.domain.rollup import ALWAYS, FAR_FUTURE, FAR_PAST, Rule, Span, micros
+from broker.domain.rollup import ALWAYS, EPOCH, FAR_FUTURE, FAR_PAST, Rule, Span, micros
 from broker.domain.timegrid import build
-from broker.policy.rollups.boundaries import Boundaries, aligned, limited, misalignment
+from broker.policy.rollups.boundaries import Boundaries, aligned, beginning, ending, limited, misalignment
 from broker.policy.rollups.snap import snapped
-from tests.support.rollup_scans import ROLLUP, day, scan
+from tests.support.rollup_scans import HOUR, ROLLUP, day, scan
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia")
 instants = st.datetimes(datetime(2005, 1, 1), datetime(2025, 1, 1)).map(  # noqa: DTZ001 - made aware here
@@ -32,6 +34,45 @@ def test_floor_and_ceiling_are_neighbours_in_the_grid(at: datetime, grain: Grain
     assert edges.ceil(moment) == (moment if moment == first else after)
     assert edges.floor(first) == edges.ceil(first) == first
     assert edges.outer(Span(moment, moment + 1)) == (first, after)
+
+
+def test_where_the_clock_goes_back_over_midnight_the_next_day_has_begun() -> None:
+    """St. John's went from a minute past midnight to a minute past eleven, so there midnight is half past two."""
+    midnight, after = (
+        micros(datetime(2010, 11, day, hour, 30, tzinfo=UTC)) for day, hour in ((7, 2), (8, 3))
+    )
+    edges = Boundaries(Grain.DAY, "America/St_Johns")
+    for minutes in (1, 10, 59, 60, 61, 90):
+        assert edges.outer(Span(midnight, midnight + minutes * HOUR // 60)) == (midnight, after)
+        assert edges.floor(midnight + minutes * HOUR // 60) == midnight
+    assert edges.ceil(midnight - 1) == edges.ceil(midnight) == midnight
+
+
+@pytest.mark.parametrize("grain", Grain)
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu"])
+def test_outside_of_the_years_2_to_9997_every_instant_is_a_boundary(grain: Grain, zone: str) -> None:
+    zone = zone if grain.calendar else "UTC"
+    first, last = (micros(datetime(year, 1, 1, tzinfo=UTC)) for year in (2, 9998))
+    edges = Boundaries(grain, zone)
+    for at in (first - 1, last, last + 1):
+        assert edges.floor(at) == edges.ceil(at) == at
+    for at in (first, first + 1, last - 1):
+        moment = EPOCH + timedelta(microseconds=at)
+        grid = build(AbsoluteRange(moment, moment + timedelta(microseconds=1)), grain, zone)
+        assert edges.floor(at) == micros(grid.starts[0])
+        assert edges.ceil(at) == (at if edges.floor(at) == at else micros(grid.end))
+    places = [at + by for at in (first, last) for by in (-1, 0, 1)]
+    assert edges.begin(places) == [edges.floor(at) == at for at in places]
+    for lo, hi in combinations(places, 2):
+        assert edges.inner(Span(lo, hi)) == (edges.ceil(lo), edges.floor(hi))
+
+
+def test_the_first_and_the_last_boundary_stand_for_no_bound() -> None:
+    first, last = (micros(datetime(year, 1, 1, tzinfo=UTC)) for year in (2, 9998))
+    for lo, hi in product((first - 1, first, first + 1), (last - 1, last, last + 1)):
+        assert beginning(lo, 7) == (lo if lo > first else 7)
+        assert ending(hi, 7) == (hi if hi < last else 7)
+        assert limited(Span(lo, hi)) is (lo == first + 1 and hi == last - 1)
 
 
 @settings(max_examples=100, deadline=None)
