@@ -33,7 +33,7 @@ def lone_statement(plan: Plan, tools: Tools) -> Statement | None:
         return None
     rows = tools.limits.rows
     small = within(statement.row_limit, rows) or within(tools.counts.get(statement.shape), rows)
-    return statement if small else None
+    return statement if small and statement.sendable else None
 
 
 async def read_alone(

@@ -87,7 +87,7 @@ def rolled_statement(
     limit = tools.limits.rows
     small = within(rows.row_limit, limit) or within(tools.counts.get(rows.shape), limit)
     asked = tools.coverage.asked(scan.dataset, rollup)
-    if not small or asked is None:
+    if not small or asked is None or not rows.sendable:
         return None
     plan = GENERIC if _one_range(scan, rollup) else CUSTOM
     return RolledStatement(scan.dataset, rollup, tuple(spans), rows, plan, asked)

@@ -94,6 +94,8 @@ class PgSampledTable:
     async def read(self, draw: Draw) -> BlockSums | NoEstimate:
         """Draws the blocks and adds them up."""
         text, values = self._sampling.text.prepared, self._given(draw)
+        if not self._sampling.text.sendable(values):
+            text, values = self._sampling.text.literal(values), ()
         found = await self._snapshot.fetch(self._plan.main.dataset.name, text, values)
         if len(found) > MOST_GROUPS:
             return NoEstimate.GROUPS
@@ -102,7 +104,7 @@ class PgSampledTable:
         groups = tuple(GroupSums.of(tuple(row)[1:], keys, self._figures) for row in found)
         return BlockSums(self._blocks, drawn, groups)
 
-    def _given(self, draw: Draw) -> tuple[object, ...]:
+    def _given(self, draw: Draw) -> tuple[Value, ...]:
         return (*self._values, draw.rate * 100, float(draw.seed), self._blocks)
 
 

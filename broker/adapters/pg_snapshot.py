@@ -231,7 +231,7 @@ class PgSnapshot:
         """
         limits, counts = self._tools.limits, self._tools.counts
         surely = within(statement.row_limit, limits.rows)
-        if surely or within(counts.get(statement.shape), limits.rows):
+        if statement.sendable and (surely or within(counts.get(statement.shape), limits.rows)):
             text, values = statement.whole() if surely else statement.capped(limits.rows + 1)
             with self._guarded("SELECT", statement.dataset):
                 await self._prepare()

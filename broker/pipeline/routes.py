@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from broker.domain.answer import AnswerKind
 from broker.domain.change import Change
@@ -35,8 +35,6 @@ from broker.policy.rollups.stored import Memory
 _STORED = Change(Scan, "filter", "policies")
 ROLLED = frozenset({AnswerKind.ROLLUP, AnswerKind.HYBRID})
 """Kinds of answers that rollups have a part in."""
-_FIRST, _LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
-"""In place of the ends of time, where rows whose time is null are not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,17 +278,20 @@ class Router:
         asked = checked.asked(time)
         bounded = _bounded(scan, dataset.dimensions[time], asked.span)
         filters = {rollup.name: checked.filter(rollup) for rollup in along}
-        if asked.span != bounded.span:  # an end of time would ask for rows without a time as well
-            asked = replace(asked, span=bounded.span)
         return ScanRoute(bounded, along, rejected, filters, asked)
 
 
 def _bounded(scan: Scan, time: Dimension, span: Span) -> Scan:
-    """The scan along a time dimension, bounded by a span that its filter implies."""
+    """The scan along a time dimension, bounded by a span that its filter implies.
+
+    One with an end of time has no bounds: no instant is later than every row, infinity is one. What is read of it is
+    within the span all the same, and rows without a time do not meet the filter.
+    """
     if span == scan.span:
         return scan if scan.time is time else replace(scan, time=time)
-    start, end = instant(span.lo) or _FIRST, instant(span.hi) or _LAST
-    return replace(scan, time=time, bounds=AbsoluteRange(start, end))
+    start, end = instant(span.lo), instant(span.hi)
+    bounds = AbsoluteRange(start, end) if start is not None and end is not None else None
+    return replace(scan, time=time, bounds=bounds)
 
 
 def _length(scan: Scan) -> timedelta:

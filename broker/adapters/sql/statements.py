@@ -44,6 +44,11 @@ class Statement:
         """The columns of the result."""
         return self.compiled.columns
 
+    @property
+    def sendable(self) -> bool:
+        """Whether the extended protocol will do; else the values have to be literals."""
+        return self.compiled.text.sendable(self.values)
+
     def whole(self) -> tuple[str, tuple[Value, ...]]:
         """Text and values for the extended protocol."""
         return self.compiled.text.prepared, self.values

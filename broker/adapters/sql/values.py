@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from sqlglot import exp
@@ -20,6 +20,8 @@ from broker.domain.values import DataType, Scalar
 
 DIALECT = "postgres"
 MARK = "\x00"
+_ENDS = frozenset({datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)})
+_END_DAYS = frozenset({date.min.toordinal(), date.max.toordinal()})
 
 Value = Scalar | tuple[Scalar, ...]
 """What fills a place: a scalar, or a tuple of them where the place is an array."""
@@ -73,6 +75,10 @@ class SqlText:
         """The prepared statement, with so many parameters before its own."""
         return _numbered(self.pieces, self.order, before)
 
+    def sendable(self, values: Sequence[Value]) -> bool:
+        """Whether the driver sends the values as they are: asyncpg takes the ends of Python's calendar for infinity."""
+        return not any(map(_at_an_end, values, self.places))
+
     def literal(self, values: Sequence[Value]) -> str:
         """The statement with the values as literals."""
         texts = [literal(value, place) for value, place in zip(values, self.places, strict=True)]
@@ -115,6 +121,18 @@ def literal(value: Value, place: Place) -> str:
     if place.type in (DataType.TIMESTAMP, DataType.DATE):
         return exp.Literal.string("{" + ",".join(map(_temporal, value)) + "}").sql(dialect=DIALECT)
     return exp.Array(expressions=[_node(v) for v in value]).sql(dialect=DIALECT)
+
+
+def _at_an_end(value: Value, place: Place) -> bool:
+    if place.type is DataType.TIMESTAMP:
+        return not _ENDS.isdisjoint(_each(value))
+    if place.type is not DataType.DATE:
+        return False
+    return any(isinstance(v, date) and v.toordinal() in _END_DAYS for v in _each(value))
+
+
+def _each(value: Value) -> tuple[Scalar, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _temporal(value: Scalar) -> str:

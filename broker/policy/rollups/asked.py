@@ -15,6 +15,7 @@ from broker.domain.values import DataType, Scalar
 from broker.policy.rollups.normal import members
 
 _DAY = timedelta(days=1)
+_LAST = micros(datetime.max.replace(tzinfo=UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,8 @@ def _span(condition: Condition, time: Dimension) -> Span | None:
     if ends is None:
         return None
     at, after = ends
+    if after > _LAST and condition.operator not in (Operator.GE, Operator.LT):
+        return None
     match condition.operator:
         case Operator.EQ:
             return Span(at, after)

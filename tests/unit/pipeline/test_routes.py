@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
 from broker.domain.plan import Plan
-from broker.domain.query import AbsoluteRange, Grain, Query, TimeSelection
-from broker.domain.rollup import Coverage, Piece, Rollup, Rule
+from broker.domain.query import AbsoluteRange, Condition, Grain, Operator, Query, TimeSelection
+from broker.domain.rollup import FAR_FUTURE, FAR_PAST, Coverage, Piece, Rollup, Rule, Span, micros
 from broker.domain.terms import AnswerPolicy, Consistency, EdgeMode, PartialMode
 from broker.pipeline.routes import Route, Router
 from broker.pipeline.sealed import covers_of
@@ -19,6 +20,7 @@ from tests.support.rollup_scans import ALICE, ROLLUP, covered, dataset, day, seg
 OLD = replace(ROLLUP, name="old", dimensions=("kind", "tenant"))
 DAILY = replace(ROLLUP, name="daily", grains=(Grain.DAY,))
 RIDES = dataset(ROLLUP, OLD)
+LAST = datetime.max.replace(tzinfo=UTC)
 SEALED = span(day(1), day(10))
 
 
@@ -32,6 +34,16 @@ def plan(start: datetime, end: datetime, *rollups: Rollup, grain: Grain | None =
 
 def router(*rollups: Rollup) -> Router:
     return Router(_Model({"rides": dataset(*rollups)}))  # type: ignore[arg-type] # only the datasets are read
+
+
+def condition(operator: Operator, at: datetime) -> Condition:
+    return Condition("at", operator, (at,))
+
+
+def routed(asked: Condition) -> Route:
+    found = resolve_query(Query("rides", ("rides",), filter=asked), dataset(ROLLUP), ALICE, day(30))
+    found = replace(found, main=replace(found.main, policies=()))
+    return router(ROLLUP).route(found, AnswerPolicy(), Consistency.BOUNDED, 10.0)
 
 
 class _Model:
@@ -66,6 +78,29 @@ def test_segments_are_not_trusted_where_another_rollup_is_sealed(partial: Partia
         assert {each.rollup: each.rules for each in cover.rejected}["r"] == (Rule.SEAL,)
     else:
         assert cover.live == (span(day(1), day(20)),)
+
+
+@pytest.mark.parametrize(
+    ("asked", "read"),
+    [
+        (condition(Operator.GE, day(3)), Span(micros(day(3)), FAR_FUTURE)),
+        (condition(Operator.LT, day(3)), Span(FAR_PAST, micros(day(3)))),
+        (condition(Operator.GE, LAST), Span(micros(LAST), FAR_FUTURE)),
+    ],
+)
+def test_a_filter_with_one_end_leaves_out_no_row_at_the_other(asked: Condition, read: Span) -> None:
+    """Rows that are valid until the year 9999, or for ever, are read from the tables."""
+    (scan,) = routed(asked).scans
+    assert (scan.scan.bounds, scan.asked.span if scan.asked else None) == (None, read)
+    (cover,) = covers_of(routed(asked), AnswerPolicy(), {"r": covered(segment(1, day(1), day(20)))}, {})
+    spans = sorted(each for piece in cover.pieces for each in piece.spans)
+    assert (spans[0].lo, spans[-1].hi) == read
+    assert all(before.hi == after.lo for before, after in pairwise(spans))
+
+
+@pytest.mark.parametrize("operator", [Operator.EQ, Operator.LE, Operator.GT])
+def test_what_would_end_after_the_calendar_is_read_from_the_tables(operator: Operator) -> None:
+    assert routed(condition(operator, LAST)).rollups == ()
 
 
 def test_a_rollup_of_the_route_is_found_by_its_name() -> None:
