@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import product
+from collections.abc import Callable, Sequence
+from itertools import combinations, permutations, product
 
 import pytest
 from hypothesis import given, settings
@@ -116,32 +116,56 @@ def test_what_follows_is_true_wherever_the_other_is(left: Filter, right: Filter)
             assert truth(left, row) is not True or truth(right, row) is True
 
 
-@settings(max_examples=300, deadline=None)
-@given(leaves, leaves)
-def test_of_single_conditions_on_one_number_nothing_is_missed(left: Filter, right: Filter) -> None:
-    """Complete where it is easy: comparisons with one value, over a world that has values in between."""
-    simple = (Op.EQ, Op.NE, Op.LT, Op.LE, Op.GT, Op.GE)
-    for node in (left, right):
-        if not (isinstance(node, Condition) and node.member == "n" and node.operator in simple):
-            return
-    world = [None, *(n / 2 for n in range(-3, 12))]
-    follows = all(_number(left, n) is not True or _number(right, n) is True for n in world)
-    assert implies(conjuncts(left), conjuncts(right)) == follows
+EVENS = (0, 2, 4, 6)
+GAPS: tuple[Scalar | None, ...] = (None, *range(-1, 8))
+"""Of every comparison with even numbers: the numbers themselves, between them, and beyond."""
+WORDS = ("a", "b", "ab", "ba", "aab")
+AROUND: tuple[Scalar | None, ...] = (
+    None,
+    *dict.fromkeys(left + word + right for word in WORDS for left in ("", "z") for right in ("", "z")),
+)
+"""Of every search for the words: a word alone, with something before, after, and around it."""
 
 
-def _number(node: Filter, value: float | None) -> bool | None:
-    assert isinstance(node, Condition)
-    if value is None:
-        return None
-    other = float(str(node.values[0]))
-    return {
-        Op.EQ: value == other,
-        Op.NE: value != other,
-        Op.LT: value < other,
-        Op.LE: value <= other,
-        Op.GT: value > other,
-        Op.GE: value >= other,
-    }[node.operator]
+def every(values: Sequence[Scalar], operators: tuple[Operator, ...]) -> list[Condition]:
+    """Every condition on one member that compares with one value, and with pairs of them."""
+    pairs = list(combinations(values, 2))
+    return [
+        *(is_("m", operator, value) for operator in operators for value in values),
+        *(is_("m", operator, *pair) for operator in LISTS for pair in pairs),
+        *(is_("m", operator) for operator in (Op.IS_NULL, Op.IS_NOT_NULL)),
+    ]
+
+
+def true_for(node: Filter, world: tuple[Scalar | None, ...]) -> frozenset[int]:
+    return frozenset(i for i, value in enumerate(world) if truth(node, {"m": value}))
+
+
+NUMERIC = [*every(EVENS, ORDERS), *(is_("m", Op.BETWEEN, *pair) for pair in combinations(EVENS, 2))]
+TEXTUAL = every(WORDS, (Op.EQ, Op.NE, *SEARCHES))
+
+
+@pytest.mark.parametrize(("world", "nodes"), [(GAPS, NUMERIC), (AROUND, TEXTUAL)], ids=["numbers", "texts"])
+def test_of_single_conditions_nothing_is_missed(
+    world: tuple[Scalar | None, ...], nodes: list[Condition]
+) -> None:
+    """Nothing but what a search says of texts that it leaves out: those without what is searched for."""
+    known = [(node, conjuncts(node), true_for(node, world)) for node in nodes]
+    for (left, parts, rows), (right, goal, wanted) in product(known, known):
+        missed = left.operator in SEARCHES and right.operator in (Op.NE, Op.NOT_IN)
+        assert implies(parts, goal) is (rows <= wanted and not missed), (left, right)
+
+
+def test_of_two_conditions_nothing_wrong_follows_and_nothing_is_missed_of_lists_and_ranges() -> None:
+    nodes = [node for node in NUMERIC if 6 not in node.values]
+    known = [(node, conjuncts(node), true_for(node, GAPS)) for node in nodes]
+    for (one, first, these), (other, second, those) in combinations(known, 2):
+        rows, parts, operators = these & those, (*first, *second), {one.operator, other.operator}
+        listed, ranges = operators & {Op.EQ, Op.IN}, not operators & {Op.NE, Op.NOT_IN} and len(rows) > 1
+        for right, goal, wanted in known:
+            missed = not rows or not (listed or ranges)
+            follows = rows <= wanted
+            assert implies(parts, goal) in ((follows, False) if missed else (follows,)), (one, other, right)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +194,28 @@ def test_different_types_and_not_a_number_prove_nothing() -> None:
     assert not implies(conjuncts(is_("n", Op.EQ, True)), conjuncts(is_("n", Op.GE, 1)))
     assert not implies(conjuncts(is_("n", Op.EQ, "2")), conjuncts(is_("n", Op.NE, 2)))
     assert not implies(conjuncts(is_("n", Op.IN, 1, "2")), conjuncts(is_("n", Op.NOT_IN, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("count", "goals", "found"), [(64, 1, True), (65, 1, False), (32, 2, True), (33, 2, False)]
+)
+def test_so_many_alternatives_are_tried_for_all_goals_together(count: int, goals: int, found: bool) -> None:
+    choice = AnyOf(tuple(AllOf((is_("n", Op.EQ, i), X)) for i in range(count)))
+    assert implies((choice,), [X] * goals) is found
+
+
+def test_alternatives_are_tried_with_everything_else_that_is_given() -> None:
+    numbers, others = (is_("n", Op.EQ, 1), is_("n", Op.EQ, 2)), (X, is_("d", Op.EQ, "y"))
+    goal = AnyOf(tuple(AllOf((number, *others)) for number in numbers))
+    parts: tuple[Filter, ...] = AnyOf(numbers), *others
+    for order in permutations(parts):
+        assert implies(order, (goal,))
+
+
+def test_one_alternative_that_follows_is_enough() -> None:
+    goal = AnyOf((X, is_("n", Op.GE, 1)))
+    assert implies((is_("n", Op.GE, 2),), (goal,))
+    assert not implies((is_("n", Op.GE, 0),), (goal,))
 
 
 def test_it_gives_up_when_there_are_too_many_cases() -> None:
