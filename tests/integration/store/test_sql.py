@@ -103,6 +103,28 @@ async def test_policies_hold_in_sql(store: PgStore, flights_frames: FlightsFrame
 
 
 @pytest.mark.parametrize(
+    ("predicate", "tables"),
+    [
+        ("airlines.name = {attributes.airline}", ("airlines",)),
+        ("lower(upper(lower(airlines.name))) = lower({attributes.airline})", ("airlines",)),
+        ("flights.carrier = {attributes.carrier}", ("flights",)),
+    ],
+)
+async def test_no_condition_is_met_by_rows_that_the_caller_may_not_see(
+    store: PgStore, predicate: str, tables: tuple[str, ...]
+) -> None:
+    """Its errors would tell what is in them, one bit at a time."""
+    dataset = flights(policies=[RowPolicy("own", predicate, tables)])
+    principal = Principal("eve", "acme", attributes={"airline": "JetBlue Airways", "carrier": "B6"})
+    for text in (
+        "SELECT count(*) > 0 FROM flights WHERE (CASE WHEN carrier = 'UA' THEN 'x' ELSE '1' END)::int = 1",
+        "SELECT count(*) > 0 FROM (SELECT carrier FROM flights) f WHERE carrier <> 'UA' OR ('x' || carrier)::int = 1",
+    ):
+        plan = await store.gate(SqlQuery(text), (dataset,), principal)
+        assert await run(store, plan) == [(True,)], text
+
+
+@pytest.mark.parametrize(
     ("text", "code"),
     [
         ("SELECT sum(carrier) FROM flights", "SQL_REJECTED"),
