@@ -178,7 +178,7 @@ def _rows(sql: DatasetSql, use: Use, principal: Principal, places: Places, value
     """The rows of a dataset that the principal may see, with the dimensions that are used as columns.
 
     Where there are policies the caller's own conditions are met after them. PostgreSQL would choose another order where
-    that is cheaper, as with a policy over a joined table, and ``1 / (amount - 5)`` would tell that hidden rows have a 5.
+    that is cheaper, as with a policy over a joined table, and ``1 / (amount - 5)`` would tell of a hidden row with a 5.
     """
     dataset = sql.dataset
     policies = [p for p in dataset.row_policies if not any(principal.has(grant) for grant in p.unless)]
