@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from itertools import combinations, permutations, product
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from broker.domain.query import AllOf, AnyOf, Condition, Filter, Not, Operator
 from broker.domain.values import Scalar
-from broker.policy.rollups.implication import implies
+from broker.policy.rollups.implication import holds, implies
 from broker.policy.rollups.normal import conjuncts, joined
 from tests.support.rollup_scans import is_
 
@@ -156,6 +157,15 @@ def test_of_single_conditions_nothing_is_missed(
         assert implies(parts, goal) is (rows <= wanted and not missed), (left, right)
 
 
+@pytest.mark.parametrize(("world", "nodes"), [(GAPS, NUMERIC), (AROUND, TEXTUAL)], ids=["numbers", "texts"])
+def test_a_condition_holds_for_the_values_for_which_it_is_true(
+    world: tuple[Scalar | None, ...], nodes: list[Condition]
+) -> None:
+    for node, value in product(nodes, world):
+        if value is not None and node.operator is not Op.BETWEEN:  # of which the normal form knows nothing
+            assert holds(node, value) is truth(node, {"m": value})
+
+
 def test_of_two_conditions_nothing_wrong_follows_and_nothing_is_missed_of_lists_and_ranges() -> None:
     nodes = [node for node in NUMERIC if 6 not in node.values]
     known = [(node, conjuncts(node), true_for(node, GAPS)) for node in nodes]
@@ -186,6 +196,12 @@ def test_of_two_conditions_nothing_wrong_follows_and_nothing_is_missed_of_lists_
 )  # fmt: skip
 def test_follows(left: tuple[Filter, ...], right: tuple[Filter, ...]) -> None:
     assert implies(conjuncts(AllOf(left)), conjuncts(AllOf(right)))
+
+
+def test_numbers_of_different_types_are_compared() -> None:
+    assert implies((is_("n", Op.EQ, 2),), (is_("n", Op.LT, 2.5), is_("n", Op.GT, Decimal("1.5"))))
+    assert implies((is_("n", Op.GE, Decimal(2)),), (is_("n", Op.GE, 2), is_("n", Op.GT, 1.0)))
+    assert not implies((is_("n", Op.EQ, 2.0),), (is_("n", Op.LT, Decimal(2)),))
 
 
 def test_different_types_and_not_a_number_prove_nothing() -> None:
