@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from broker.domain.fingerprint import fingerprint
-from broker.domain.model import Dataset, Join
+from broker.domain.measures import ORDERED
+from broker.domain.model import Dataset, Dimension, Join
 from broker.domain.query import conditions
 from broker.domain.rollup import LAYOUT, Rollup
 
@@ -13,19 +14,22 @@ from broker.domain.rollup import LAYOUT, Rollup
 def definition(dataset: Dataset, rollup: Rollup) -> str:
     """Hash of everything that decides the rollup's states: expressions, joins, filter, grains, storage and its layout.
 
-    Titles and descriptions, retention and the refresh policy are left out: they change no state.
+    The default time is part of it where first and last go by it. Titles and descriptions, retention and the refresh
+    policy are left out: they change no state.
     """
     dimensions = [dataset.dimensions[name] for name in _dimensions(rollup)]
     measures = [dataset.measures[name] for name in rollup.measures]
+    order = dataset.dimensions.get(dataset.default_time) if ORDERED & {m.kind for m in measures} else None
     return fingerprint(
         LAYOUT,
         dataset.table,
         dataset.primary_key,
         [_join(join) for join in joins(dataset, [rollup])],
-        [(d.name, d.sql, d.type, d.scale, d.stored_zone) for d in dimensions],
+        [_dimension(dimension) for dimension in dimensions],
         [(m.name, m.kind, m.sql, m.type, m.scale, m.filter, m.percentile) for m in measures],
         (rollup.time, rollup.dimensions, rollup.grains, rollup.zone, rollup.partition, rollup.filter),
         (rollup.storage, rollup.tracking, rollup.relation, rollup.columns, rollup.token, rollup.lateness),
+        *([_dimension(order)] if order is not None else []),
     )
 
 
@@ -54,6 +58,10 @@ def _tables(dataset: Dataset, rollup: Rollup) -> Iterator[str]:
         yield from dataset.dimensions[name].tables
     for name in rollup.measures:
         yield from dataset.measures[name].tables
+
+
+def _dimension(dimension: Dimension) -> tuple[object, ...]:
+    return dimension.name, dimension.sql, dimension.type, dimension.scale, dimension.stored_zone
 
 
 def _join(join: Join) -> tuple[str, ...]:
