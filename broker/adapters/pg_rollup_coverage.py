@@ -101,8 +101,7 @@ class CoverageReading:
         known = self._lists.get((dataset.name, rollup.time, rollup.name))
         if known is None or rollup.tracking is not Tracking.TRIGGERS or rollup.storage is Storage.EXTERNAL:
             return None
-        since, running = _needed([known])
-        return Asked((dataset.name, rollup.time, since, list(running)), known)
+        return Asked((dataset.name, rollup.time, known.since, list(known.running)), known)
 
     def told(
         self, dataset: Dataset, rollup: Rollup, span: Span, asked: Asked, state: State
@@ -243,8 +242,8 @@ def not_installed(rollups: Iterable[Rollup], as_of: datetime) -> tuple[Coverage,
 
 
 def _covered(rollup: Rollup, known: SegmentList, marks: Marks, span: Span, token: str) -> Coverage:
-    positions = list(known.overlapping(span))
-    segments = tuple(known.segments[position] for position in positions)
+    positions = known.overlapping(span)
+    segments = known.segments[positions.start : positions.stop]
     match rollup.tracking:
         case Tracking.TRIGGERS:
             return Coverage(rollup.name, segments, known.dirty(marks, span), sealed=known.sealed(span))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.adapters.pg_rollup_visibility import TransactionView
@@ -68,25 +68,24 @@ class SegmentList:
         seals = tuple(segment.span for segment in segments if segment.sealed)
         return cls(version, tuple(segments), tuple(views), tuple(tokens), starts, rows, since, running, seals)
 
-    def overlapping(self, span: Span) -> Iterator[int]:
-        """Positions of the segments that overlap a span."""
-        at = max(0, bisect_right(self.starts, span.lo) - 1)
-        for position in range(at, len(self.segments)):
-            own = self.segments[position].span
-            if own.lo >= span.hi:
-                return
-            if own.hi > span.lo:
-                yield position
+    def overlapping(self, span: Span) -> range:
+        """Positions of the segments that overlap a span; they do not overlap each other."""
+        at = bisect_right(self.starts, span.lo)
+        if at and self.rows[at - 1][1] > span.lo:
+            at -= 1
+        return range(at, max(at, bisect_left(self.starts, span.hi)))
 
     def sealed(self, span: Span) -> tuple[Span, ...]:
         """The sealed spans that overlap a span."""
-        return tuple(own for own in self.seals if own.lo < span.hi and span.lo < own.hi)
+        return tuple([own for own in self.seals if own.lo < span.hi and span.lo < own.hi])
 
     def dirty(self, marks: Marks, span: Span) -> tuple[Span, ...]:
         """What of the segments has changed since they were built, within the span.
 
         Runs for every answer over all marks, which are many beside the few spans that come of them.
         """
+        if not marks.last and not marks.running:
+            return ()
         starts, rows, count = self.starts, self.rows, len(self.rows)
         first, last = span
         found: list[tuple[int, int]] = []

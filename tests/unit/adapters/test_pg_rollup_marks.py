@@ -49,6 +49,16 @@ def test_spans_are_merged_where_they_touch() -> None:
     assert merged([]) == ()
 
 
+def test_segments_that_overlap_a_span_are_beside_each_other() -> None:
+    segments = listed(*((lo, hi, "5:5:") for lo, hi in ((0, 4), (4, 6), (9, 12), (14, 15))))
+    for span in (Span(lo, hi) for lo in range(-1, 17) for hi in range(lo + 1, 18)):
+        wanted = [
+            i for i, own in enumerate(segments.segments) if own.span.lo < span.hi and span.lo < own.span.hi
+        ]
+        assert list(segments.overlapping(span)) == wanted
+    assert list(segments.overlapping(ALWAYS)) == [0, 1, 2, 3]
+
+
 def test_marks_are_cut_to_the_segments_they_concern() -> None:
     segments = listed((0, 10, "5:5:"), (10, 20, "7:7:"), (30, 40, "5:9:5,6"))
     assert segments.since == 5
