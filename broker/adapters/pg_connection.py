@@ -23,6 +23,9 @@ GENERIC = "force_generic_plan"
 # Set once per connection. Unknown ones are left out, so that older servers and relatives of PostgreSQL work too.
 SESSION_SETTINGS: Mapping[str, str] = {
     "default_transaction_read_only": "on",
+    "default_transaction_isolation": "read committed",  # for what is read by one statement alone
+    "default_transaction_deferrable": "off",
+    "statement_timeout": "0",  # the caller's deadline decides, not what is set for the role
     "timezone": "UTC",
     "jit": "off",  # compiling costs more than it saves on queries of this size
     "plan_cache_mode": CUSTOM,

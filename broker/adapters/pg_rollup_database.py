@@ -22,6 +22,7 @@ SETTINGS = {
     "timezone": "UTC",
     "default_transaction_isolation": "read committed",  # rows are read again after a wait for their lock
     "default_transaction_read_only": "off",
+    "statement_timeout": "0",  # every statement has a time of its own
     "lock_timeout": "20s",
     "jit": "off",
 }

@@ -64,6 +64,20 @@ async def test_texts_of_values_do_not_depend_on_what_is_set_for_the_role(
     )  # fmt: skip
 
 
+async def test_how_long_and_how_apart_statements_run_is_not_for_the_role_to_say(
+    make_pools: MakePools, flights_dsn: str
+) -> None:
+    odd = (
+        "statement_timeout=60000&default_transaction_isolation=serializable&default_transaction_deferrable=on"
+    )
+    pools = await make_pools(f"{flights_dsn}?{odd}")
+    lease = await pools.lease(PoolName.DASHBOARD, 10.0)
+    names = "statement_timeout", "transaction_isolation", "transaction_deferrable"
+    shown = [await lease.connection.fetchval(f"SHOW {name}") for name in names]
+    await pools.end(lease)
+    assert shown == ["0", "read committed", "off"]
+
+
 async def test_nothing_of_one_use_is_left_for_the_next(flights_dsn: str, make_store: MakeStore) -> None:
     store = await make_store(flights_dsn, connections=1)
     shown = []
