@@ -76,7 +76,7 @@ def fingerprint(*values: object) -> str:
 
 def together(*values: object) -> str:
     """The canonical forms of several values as one text."""
-    return "\x1f".join(map(canonical, values))
+    return "\x1f".join([repr(v) if type(v) is str else _form(type(v))(v) for v in values])  # type: ignore[arg-type] # a class is hashable
 
 
 def digest(text: str) -> str:

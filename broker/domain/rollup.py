@@ -195,12 +195,15 @@ def covers(coverage: Coverage, spans: Sequence[Span]) -> bool:
     if coverage.unusable is not None or coverage.lateness is not None:
         return False
     for lo, hi in spans:
-        if any(dirty.lo < hi and dirty.hi > lo for dirty in coverage.dirty):
+        if coverage.dirty and any(dirty.lo < hi and dirty.hi > lo for dirty in coverage.dirty):
             return False
         reached = lo
         for segment in coverage.segments:
-            if segment.span.lo <= reached < segment.span.hi:
-                reached = segment.span.hi
+            first, end = segment.span
+            if first <= reached < end:
+                reached = end
+            elif first > reached:
+                break
         if reached < hi:
             return False
     return True

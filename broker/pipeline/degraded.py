@@ -54,9 +54,9 @@ class Degrading:
     strain: Strain = no_strain
     down: Down = is_up
 
-    async def answer(self, group: Group, inner: Handler) -> Sequence[Outcome]:
-        """The outcomes of a group of which some may be answered from below."""
-        causes = self._causes(group)
+    async def answer(self, group: Group, inner: Handler, eligible: Sequence[int]) -> Sequence[Outcome]:
+        """The outcomes of a group of which some, those at these places, may be answered from below."""
+        causes = self._causes(group, eligible)
         if not causes:
             return await self._live(group, inner)
         outcomes = await self._walks(group, causes)
@@ -72,7 +72,7 @@ class Degrading:
         Raises:
             BrokerError: What the stream ended with, where no rung below has an answer that is sent in one piece.
         """
-        for before in (await self._walks(group, self._causes(group))).values():
+        for before in (await self._walks(group, self._causes(group, (0,)))).values():
             return _in_one_piece(before, group)
         (question,) = group.questions
         clock, started = self.ladder.clock, self.ladder.clock.monotonic()
@@ -85,16 +85,15 @@ class Degrading:
             cause = self.ladder.failed(question, error, clock.monotonic() - started)
             return _in_one_piece(await self.ladder.walk(question, group, cause) or error, group)
 
-    def _causes(self, group: Group) -> dict[int, Cause]:
+    def _causes(self, group: Group, eligible: Sequence[int]) -> dict[int, Cause]:
         """Why questions are answered from below without trying the live rung, by place."""
         pool, causes = pool_of(group), dict[int, Cause]()
         down = self.down(pool)
         left = group.context.deadline.remaining(self.ladder.clock.monotonic())
         dashboard = down is None and group.kind is RequestKind.DASHBOARD
         strain = self.strain(pool, group.context.principal, left) if dashboard else 0.0
-        for i, question in enumerate(group.questions):
-            if not self.ladder.eligible(question, group):
-                continue
+        for i in eligible:
+            question = group.questions[i]
             if READ.isdisjoint(question.policy.accepted_kinds):
                 refused = refusal(question.plan, question.policy)
                 assert refused is not None, "nothing that is read is accepted"
@@ -153,9 +152,8 @@ def degraded(degrading: Degrading) -> Stage:
 
     def stage(inner: Handler) -> Handler:
         def handle(group: Group) -> Awaitable[Sequence[Outcome]]:
-            if not _any_eligible(degrading.ladder, group):
-                return inner(group)
-            return degrading.answer(group, inner)
+            eligible = _eligible(degrading.ladder, group)
+            return degrading.answer(group, inner, eligible) if eligible else inner(group)
 
         return handle
 
@@ -168,7 +166,7 @@ def degraded_stream(degrading: Degrading) -> StreamStage:
     def stage(inner: StreamHandler) -> StreamHandler:
         async def handle(group: Group) -> AsyncGenerator[ExploreEvent, None]:
             async with aclosing(inner(group)) as events:
-                if _any_eligible(degrading.ladder, group):
+                if _eligible(degrading.ladder, group):
                     first = await degrading.first(events, group)
                     if isinstance(first, Answer):
                         for event in events_of(first):
@@ -183,5 +181,6 @@ def degraded_stream(degrading: Degrading) -> StreamStage:
     return stage
 
 
-def _any_eligible(ladder: Ladder, group: Group) -> bool:
-    return bool([question for question in group.questions if ladder.eligible(question, group)])
+def _eligible(ladder: Ladder, group: Group) -> list[int]:
+    """The places of questions that a rung below may answer."""
+    return [i for i, question in enumerate(group.questions) if ladder.eligible(question, group)]

@@ -27,7 +27,6 @@ from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.cover import cover as cheapest
 from broker.policy.rollups.normal import conjuncts, joined
 from broker.policy.rollups.reasons import Reasons
-from broker.policy.rollups.scan import zone_of
 from broker.policy.rollups.seals import Seals, seals_of
 from broker.policy.rollups.snap import snapped
 from broker.policy.rollups.stored import Memory
@@ -211,8 +210,7 @@ class Router:
         (rollup,) = before.rollups
         known = self._known.get(scan.dataset.name)
         coverage = known.get(rollup.name) if known is not None else None
-        edges = self._memory.boundaries(rollup.base, zone_of(scan.dataset, rollup, rollup.base))
-        span = scan.span
+        edges, span = self._candidates[scan.dataset.name].edges_of(rollup), scan.span
         if known is None or coverage is None or not covers(coverage, (span,)) or edges.inner(span) != span:
             return None
         if any(self._seals[scan.dataset.name].values()):

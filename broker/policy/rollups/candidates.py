@@ -75,6 +75,7 @@ class Candidates:
         self._timed: dict[str, int] = defaultdict(int)
         self._based: dict[tuple[str, str], int] = defaultdict(int)
         self._edges: dict[tuple[str, str], Boundaries] = {}
+        self._edges_of: dict[str, Boundaries] = {}
         self._failing: dict[Rule, int] = defaultdict(int)
         self._filters: dict[str, tuple[Filter, ...]] = {}
         self._sql = 0
@@ -99,7 +100,8 @@ class Candidates:
         filtered[own] |= bit
         zone = zone_of(dataset, rollup, rollup.base)
         self._based[rollup.base, zone] |= bit
-        self._edges.setdefault((rollup.base, zone), Boundaries(rollup.base, zone))
+        edges = self._edges.setdefault((rollup.base, zone), Boundaries(rollup.base, zone))
+        self._edges_of[rollup.name] = edges
         if rollup.storage is not Storage.SEGMENTS:
             self._sql |= bit
         used = tuple(dict.fromkeys((rollup.time, *rollup.dimensions, *sorted(members_of(own)))))
@@ -141,6 +143,10 @@ class Candidates:
         accepted = tuple([self.rollups[i] for i in positions(passed)])
         rejected = Reasons(tuple) if passed == self._all else Reasons(reasons, nearest=nearest)
         return Checked(self, accepted, rejected, asked, policy or ())
+
+    def edges_of(self, rollup: Rollup) -> Boundaries:
+        """Where the buckets of a rollup's base begin."""
+        return self._edges_of[rollup.name]
 
     def accepts(
         self, scan: Scan, consistency: Consistency, like: Rollup, among: Collection[str] | None = None
