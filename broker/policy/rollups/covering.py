@@ -70,7 +70,7 @@ class Covering:
             return self._cover((Piece("", (self._span,)),), self._live_alone())
         if self._span.lo >= self._span.hi or (self._terms.require and not own):
             return self._cover((), 0.0)
-        if len(own) == 1 and not sealed and (whole := self._whole(own[0])) is not None:
+        if len(own) == 1 and (whole := self._whole(own[0])) is not None:
             return whole
         cuts = self._cuts(own, sealed)
         own, problem, cuts = self._problem(own, cuts, sealed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from itertools import permutations
 from math import inf
 from typing import Any
@@ -23,6 +24,7 @@ from broker.domain.rollup import (
     Segment,
     Span,
     Storage,
+    micros,
 )
 from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.cover import cover
@@ -235,6 +237,30 @@ def test_reasons_of_the_caller_come_with_those_found_here() -> None:
         (FULL, replace(FULL, rollup="dear", segments=big)), rollups=(ROLLUP, dear), excluded=(other,)
     )
     assert found.rejected == (Rejection("dear", (Rule.COST,)), other)
+
+
+def test_a_segment_that_is_dearer_than_the_tables_is_read_live() -> None:
+    for large in (0, 1):
+        segments = [replace(each, row_count=1, files=()) for each in FULL.segments]
+        segments[large] = replace(segments[large], row_count=800_000_000)
+        found = find(replace(FULL, segments=tuple(segments)))
+        assert parts(found) == {"": (segments[large].span,), "r": (segments[1 - large].span,)}
+
+
+def test_what_there_is_no_cover_for_costs_nothing() -> None:
+    hole, nothing = covered(segment(1, day(1), day(10))), Cover((), 0.0, ())
+    assert replace(find(hole, live=False), rejected=()) == nothing
+    assert replace(find((), require=True), rejected=()) == nothing
+
+
+@pytest.mark.parametrize("first", [day(20), day(25)])
+@pytest.mark.parametrize("terms", [{"live": False}, {"require": True}, {"sealed": (WHOLE,)}])
+def test_of_an_empty_range_there_is_no_cover_but_by_the_tables(first: datetime, terms: Any) -> None:
+    empty = scan(where=is_("at", Operator.GE, first))
+    found = find(FULL, empty, **terms)
+    assert reasons(found) == {"r": (Rule.EDGE,)}
+    assert found.pieces == ((Piece("", (Span(micros(first), WHOLE.hi),)),) if "sealed" in terms else ())
+    assert find(FULL, empty).live == (Span(micros(first), WHOLE.hi),)
 
 
 def test_a_range_that_is_empty_is_left_to_the_tables() -> None:
