@@ -104,6 +104,8 @@ def test_conditions_on_the_time_bound_what_is_read() -> None:
     ("coverage", "rule"),
     [
         (covered(), Rule.COVER),
+        (replace(covered(), lateness=60.0), Rule.COVER),
+        (replace(covered(), unusable=Rule.DEF), Rule.DEF),
         (covered(segment(1, day(21), day(25))), Rule.COVER),
         (covered(*FULL.segments, dirty=(ALWAYS,)), Rule.LOG),
         (replace(FULL, unusable=Rule.DEF, message="a column is gone"), Rule.DEF),
@@ -237,6 +239,25 @@ def test_reasons_of_the_caller_come_with_those_found_here() -> None:
         (FULL, replace(FULL, rollup="dear", segments=big)), rollups=(ROLLUP, dear), excluded=(other,)
     )
     assert found.rejected == (Rejection("dear", (Rule.COST,)), other)
+
+
+def test_without_bounds_rows_are_taken_to_lie_where_segments_are() -> None:
+    """Of nineteen days the tables are read for nine, in two parts."""
+    other = replace(ROLLUP, name="s")
+    own = covered(segment(1, day(1), day(3)), segment(2, day(3), day(5)), segment(3, day(9), day(10)))
+    others = covered(segment(4, day(15), day(18)), segment(5, day(18), day(20)), rollup="s")
+    found = find((own, others), scan(time="", bounds=None), rollups=(ROLLUP, other))
+    assert parts(found) == {
+        "r": (span(day(1), day(5)), span(day(9), day(10))),
+        "s": (span(day(15), day(20)),),
+        "": (
+            Span(ALWAYS.lo, WHOLE.lo),
+            span(day(5), day(9)),
+            span(day(10), day(15)),
+            Span(WHOLE.hi, ALWAYS.hi),
+        ),
+    }
+    assert found.cost == pytest.approx(SLOW.live_seconds * 9 / 19, rel=0.01)
 
 
 def test_a_segment_that_is_dearer_than_the_tables_is_read_live() -> None:
