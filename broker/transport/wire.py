@@ -6,6 +6,8 @@ together from a cached table and a fresh status without decoding either (protobu
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _LENGTH_DELIMITED = 2
 WIDE = 12
 """Bytes of a `wide` duration: each of its numbers in five, after its tag."""
@@ -26,6 +28,7 @@ def integer(field: int, number: int) -> bytes:
     return varint(field << 3) + varint(number) if number else b""
 
 
+@lru_cache(maxsize=1 << 12)
 def head(field: int, size: int) -> bytes:
     """What stands before the ``size`` bytes of a nested message, a string or bytes."""
     return varint(field << 3 | _LENGTH_DELIMITED) + varint(size)
