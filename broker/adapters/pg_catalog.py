@@ -199,6 +199,7 @@ def _column(row: asyncpg.Record, rows: int) -> RelationColumn:
         distinct=-distinct * rows if distinct is not None and distinct < 0 else distinct or None,
         null_fraction=row["null_fraction"],
         comment=row["comment"],
+        folding=row["folding"],
     )
 
 

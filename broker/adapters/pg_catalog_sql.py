@@ -52,7 +52,8 @@ SELECT a.attrelid AS relation, a.attname AS name, NOT a.attnotnull AS nullable,
        format_type(a.atttypid, a.atttypmod) AS type_name, y.typname AS base, y.typtype = 'e' AS enum,
        CASE WHEN a.atttypmod >= 0 THEN a.atttypmod ELSE b.modifier END AS modifier,
        s.n_distinct::float8 AS n_distinct, s.null_frac::float8 AS null_fraction,
-       coalesce(col_description(a.attrelid, a.attnum), '') AS comment
+       coalesce(col_description(a.attrelid, a.attnum), '') AS comment,
+       EXISTS (SELECT FROM pg_collation AS l WHERE l.oid = a.attcollation AND NOT l.collisdeterministic) AS folding
   FROM pg_attribute AS a
   JOIN pg_class AS c ON c.oid = a.attrelid
   JOIN pg_namespace AS n ON n.oid = c.relnamespace

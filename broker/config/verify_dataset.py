@@ -12,7 +12,14 @@ from broker.config.findings import Severity
 from broker.config.sql_text import quote, read_table, rows
 from broker.config.verify_joins import uniqueness_problem
 from broker.config.verify_rollups import verify_rollups
-from broker.config.verify_types import Remark, boolean_problem, column_of, scale_problem, type_problem
+from broker.config.verify_types import (
+    Remark,
+    boolean_problem,
+    column_of,
+    folding_problem,
+    scale_problem,
+    type_problem,
+)
 from broker.domain.model import Dataset, JoinKind, Measure, MeasureKind
 from broker.domain.relations import DatabaseCatalog, Relation, SqlType
 from broker.domain.values import DataType
@@ -124,6 +131,9 @@ class DatasetCheck:
 
             yield _Check(path, dimension.sql, dimension.tables, fits)
             self._scale(path, dimension.sql, dimension.type, dimension.scale)
+            for alias, relation in self._relations.items():
+                if problem := folding_problem(column_of(dimension.sql, alias, relation)):
+                    self._say(path, problem, Severity.WARNING)
         for measure in dataset.measures.values():
             yield from self._measure(measure)
         for policy in dataset.row_policies:

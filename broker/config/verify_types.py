@@ -56,6 +56,17 @@ def scale_problem(declared: int, column: RelationColumn | None) -> str:
     return f"has {actual} digits after the point and is declared with {declared}; set `scale: {actual}`"
 
 
+def folding_problem(column: RelationColumn | None) -> str:
+    """Why filters on a column may find other texts than they name; empty when they do not."""
+    if column is None or not column.folding:
+        return ""
+    told = f'declare `sql: {quote(column.name)} COLLATE "C"`'
+    return (
+        "has a nondeterministic collation: filters on the table find texts that differ in case or accents, those on "
+        f"rollups and held answers do not, and texts cannot be searched; {told}"
+    )
+
+
 def column_of(sql: str, alias: str, relation: Relation) -> RelationColumn | None:
     """The column that an expression is, when it is nothing but a column of the relation."""
     prefix = f"{quote(alias)}."

@@ -39,7 +39,10 @@ class SqlType:
 
 @dataclass(frozen=True, slots=True)
 class RelationColumn:
-    """A column. ``distinct`` estimates its distinct values, ``null_fraction`` its nulls; None when never analysed."""
+    """A column. ``distinct`` estimates its distinct values, ``null_fraction`` its nulls; None when never analysed.
+
+    ``folding`` when its collation takes some different texts for equal.
+    """
 
     name: str
     sql_type: SqlType
@@ -47,6 +50,7 @@ class RelationColumn:
     distinct: float | None = None
     null_fraction: float | None = None
     comment: str = ""
+    folding: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,3 +106,13 @@ async def test_a_time_that_may_be_null_is_advised_against_where_rollups_are_over
         assert len(found) == count
         assert all(f.severity is Severity.HINT for f in found)
         assert all("ALTER TABLE public.events ALTER COLUMN at SET NOT NULL" in f.message for f in found)
+
+
+async def test_a_collation_by_which_different_texts_are_equal_is_advised_against() -> None:
+    columns = (EVENTS.columns[0], replace(EVENTS.columns[1], folding=True))
+    relation = replace(EVENTS, columns=columns, rows=0)
+    ((line, severity, text),) = await findings(relation)
+    assert (line, severity) == (6, Severity.WARNING)
+    assert text.endswith('declare `sql: seen COLLATE "C"`')
+    told = MODEL.replace("seen: timestamp", "seen: {sql: 'seen COLLATE \"C\"', type: timestamp}")
+    assert await findings(relation, model=told) == []
