@@ -225,7 +225,12 @@ def test_a_table_is_cheaper_for_equality_with_its_first_dimension() -> None:
 def test_of_equal_costs_the_fresher_one_then_the_first_by_name() -> None:
     names = ("a", "b", "c")
     rollups = [replace(ROLLUP, name=name) for name in names]
-    for lateness, expected in (((5.0, None, None), "b"), ((None, None, None), "a"), ((7.0, 5.0, 6.0), "b")):
+    for lateness, expected in (
+        ((5.0, None, None), "b"),
+        ((None, None, None), "a"),
+        ((7.0, 5.0, 6.0), "b"),
+        ((0.5, None, 0.0), "b"),
+    ):
         coverage = [replace(FULL, rollup=n, lateness=late) for n, late in zip(names, lateness, strict=True)]
         for order in permutations(rollups):
             assert list(parts(find(coverage, rollups=order))) == [expected]

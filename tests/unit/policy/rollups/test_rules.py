@@ -14,7 +14,9 @@ from broker.domain.principal import Principal
 from broker.domain.query import AllOf, AnyOf, Filter, Grain, Not, Operator
 from broker.domain.rollup import ALWAYS, FAR_FUTURE, Rollup, Rule, Span, Storage, Tracking, micros
 from broker.domain.terms import Consistency
+from broker.policy.rollups.asked import asked_of, policy_conditions
 from broker.policy.rollups.candidates import Candidates
+from broker.policy.rollups.normal import members
 from tests.support.rollup_scans import (
     OWN_CITY,
     OWN_TENANT,
@@ -180,12 +182,6 @@ def test_conditions_on_a_date_are_midnights() -> None:
     assert checked.asked("billed").span == (micros(day(4)), micros(day(6)))
 
 
-def test_reasons_name_what_is_missing() -> None:
-    (found,) = Candidates(dataset(ROLLUP)).check(scan(by=("seats",), measures=("longest",))).rejected
-    assert "'seats'" in found.detail
-    assert "'longest'" in found.detail
-
-
 def test_a_zone_whose_offset_changes_fits_only_while_it_does() -> None:
     """Lord Howe is eleven hours ahead of UTC in its summer, ten and a half in its winter."""
     summer = (datetime(2023, 11, 1, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC))
@@ -203,3 +199,99 @@ def test_what_is_remembered_of_a_shape_does_not_reach_into_another_question() ->
         assert candidates.check(asked).accepted == (GERMAN,)
         assert candidates.check(scan(by=("kind",))).accepted == ()
         assert candidates.check(scan(by=("city",))).accepted == ()
+
+
+def test_row_policies_are_equalities_with_values_of_the_principal() -> None:
+    terms = (("tenant", "tenant"), ("city", "attributes.city"), ("kind", "principal"), ("tenant", "tenant"))
+    policy = replace(OWN_TENANT, terms=terms)
+    equal = [
+        is_(name, Op.EQ, value) for name, value in (("tenant", "acme"), ("city", "Rome"), ("kind", "bob"))
+    ]
+    assert policy_conditions(scan(policies=(policy, OWN_TENANT), principal=of("Rome"))) == tuple(equal)
+    assert policy_conditions(scan()) == ()
+
+
+@pytest.mark.parametrize(
+    ("city", "found"),
+    [("", True), ("\ud7ff\ue000\U0010ffff", True), ("a\x00", False), ("a\ud800", False), ("\udfffa", False)],
+)
+def test_texts_that_postgresql_refuses_are_left_to_the_tables(city: str, found: bool) -> None:
+    own = policy_conditions(scan(policies=(OWN_CITY,), principal=of(city)))
+    assert own == ((is_("city", Op.EQ, city),) if found else None)
+
+
+def test_a_policy_on_what_is_no_text_is_left_to_the_tables() -> None:
+    assert policy_conditions(scan(policies=(replace(OWN_TENANT, terms=(("seats", "tenant"),)),))) is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ([is_("at", Op.GE, date(2024, 3, 3))], Rule.FILT),
+        ([is_("at", Op.IN, day(3), day(4))], Rule.FILT),
+        ([is_("billed", Op.GE, day(3))], Rule.FILT),
+        ([is_("billed", Op.LE, date.max)], Rule.FILT),
+        ([is_("at", Op.IS_NULL), is_("at", Op.NE, day(3))], Rule.NULL),
+        ([is_("at", Op.NE, day(3)), is_("at", Op.IS_NULL)], Rule.NULL),
+        ([is_("at", Op.NE, day(3)), is_("at", Op.GE, day(3))], Rule.FILT),
+        ([is_("city", Op.IS_NULL), is_("at", Op.GE, day(3))], None),
+    ],
+)
+def test_conditions_on_the_time_that_are_no_range_are_left_to_the_tables(
+    parts: Sequence[Filter], problem: Rule | None
+) -> None:
+    (time,) = {name for part in parts for name in members(part)} - {"city"}
+    asked = asked_of(scan(bounds=None), scan().dataset.dimensions[time], parts, ())
+    assert asked.problem is problem
+    assert not asked.nulls
+    assert asked.rest == tuple(part for part in parts if "city" in members(part))
+
+
+def test_rows_without_a_time_are_asked_for_where_nothing_is_said_of_it() -> None:
+    time = scan().dataset.dimensions["at"]
+    for asked, nulls in ((scan(bounds=None), True), (scan(time="billed"), True), (scan(), False)):
+        assert asked_of(asked, time, [BERLIN], ()).nulls is nulls
+
+
+def test_what_a_kind_of_rollup_may_answer() -> None:
+    candidates = Candidates(
+        dataset(ROLLUP, replace(HOURLY, name="h"), replace(HOURLY, name="i", measures=()))
+    )
+    for like, among, found in (
+        (ROLLUP, None, True),
+        (ROLLUP, {"r"}, True),
+        (ROLLUP, {"h"}, False),
+        (HOURLY, {"h"}, True),
+        (HOURLY, {"i"}, False),
+        (DAILY, None, False),
+    ):
+        assert candidates.accepts(scan(), Consistency.BOUNDED, like, among) is found
+    assert {each.base for each in candidates.bases} == {ROLLUP.base, HOURLY.base}
+
+
+def test_the_shapes_that_were_asked_last_are_remembered() -> None:
+    candidates = Candidates(dataset(ROLLUP), remembered=2)
+    one, two, three = scan(by=()), scan(by=("city",)), scan(by=("kind",))
+    known = [candidates._shape(each, Consistency.BOUNDED) for each in (one, two)]
+    for asked in (one, three):
+        candidates.check(asked)
+    assert candidates._shape(one, Consistency.BOUNDED) is known[0]
+    assert len(candidates._shapes) == 2
+    assert candidates._shape(two, Consistency.BOUNDED) is not known[1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "rollup", "detail"),
+    [
+        (scan(by=("seats", "city", "tag")), replace(LONGEST, measures=("rides",)), "does not store 'city', 'seats'"),
+        (scan(where=is_("seats", Op.GT, 2)), ROLLUP, "does not store 'seats'"),
+        (scan(measures=("longest", "rides")), ROLLUP, "has no states of 'longest'"),
+        (scan(measures=("all_riders",)), replace(ROLLUP, measures=("all_riders",)), "its states do not merge"),
+        (scan(time="billed"), ROLLUP, "is kept by 'at'"),
+        (scan(by=("seats",), measures=("longest",)), ROLLUP, "does not store 'seats'; has no states of 'longest'"),
+        (scan(), LATE, ""),
+    ],
+)  # fmt: skip
+def test_reasons_are_told_by_name(asked: Scan, rollup: Rollup, detail: str) -> None:
+    (found,) = Candidates(dataset(rollup)).check(asked).rejected
+    assert found.detail == detail
