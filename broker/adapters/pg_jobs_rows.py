@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -49,9 +50,14 @@ def job_of(row: asyncpg.Record) -> Job:
         start_time=row["start_time"],
         end_time=row["end_time"],
         next_attempt_time=row["run_at"] if waits else None,
-        start_by_time=row["start_by_time"],
+        start_by_time=_told(row["start_by_time"]),
         trace=load_mapping(row["trace"]),
     )
+
+
+def _told(instant: datetime | None) -> datetime | None:
+    """An instant of the caller as it was given: asyncpg keeps the last one as infinity, and reads it without a zone."""
+    return instant.replace(tzinfo=UTC) if instant is not None and instant.tzinfo is None else instant
 
 
 def stored(s: Submission) -> tuple[object, ...]:
@@ -105,7 +111,7 @@ def claimed_job(row: asyncpg.Record, worker_id: str) -> Job:
         progress=NO_PROGRESS,
         failure=load(JobFailure, failure) if failure is not None else None,
         start_time=start_time,
-        start_by_time=start_by_time,
+        start_by_time=_told(start_by_time),
         trace=load_mapping(trace),
     )
 

@@ -43,6 +43,14 @@ async def test_a_submitted_job_is_read_back_whole(jobs: Jobs) -> None:
     assert abs(job.create_time - datetime.now(UTC)) < timedelta(minutes=5)
 
 
+async def test_the_last_instant_of_all_is_an_instant(jobs: Jobs) -> None:
+    given = submission(start_by_time=datetime.max.replace(tzinfo=UTC))
+    job = await jobs.ports.store.submit(given)
+    assert job.start_by_time == given.start_by_time
+    (claimed,) = await jobs.claim(await jobs.worker())
+    assert claimed.start_by_time == given.start_by_time
+
+
 async def test_concurrent_submissions_with_one_request_id_make_one_job(jobs: Jobs) -> None:
     first = submission()
     tries = [replace(first, id=f"{first.id}-{i}") for i in range(24)]
