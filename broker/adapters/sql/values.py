@@ -20,8 +20,9 @@ from broker.domain.values import DataType, Scalar
 
 DIALECT = "postgres"
 MARK = "\x00"
-_ENDS = frozenset({datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)})
-_END_DAYS = frozenset({date.min.toordinal(), date.max.toordinal()})
+_ENDS = frozenset({
+    date.min, date.max, datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC),
+})  # fmt: skip
 
 Value = Scalar | tuple[Scalar, ...]
 """What fills a place: a scalar, or a tuple of them where the place is an array."""
@@ -124,15 +125,8 @@ def literal(value: Value, place: Place) -> str:
 
 
 def _at_an_end(value: Value, place: Place) -> bool:
-    if place.type is DataType.TIMESTAMP:
-        return not _ENDS.isdisjoint(_each(value))
-    if place.type is not DataType.DATE:
-        return False
-    return any(isinstance(v, date) and v.toordinal() in _END_DAYS for v in _each(value))
-
-
-def _each(value: Value) -> tuple[Scalar, ...]:
-    return value if isinstance(value, tuple) else (value,)
+    dated = place.type is DataType.TIMESTAMP or place.type is DataType.DATE
+    return dated and not _ENDS.isdisjoint(value if isinstance(value, tuple) else (value,))
 
 
 def _temporal(value: Scalar) -> str:
