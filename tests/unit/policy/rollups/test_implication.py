@@ -209,6 +209,7 @@ def test_different_types_and_not_a_number_prove_nothing() -> None:
     assert not implies(conjuncts(is_("n", Op.GT, float("nan"))), conjuncts(is_("n", Op.GT, 1.0)))
     assert not implies(conjuncts(is_("n", Op.EQ, True)), conjuncts(is_("n", Op.GE, 1)))
     assert not implies(conjuncts(is_("n", Op.EQ, "2")), conjuncts(is_("n", Op.NE, 2)))
+    assert not implies(conjuncts(is_("n", Op.CONTAINS, "2")), conjuncts(is_("n", Op.EQ, 2)))
     assert not implies(conjuncts(is_("n", Op.IN, 1, "2")), conjuncts(is_("n", Op.NOT_IN, 2, 3)))
 
 
