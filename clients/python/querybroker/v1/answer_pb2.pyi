@@ -212,7 +212,7 @@ class _DegradationReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deg
     DEGRADATION_REASON_ROLLUP_DIRTY: _DegradationReason.ValueType  # 11
     """The rollup misses recent changes in part of the range."""
     DEGRADATION_REASON_ROLLUP_QUARANTINED: _DegradationReason.ValueType  # 12
-    """The rollup failed verification."""
+    """The rollup failed verification. Not given by this version: one in quarantine does not answer."""
     DEGRADATION_REASON_REVALIDATING: _DegradationReason.ValueType  # 13
     """A refresh of this answer is under way."""
     DEGRADATION_REASON_POLICY_CACHE_ONLY: _DegradationReason.ValueType  # 14
@@ -254,7 +254,7 @@ DEGRADATION_REASON_ROLLUP_NOT_BUILT: DegradationReason.ValueType  # 10
 DEGRADATION_REASON_ROLLUP_DIRTY: DegradationReason.ValueType  # 11
 """The rollup misses recent changes in part of the range."""
 DEGRADATION_REASON_ROLLUP_QUARANTINED: DegradationReason.ValueType  # 12
-"""The rollup failed verification."""
+"""The rollup failed verification. Not given by this version: one in quarantine does not answer."""
 DEGRADATION_REASON_REVALIDATING: DegradationReason.ValueType  # 13
 """A refresh of this answer is under way."""
 DEGRADATION_REASON_POLICY_CACHE_ONLY: DegradationReason.ValueType  # 14
@@ -462,27 +462,27 @@ class _CostClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CostClass.V
     COST_CLASS_UNSPECIFIED: _CostClass.ValueType  # 0
     """Not set."""
     COST_CLASS_TRIVIAL: _CostClass.ValueType  # 1
-    """Below 50 ms."""
+    """Nearly nothing. Not given by this version."""
     COST_CLASS_DASHBOARD: _CostClass.ValueType  # 2
-    """Below 1 s."""
+    """Up to `server.classes.dashboard`, 10 s unless configured otherwise."""
     COST_CLASS_EXPLORATION: _CostClass.ValueType  # 3
-    """Below 30 s."""
+    """Up to `server.classes.exploration`, 30 s unless configured otherwise."""
     COST_CLASS_JOB: _CostClass.ValueType  # 4
-    """Longer."""
+    """Longer, or submitted as a job."""
 
 class CostClass(_CostClass, metaclass=_CostClassEnumTypeWrapper):
-    """Class of a request by what it costs."""
+    """Class of a request by the call and by what it is predicted to cost; it decides whose seats the request has."""
 
 COST_CLASS_UNSPECIFIED: CostClass.ValueType  # 0
 """Not set."""
 COST_CLASS_TRIVIAL: CostClass.ValueType  # 1
-"""Below 50 ms."""
+"""Nearly nothing. Not given by this version."""
 COST_CLASS_DASHBOARD: CostClass.ValueType  # 2
-"""Below 1 s."""
+"""Up to `server.classes.dashboard`, 10 s unless configured otherwise."""
 COST_CLASS_EXPLORATION: CostClass.ValueType  # 3
-"""Below 30 s."""
+"""Up to `server.classes.exploration`, 30 s unless configured otherwise."""
 COST_CLASS_JOB: CostClass.ValueType  # 4
-"""Longer."""
+"""Longer, or submitted as a job."""
 Global___CostClass: _TypeAlias = CostClass  # noqa: Y015
 
 @_typing.final
