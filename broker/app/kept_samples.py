@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from broker.adapters.pg_sample_rows import PgSampleSources
 from broker.adapters.pg_store import PgStore
 from broker.aggregation.executor import WorkerPools
+from broker.app.behind import behind
 from broker.app.process import Process
 from broker.app.rollup_options import mirror_options
 from broker.config.settings import Settings
@@ -34,9 +35,5 @@ async def kept_samples(
         if found is not None:
             samples.put(dataset, found)
     keeper = SampleKeeper(datasets, PgSampleSources(store), files, samples, workers, own.clock, own.random)
-    task = asyncio.create_task(keeper.run())
-    try:
+    async with behind({"kept samples": keeper.run()}):
         yield samples
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from broker.adapters.pg_learned import PgLearned, scope_of
+from broker.app.behind import behind
 from broker.app.process import Process
 from broker.config.settings import Settings
 from broker.domain.errors import BrokerError
@@ -79,12 +80,10 @@ async def kept(keeper: Keeper, every: float = SAVE_SECONDS) -> AsyncIterator[Non
             await asyncio.sleep(every)
             await keeper.save()
 
-    task = asyncio.create_task(saving(), name="learned")
     try:
-        yield
+        async with behind({"learned": saving()}):
+            yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
         try:
             async with asyncio.timeout(LAST_SECONDS):
                 await keeper.save()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from broker.adapters.pg_pool import PgPools
 from broker.adapters.pg_pressure import PgPressure
 from broker.app.backends import news_of
+from broker.app.behind import behind
 from broker.app.options import connection_settings
 from broker.app.process import Process
 from broker.config.settings import Settings
@@ -75,12 +75,9 @@ async def heard(
     processors = ProcessorShare(own.clock.monotonic)
     memory = memory_share(settings.server.memory_limit)
     watch = PressureWatch(gauges, processors.read, memory, admission.signal, own.telemetry)
-    task = asyncio.create_task(watch.run())
     try:
-        yield
+        async with behind({"pressure": watch.run()}):
+            yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
         for gauge in gauges.values():
             gauge.close()

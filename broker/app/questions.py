@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from broker.app.behind import behind
 from broker.app.process import Process
 from broker.config.settings import Settings
 from broker.pipeline.execute import Observer
@@ -22,12 +23,8 @@ async def questions(settings: Settings, own: Process, index: int | None) -> Asyn
         yield _unrecorded
         return
     log = await asyncio.to_thread(QueryLog, log_path(folder, index), own.clock)
-    task = asyncio.create_task(log.run())
-    try:
+    async with behind({"query log": log.run()}):
         yield log.observe
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def _unrecorded(_question: Question, _run: Run) -> None:

@@ -7,13 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from broker.adapters.pg_rollup_database import open_rollup_database
-from broker.adapters.pg_rollup_schema import PgRollupSchema
-from broker.adapters.pg_rollups import PgRollups
 from broker.aggregation.executor import WorkerPools
 from broker.app.database import database
 from broker.app.process import process
 from broker.app.rollup_options import mirror_options
+from broker.app.rollups import open_rollups
 from broker.app.workers import cluster
 from broker.config.settings import Settings
 from broker.domain.model import Model
@@ -41,13 +39,6 @@ class Direct:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, model: Model) -> AsyncIterator[PgRollups]:
-    """The store of rollups alone."""
-    async with open_rollup_database(settings.database.dsn) as opened:
-        yield PgRollups(opened, PgRollupSchema(opened), model.datasets, SystemClock())
-
-
-@asynccontextmanager
 async def direct(settings: Settings, model: Model) -> AsyncIterator[Direct]:
     """Everything, with one worker process.
 
@@ -61,7 +52,7 @@ async def direct(settings: Settings, model: Model) -> AsyncIterator[Direct]:
         own = await stack.enter_async_context(process(ROLE, quiet))
         narrow = replace(settings, pools={**settings.pools, pool: limits})
         data = await stack.enter_async_context(database(narrow, (pool,), own))
-        store = await stack.enter_async_context(open_store(settings, model))
+        store = await stack.enter_async_context(open_rollups(settings, model, own.clock))
         workers = WorkerPools({pool: limits}, own.clock, own.telemetry, cluster=cluster(settings))
         stack.push_async_callback(workers.close)
         await workers.start()

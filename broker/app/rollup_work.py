@@ -64,7 +64,7 @@ async def rollup_work(
     workers = WorkerPools({PoolName.JOB: limits}, own.clock, own.telemetry, cluster=cluster(settings))
     try:
         await workers.start()
-        async with open_rollups(settings, model, own) as store:
+        async with open_rollups(settings, model, own.clock) as store:
             tools = BuildTools(
                 store,
                 data.store,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from broker.adapters.pg_rollup_schema import PgRollupSchema
 from broker.adapters.pg_rollups import PgRollups
 from broker.adapters.pg_store import PgStore
 from broker.aggregation.executor import WorkerPools
+from broker.app.behind import behind
 from broker.app.kept_samples import kept_samples
 from broker.app.process import Process
 from broker.app.rollup_options import mirror_options, verify_options
@@ -85,7 +85,7 @@ async def _rollups(
             found, _ = await snapshot.coverage(dataset, tuple(dataset.rollups.values()), ALWAYS)
         return found, snapshot.as_of - timedelta(seconds=snapshot.replica_lag or 0.0)
 
-    async with open_rollups(settings, model, own) as store:
+    async with open_rollups(settings, model, own.clock) as store:
         options = mirror_options(settings)
         mirror = Mirror(options, store, own.clock, own.telemetry)
         await mirror.open()
@@ -93,17 +93,12 @@ async def _rollups(
         watch = Watch(datasets, read, router, own.random, recall.write)
         follower = Follower(mirror, store, lambda: rollups_of(datasets), own.clock, own.random, own.telemetry)
         await watch.look()
-        tasks = [
-            asyncio.create_task(watch.run()),
-            asyncio.create_task(follower.run()),
-            asyncio.create_task(_recalled(recall, router, mirror, datasets)),
-        ]
+        recalled = _recalled(recall, router, mirror, datasets)
+        work = {"rollup watch": watch.run(), "mirror": follower.run(), "recall": recalled}
         try:
-            yield Rollups(router, Rolled(mirror), store, mirror)
+            async with behind(work):
+                yield Rollups(router, Rolled(mirror), store, mirror)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await mirror.close()
 
 
@@ -148,12 +143,8 @@ async def verifying(
         own.random,
         own.telemetry,
     )
-    task = asyncio.create_task(verification.run())
-    try:
+    async with behind({"rollup verification": verification.run()}):
         yield RollupNotes(own.telemetry, parts.answers, verification.offer)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def rollups_of(datasets: Iterable[Dataset]) -> Iterator[tuple[Dataset, Rollup]]:
@@ -164,7 +155,7 @@ def rollups_of(datasets: Iterable[Dataset]) -> Iterator[tuple[Dataset, Rollup]]:
 
 
 @asynccontextmanager
-async def open_rollups(settings: Settings, model: Model, own: Process) -> AsyncIterator[PgRollups]:
+async def open_rollups(settings: Settings, model: Model, clock: Clock) -> AsyncIterator[PgRollups]:
     """The store of rollups, on connections of its own."""
     async with open_rollup_database(settings.database.dsn) as database:
-        yield PgRollups(database, PgRollupSchema(database), model.datasets, own.clock)
+        yield PgRollups(database, PgRollupSchema(database), model.datasets, clock)

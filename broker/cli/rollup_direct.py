@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -25,7 +24,10 @@ def with_store(loaded: Configuration, work: Callable[[PgRollups], Awaitable[T]])
     """Runs work with the store of rollups; an error of the database ends the command."""
 
     async def run() -> T:
-        async with _store(loaded) as store:
+        from broker.app.rollups import open_rollups
+        from broker.runtime.clock import SystemClock
+
+        async with open_rollups(loaded.settings, loaded.model, SystemClock()) as store:
             return await work(store)
 
     return _ended(run)
@@ -62,24 +64,13 @@ def asked(question: str, *, yes: bool, told: str) -> None:
         fail(told, Exit.USAGE)
 
 
-@asynccontextmanager
-async def _store(loaded: Configuration) -> AsyncIterator[PgRollups]:
-    from broker.app.rollup_direct import open_store
-
-    async with open_store(loaded.settings, loaded.model) as store:
-        yield store
-
-
-def _ended(run: Callable[[], Awaitable[T]]) -> T:
+def _ended(run: Callable[[], Coroutine[Any, Any, T]]) -> T:
     from broker.adapters.migrate import MigrationError
     from broker.app.loop import StartError
     from broker.domain.errors import BrokerError
 
-    async def awaited() -> T:
-        return await run()
-
     try:
-        return asyncio.run(awaited())
+        return asyncio.run(run())
     except (MigrationError, StartError) as error:
         fail(str(error), Exit.CONFIG)
     except BrokerError as error:

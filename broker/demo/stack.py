@@ -19,12 +19,13 @@ from typing import Final
 import asyncpg
 
 from broker.adapters.migrate import ANALYTICAL, COMPONENTS, migrate
-from broker.app.rollup_direct import open_store
+from broker.app.rollups import open_rollups
 from broker.config.loader import load
 from broker.demo.children import Child, child
 from broker.demo.embedded import EmbeddedPostgres
 from broker.demo.flights import LoadedFlights, load_flights
 from broker.demo.install import reachable_data_dir
+from broker.runtime.clock import SystemClock
 
 HOST: Final = "127.0.0.1"
 FIRST_PORT: Final = 50051
@@ -126,7 +127,7 @@ async def install_rollups(dsn: str) -> None:
     """Has changes of the flights noted, so that the worker builds their rollups and keeps them up."""
     with as_file(files("broker.demo") / "flights.yaml") as config:
         loaded = await asyncio.to_thread(load, config, {}, {"database.dsn": dsn})
-    async with open_store(loaded.settings, loaded.model) as store:
+    async with open_rollups(loaded.settings, loaded.model, SystemClock()) as store:
         for dataset in loaded.model.datasets.values():
             if dataset.rollups:
                 await store.install(dataset)

@@ -17,8 +17,8 @@ from broker.adapters.pg_store import PgStore
 from broker.aggregation.executor import WorkerPools
 from broker.app.database import database
 from broker.app.process import process
-from broker.app.rollup_direct import open_store
 from broker.app.rollup_options import mirror_options
+from broker.app.rollups import open_rollups
 from broker.config.loader import load
 from broker.domain.answer import AnswerKind, Cost, CostClass
 from broker.domain.deadline import Deadline
@@ -107,7 +107,7 @@ async def reader(place: Place) -> AsyncIterator[Reader]:
     async with AsyncExitStack() as stack:
         own = await stack.enter_async_context(process("test", replace(settings.telemetry, prometheus_port=0)))
         data = await stack.enter_async_context(database(settings, (POOL,), own))
-        store = await stack.enter_async_context(open_store(settings, loaded.model))
+        store = await stack.enter_async_context(open_rollups(settings, loaded.model, own.clock))
         workers = WorkerPools({POOL: limits}, own.clock, own.telemetry)
         stack.push_async_callback(workers.close)
         await workers.start()
