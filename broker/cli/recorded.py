@@ -29,18 +29,15 @@ def replay_log(log: Path) -> None:
         raise EndedError(Exit.FAILED)
 
 
-def double_log(
-    logs: Path | Sequence[Path], config: Path | None = None, settings: tuple[str, ...] = (), seed: int = 0
-) -> None:
+def double_log(logs: Sequence[Path], config: Path | None = None, settings: tuple[str, ...] = ()) -> None:
     """Tells what breaks first when the load of logs grows, with the configuration of the first log or of a file."""
     from broker.cli.render.console import console
     from broker.cli.render.outlook import outlook_tables
     from broker.simulation.double import run
 
-    every = [logs] if isinstance(logs, Path) else logs
-    with _readable(*every):
-        configuration = None if config is None else _configuration(every[0], config, settings)
-        outlook = run(every, configuration, seed=seed)
+    with _readable(*logs):
+        configuration = None if config is None else _configuration(logs[0], config, settings)
+        outlook = run(logs, configuration)
     screen = console()
     for table in outlook_tables(outlook):
         screen.print(table)

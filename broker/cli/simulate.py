@@ -95,6 +95,8 @@ def simulate(  # noqa: PLR0917 - click passes them by name
         fail("Give either scenarios, or --replay LOG, or --double LOG, or --play LOG.", Exit.USAGE)
     if settings and config is None:
         fail("--set changes values of a configuration: name it with --config.", Exit.USAGE)
+    if config is not None and not double:
+        fail("--config is tried on a recorded load: name its log with --double.", Exit.USAGE)
     if log is not None or double:
         _recorded(log, double, config, settings)
         return

@@ -131,7 +131,12 @@ def test_the_command_takes_logs(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--replay", "LOG", "--play", "LOG"], ["--double", "LOG", "--set", "server.port=1"]]
+    "arguments",
+    [
+        ["--replay", "LOG", "--play", "LOG"],
+        ["--double", "LOG", "--set", "server.port=1"],
+        ["--replay", "LOG", "--config", "LOG"],
+    ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(log: Path, arguments: list[str]) -> None:
     assert run(["simulate", *(str(log) if each == "LOG" else each for each in arguments)]) == Exit.USAGE
