@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
 from broker.adapters.pg_adoption import PgAdoption
-from broker.domain.job import JobState, part_prefix
+from broker.domain.job import part_prefix
 from tests.support.job_attempts import Write, fail, succeed
 from tests.support.jobs import Jobs, submission
 
@@ -75,15 +75,6 @@ async def living_worker(jobs: Jobs) -> None:
     job = await jobs.running()
     assert await jobs.ports.keeper.reap(lambda: 0.5) == 0
     assert await jobs.get(job.id) == job
-
-
-async def lost_and_done(jobs: Jobs) -> None:
-    """Nothing is reaped of a job that has ended."""
-    job = await jobs.running()
-    await succeed(jobs.ports.queue, job)
-    await jobs.lose(job.worker_id)
-    await jobs.ports.keeper.reap(lambda: 0.5)
-    assert (await jobs.get(job.id)).state is JobState.SUCCEEDED
 
 
 async def in_time_to_begin(jobs: Jobs) -> None:
