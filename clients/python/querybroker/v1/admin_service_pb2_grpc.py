@@ -151,7 +151,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DropRollup(self, request, context):
-        """Deletes a rollup's data and its triggers.
+        """Deletes a rollup's data, and the triggers that no other rollup needs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

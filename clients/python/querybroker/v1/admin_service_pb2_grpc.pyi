@@ -48,7 +48,7 @@ class AdminServiceStub:
     ReleaseQuarantine: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ReleaseQuarantineRequest, _admin_service_pb2.ReleaseQuarantineResponse]
     """Lets a quarantined rollup answer again."""
     DropRollup: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DropRollupRequest, _admin_service_pb2.DropRollupResponse]
-    """Deletes a rollup's data and its triggers."""
+    """Deletes a rollup's data, and the triggers that no other rollup needs."""
     RequeueJob: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RequeueJobRequest, _admin_service_pb2.RequeueJobResponse]
     """Puts a dead-lettered job back into the queue."""
     DeleteJob: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteJobRequest, _admin_service_pb2.DeleteJobResponse]
@@ -78,7 +78,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ReleaseQuarantine: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ReleaseQuarantineRequest, _admin_service_pb2.ReleaseQuarantineResponse]  # type: ignore[assignment]
     """Lets a quarantined rollup answer again."""
     DropRollup: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DropRollupRequest, _admin_service_pb2.DropRollupResponse]  # type: ignore[assignment]
-    """Deletes a rollup's data and its triggers."""
+    """Deletes a rollup's data, and the triggers that no other rollup needs."""
     RequeueJob: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RequeueJobRequest, _admin_service_pb2.RequeueJobResponse]  # type: ignore[assignment]
     """Puts a dead-lettered job back into the queue."""
     DeleteJob: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteJobRequest, _admin_service_pb2.DeleteJobResponse]  # type: ignore[assignment]
@@ -153,7 +153,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.DropRollupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.DropRollupResponse, _abc.Awaitable[_admin_service_pb2.DropRollupResponse]]:
-        """Deletes a rollup's data and its triggers."""
+        """Deletes a rollup's data, and the triggers that no other rollup needs."""
 
     @_abc_1.abstractmethod
     def RequeueJob(

@@ -123,7 +123,7 @@ class DashboardRequest(_message.Message):
     request_id: _builtins.str
     """UUID that identifies the request in logs and traces; made by the server when empty."""
     dashboard_id: _builtins.str
-    """Names the dashboard, for fairness and warm-up; free text of the caller."""
+    """Names the dashboard in the decision log; free text of the caller, at most 256 characters."""
     format: Global___ResultFormat.ValueType
     """Format of the tables; typed columns unless set."""
     @_builtins.property
