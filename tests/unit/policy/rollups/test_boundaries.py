@@ -98,6 +98,28 @@ def test_a_grid_fits_when_all_its_starts_are_starts_of_the_base(
     assert (misalignment(grid, span, edges) is None) == fits
 
 
+def test_only_buckets_that_begin_within_the_span_have_to_fit() -> None:
+    days, months = build(AbsoluteRange(day(1), day(9)), Grain.DAY, "UTC"), Boundaries(Grain.MONTH, "UTC")
+    for first, last, fits in ((3, 4, True), (3, 5, False), (2, 4, False), (1, 9, False)):
+        span = Span(micros(day(first)), micros(day(last)))
+        assert aligned(days, span, months) is fits
+        assert (misalignment(days, span, months) is None) is fits
+
+
+def test_the_reason_is_told_by_the_first_buckets_that_do_not_fit() -> None:
+    seen: list[int] = []
+
+    class Watched(Boundaries):
+        def floor(self, at: int) -> int:
+            seen.append(at)
+            return super().floor(at)
+
+    bounds = AbsoluteRange(day(1), day(1) + timedelta(days=60))
+    days, span = build(bounds, Grain.DAY, "Asia/Kathmandu"), Span(micros(bounds.start), micros(bounds.end))
+    assert misalignment(days, span, Watched(Grain.DAY, "UTC")) is Rule.TZ
+    assert seen == [micros(start) for start in days.starts[1:25]]
+
+
 def test_why_a_grid_does_not_fit() -> None:
     bounds = AbsoluteRange(day(1), day(9))
     span = Span(micros(day(1)), micros(day(9)))
@@ -105,6 +127,11 @@ def test_why_a_grid_does_not_fit() -> None:
     assert misalignment(weeks, span, Boundaries(Grain.MONTH, "UTC")) is Rule.GRAIN
     assert misalignment(days, span, Boundaries(Grain.DAY, "UTC")) is Rule.TZ
     assert misalignment(days, span, Boundaries(Grain.HOUR, "UTC")) is Rule.TZ
+    april = AbsoluteRange(
+        day(31), day(31) + timedelta(days=4)
+    )  # its first day would fit in another zone, others not
+    days, span = build(april, Grain.DAY, "Asia/Kathmandu"), Span(micros(april.start), micros(april.end))
+    assert misalignment(days, span, Boundaries(Grain.MONTH, "UTC")) is Rule.GRAIN
 
 
 def test_the_ends_of_time_are_boundaries() -> None:
