@@ -1,4 +1,4 @@
-"""Of more rollups than can be combined, those that beside the tables alone cost least take part."""
+"""Several rollups: which of them take part, and what they are told when they are not enough."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 
 from broker.domain.plan import Scan
 from broker.domain.query import Grain
-from broker.domain.rollup import Coverage, Segment, SegmentFile, Storage
-from tests.support.rollup_scans import ROLLUP, day, scan, segment, span
+from broker.domain.rollup import ALWAYS, Coverage, Rule, Segment, SegmentFile, Span, Storage, micros
+from broker.policy.rollups.costs import Costs
+from tests.support.rollup_scans import ROLLUP, covered, day, scan, segment, span
 from tests.unit.policy.rollups.test_cover import find, parts
 
 Kept = tuple[Segment, ...]
@@ -75,3 +76,38 @@ def test_at_most_six_rollups_are_combined(names: str, combined: bool) -> None:
     coverage = [Coverage(name, first if name == "z" else rest, ()) for name in names]
     found = parts(find(coverage, scan(), rollups=rollups))
     assert found == {"z" if combined else "": (span(day(1), day(2)),), "a": (span(day(2), day(20)),)}
+
+
+def test_where_an_exact_and_a_late_rollup_cost_the_same_the_exact_one_is_read() -> None:
+    rollups = [replace(ROLLUP, name=name) for name in "az"]
+    late = Coverage("a", kept((day(5), day(10), 9), (day(10), day(20), 9)), (), lateness=1.0)
+    exact = Coverage("z", kept((day(1), day(5), 9), (day(5), day(10), 9)), ())
+    found = parts(find((late, exact), rollups=rollups))
+    assert found == {"z": (span(day(1), day(10)),), "a": (span(day(10), day(20)),)}
+
+
+def test_what_lies_outside_of_the_extent_costs_nothing() -> None:
+    found = find((), costs=Costs.predicted(10.0, span(day(5), day(7))), rollups=(ROLLUP,))
+    assert found.cost == pytest.approx(10.0, rel=1e-4)
+
+
+HALVES = Span(ALWAYS.lo, micros(day(9))), Span(micros(day(9)), ALWAYS.hi)
+
+
+@pytest.mark.parametrize(
+    ("held", "dirty", "rule"),
+    [
+        (ALWAYS, True, Rule.COVER),
+        (HALVES[0], False, Rule.NULL),
+        (HALVES[1], False, Rule.NULL),
+        (span(day(1), day(20)), False, Rule.NULL),
+    ],
+)
+def test_rows_without_a_time_are_missed_where_nothing_holds_all_time(
+    held: Span, dirty: bool, rule: Rule
+) -> None:
+    """A hole in what holds all time is another reason."""
+    hole = (span(day(5), day(6)),) if dirty else ()
+    coverage = covered(replace(segment(1, day(1), day(2)), span=held), dirty=hole)
+    (found,) = find(coverage, scan(time="", bounds=None), live=False).rejected
+    assert found.rules == (rule,)
