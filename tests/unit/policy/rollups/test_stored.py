@@ -66,7 +66,8 @@ def test_segments_are_known_while_they_are_the_same_tuple() -> None:
     again = memory.of(replace(coverage, segments=(ONE, replace(TWO, row_count=7))))
     assert again is not known
     assert again.counts(None) == [100, 7]
-    assert again.places is known.places
+    assert memory.of(Coverage("s", (ONE,), ())).places is not known.places
+    assert again.places is known.places is memory.of(Coverage("t", (ONE, TWO), ())).places
     assert memory.of(coverage) is not known
 
 
