@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from broker.cli.connection import Connection, call, connection_options
+from broker.cli.rollup_names import Target, resource, targets_argument
 from broker.cli.rollup_ranges import interval_of
-from broker.cli.rollupnames import Target, resource, targets_argument
 
 if TYPE_CHECKING:
     from querybroker.client import Client

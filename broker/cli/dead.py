@@ -10,7 +10,7 @@ import click
 
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.exits import Exit, fail
-from broker.cli.jobnames import full_name, short_name
+from broker.cli.job_names import full_name, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -12,7 +12,7 @@ import click
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.dead import dead
 from broker.cli.exits import Exit, fail
-from broker.cli.jobnames import job_name_argument, short_name
+from broker.cli.job_names import job_name_argument, short_name
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,7 @@ import click
 from broker.cli.configuration import configuration_options, load_configuration
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.rollup_direct import asked, shown_database, with_store
-from broker.cli.rollupnames import Target, chosen, resource, targets_argument
+from broker.cli.rollup_names import Target, chosen, resource, targets_argument
 
 if TYPE_CHECKING:
     from broker.adapters.migrate import Migration
@@ -153,7 +153,7 @@ def drop(
                 await client.rollups.drop(name, keep_triggers=keep_triggers, timeout=connection.deadline)
 
         call(connection, dropped)
-    from broker.cli.rollupnames import short_name
+    from broker.cli.rollup_names import short_name
 
     for name in names:
         click.echo(f"{short_name(name)}: dropped.", err=True)

@@ -10,6 +10,7 @@ import click
 from broker.cli.configuration import configuration_options, load_configuration
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.exits import EndedError, Exit
+from broker.cli.rollup_names import Target, chosen, resource, short_name, targets_argument
 from broker.cli.rollup_ranges import interval_of
 from broker.cli.rollup_work import (
     VERIFY_SECONDS,
@@ -22,7 +23,6 @@ from broker.cli.rollup_work import (
     verified_directly,
     with_spinner,
 )
-from broker.cli.rollupnames import Target, chosen, resource, short_name, targets_argument
 
 if TYPE_CHECKING:
     from broker.app.rollup_direct import Direct

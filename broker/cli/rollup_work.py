@@ -11,8 +11,8 @@ import click
 from broker.cli.connection import Connection, call
 from broker.cli.exits import EndedError, Exit, fail
 from broker.cli.rollup_direct import with_direct, with_store
+from broker.cli.rollup_names import Target, chosen, short_name
 from broker.cli.rollup_ranges import interval_of, span_of
-from broker.cli.rollupnames import Target, chosen, short_name
 
 if TYPE_CHECKING:
     from broker.adapters.pg_rollups import PgRollups

@@ -10,7 +10,7 @@ import click
 
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.exits import EndedError, Exit
-from broker.cli.jobnames import job_name_argument
+from broker.cli.job_names import job_name_argument
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,7 @@ from rich.text import Text
 from broker.cli.render.cells import size_text
 from broker.cli.render.console import listing
 from broker.cli.render.status import clock_text, short
-from broker.cli.rollupnames import short_name
+from broker.cli.rollup_names import short_name
 from querybroker.v1 import admin_service_pb2 as pb
 from querybroker.v1 import query_pb2
 
