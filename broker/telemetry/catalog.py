@@ -204,7 +204,8 @@ ANSWER_AGE = _histogram("querybroker.answer.age", "Staleness of the data in an a
 CACHE_LOOKUPS = _counter(
     "querybroker.cache.lookups",
     "{lookup}",
-    "Lookups in a tier of the answer cache: hit (whatever the age), miss, or error.",
+    "Lookups in a tier of the answer cache (memory, shared): hit, whatever the age, miss, or error. And questions "
+    "put to it: found as they are (answer) or in another answer (contained), fresh, stale, or miss.",
     n.TIER, n.RESULT,
 )  # fmt: skip
 FLIGHT_FOLLOWERS = _counter(

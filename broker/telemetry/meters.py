@@ -156,7 +156,7 @@ class Meters(CacheMeters, RollupMeters):
             self._histograms[c.ANSWER_AGE.name].record(age, {n.SOURCE: source})
 
     def cache_lookup(self, tier: str, result: str, count: int = 1) -> None:
-        """Lookups: ``result`` is ``hit``, whatever the answer's age, ``miss`` or ``error``."""
+        """Lookups: ``hit``, ``miss``, ``error`` in a tier; ``fresh``, ``stale``, ``miss`` of questions."""
         self._counters[c.CACHE_LOOKUPS.name].add(count, {n.TIER: tier, n.RESULT: result})
 
     def flight_followers(self, method: str, count: int = 1) -> None:
