@@ -20,6 +20,7 @@ from tests.support.rollup_scans import (
     covered,
     dataset,
     day,
+    failed,
     is_,
     scan,
     segment,
@@ -102,3 +103,57 @@ def test_a_question_is_rejected_by_the_code_alone_and_its_neighbour_accepted(rul
     wrong, right = PAIRS[rule]
     assert [(each.rollup, each.rules) for each in rejected(wrong)] == [("r", (rule,))]
     assert rejected(right) == ()
+
+
+@pytest.mark.parametrize("consistency", [Consistency.BOUNDED, Consistency.SNAPSHOT])
+def test_questions_that_differ_in_one_thing_are_told_apart(consistency: Consistency) -> None:
+    """Whatever was asked, and remembered, before."""
+    known = dataset(ROLLUP, replace(APPENDED, name="a"), replace(TAGGED, name="t"))
+    asked = [
+        scan(),
+        scan(time="billed"),
+        scan(time="billed", bounds=None),
+        scan(time="", bounds=None),
+        scan(by=("tag",), measures=("longest",)),
+        scan(by=("tag",)),
+        scan(measures=("longest",)),
+        scan(policies=(OWN_TENANT,)),
+        scan(policies=(UNSAYABLE,)),
+    ]
+    candidates = Candidates(known)
+    for other in (Consistency.BOUNDED, Consistency.SNAPSHOT):
+        for each in asked:
+            candidates.check(each, other)
+    for each in asked:
+        assert (
+            candidates.check(each, consistency).accepted
+            == Candidates(known).check(each, consistency).accepted
+        )
+
+
+@pytest.mark.parametrize("measure", ["riders", "all_riders"])
+def test_one_measure_that_does_not_merge_is_enough(measure: str) -> None:
+    table = replace(ROLLUP, storage=Storage.TABLE, measures=("rides", measure))
+    assert failed(scan(measures=("rides", measure)), table) == {Rule.ALG}
+    assert failed(scan(measures=("rides",)), table) == set()
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        replace(IN_BERLIN, name="s", time="billed", grains=(Grain.DAY,)),
+        replace(ROLLUP, name="s", filter=is_("kind", Operator.EQ, "bus")),
+        replace(HOURLY, name="s"),
+    ],
+    ids=["another time", "another filter", "another base"],
+)
+def test_a_rollup_is_judged_by_its_values_when_those_before_it_fell_by_their_shape(second: Rollup) -> None:
+    first = replace(IN_BERLIN, dimensions=())
+    asked = (
+        scan(bounds=(day(1, 0, 15), day(1, 0, 45)))
+        if second.base is Grain.HOUR
+        else scan(time="", bounds=None)
+    )
+    known = dataset(first, second)
+    assert Candidates(known).check(asked).accepted == ()
+    assert Candidates(dataset(second)).check(asked).accepted == ()
