@@ -87,9 +87,11 @@ class Book:
         backend = self.backends[pool.name]
         if self.tenants.bounded:
             self.tenants.leave(request.tenant)
+        progress = 1.0
         if not pool.own_seats:
             backend.policy.ended(request.id, outcome, seconds, now)
-        backend.release(pool, entry, pool.release(entry, outcome, seconds, now))
+            progress = backend.policy.progress
+        backend.release(pool, entry, pool.release(entry, outcome, seconds, now, progress))
         return backend
 
     def leave(self, entry: Entry) -> None:

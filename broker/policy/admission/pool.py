@@ -28,9 +28,10 @@ def mean_time(predicted: Quantiles) -> float:
 class Pool:
     """Seats used, waiters and speed of a pool. It decides nothing; the scheduler asks and moves.
 
-    ``waiting`` counts those in its queue, at all levels.
-    ``entitled`` is the number of seats that the pool owns, ``guard`` the part that stays free for it while it does not
-    use them, ``start`` its tag of virtual time among the pools of its backend.
+    ``waiting`` counts those in its queue, at all levels. ``entitled`` is the number of seats that the pool owns,
+    ``guard`` the part that stays free for it while it does not use them, ``start`` its tag of virtual time among the
+    pools of its backend. ``mean_work`` is what its work takes on an idle backend, like a prediction: a wait is work
+    over the speed at which it is done now, in which what slows it down is counted already.
     """
 
     def __init__(self, name: PoolName, limits: PoolLimits, tuning: Tuning) -> None:
@@ -138,8 +139,11 @@ class Pool:
         entry.flow.seats_used += seats
         self.admitted_count += 1
 
-    def release(self, entry: Entry, outcome: Outcome, seconds: float, now: float) -> float:
-        """Takes the seats back and learns from how the work ended; returns the work that was done."""
+    def release(self, entry: Entry, outcome: Outcome, seconds: float, now: float, progress: float) -> float:
+        """Takes the seats back and learns from how the work ended; returns the work that was done.
+
+        ``progress`` is the speed of queries relative to an idle backend.
+        """
         request, flow, seats = entry.request, entry.flow, entry.seats
         del self.running[request.id]
         self.seats_used -= seats
@@ -147,10 +151,10 @@ class Pool:
         work = seconds * entry.width
         self.queue.levels[flow.level].correct(flow, entry.cost, work)
         self.ledger.add(request.tenant, work, now)
-        known = self.mean_work
+        known, alone = self.mean_work, work * progress
         if outcome is Outcome.SUCCESS:
-            self.mean_work = known + LEARNING_RATE * (work - known) if known else work
+            self.mean_work = known + LEARNING_RATE * (alone - known) if known else alone
             flow.learn(entry.work, work)
-        elif known and work > known and outcome is Outcome.DROPPED:
-            self.mean_work = known + LEARNING_RATE * (work - known)
+        elif known and alone > known and outcome is Outcome.DROPPED:
+            self.mean_work = known + LEARNING_RATE * (alone - known)
         return work

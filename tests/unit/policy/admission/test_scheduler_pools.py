@@ -6,7 +6,17 @@ import pytest
 
 from broker.domain.pool import PoolName
 from broker.policy.admission.values import Admitted, Outcome, Quantiles, Queued
-from tests.support.scheduling import DASHBOARD, admitted_ids, ask, only, scheduler
+from tests.support.scheduling import (
+    DASHBOARD,
+    Adjustable,
+    admitted_ids,
+    ask,
+    limits,
+    only,
+    scheduler,
+    shared,
+    takes,
+)
 
 
 def test_pools_do_not_share_seats() -> None:
@@ -36,6 +46,20 @@ def test_what_is_learned_from_an_outcome(outcome: Outcome, seconds: float, expec
     decision = only(core.offer(ask("4", deadline=math.inf), 9.0))
     assert isinstance(decision, Queued)
     assert decision.expected_wait == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("progress", [1.0, 0.5, 0.01])
+def test_that_a_backend_is_slow_counts_once_in_a_wait(progress: float) -> None:
+    """Work that took long says nothing that the speed of the backend does not say already."""
+    core = shared(4, {DASHBOARD: limits(wait=1.0)}, policy=Adjustable(4, progress))
+    for number in range(4):
+        core.offer(ask(f"done {number}", deadline=math.inf, predicted=takes(1.0)), 0.0)
+    for number in range(4):
+        core.finish(f"done {number}", Outcome.SUCCESS, 1.0 / progress, 0.0)
+        core.offer(ask(f"at work {number}", deadline=math.inf, predicted=takes(1.0)), 0.0)
+    decision = only(core.offer(ask("last", deadline=math.inf, predicted=takes(1.0)), 0.0))
+    assert isinstance(decision, Queued)
+    assert decision.expected_wait == pytest.approx(1.0 / progress / 4)  # until the next of four ends
 
 
 def test_the_state_shows_pools_and_tenants() -> None:
