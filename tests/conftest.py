@@ -25,9 +25,7 @@ from tests.support.server import RunningBroker, running_broker
 def pytest_configure() -> None:
     """Whoever ends the tests with SIGTERM, as ``timeout`` does, has them leave nothing behind, as after Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    too_slow = [
-        hypothesis.HealthCheck.too_slow
-    ]  # no test fails for the time it takes on a machine that is busy
+    too_slow = [hypothesis.HealthCheck.too_slow]  # machines that are busy take their time
     hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=too_slow)
     hypothesis.settings.load_profile("untimed")
 
