@@ -120,12 +120,9 @@ class Lease:
             self._guard.failed(self.ticket, error)
 
     async def give_back(self) -> None:
-        """Gives the connection back after a statement that ended in good order, outside of any transaction.
-
-        The pool would do it in a task of its own, which resets may need; here nothing is reset and nothing waited for.
-        """
+        """Gives the connection back after a statement that ended in good order, outside of any transaction."""
         assert not self.connection.is_in_transaction(), "nothing was begun"
-        await self._proxy._holder.release(None)  # noqa: SLF001 - there is no public way
+        await self._pool.release(self._proxy)
 
     async def end(self, patience: float) -> None:
         """Ends the transaction and gives the connection back, closed unless it is known to be clean.

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cache
 from typing import Self
 
 from broker.domain.answer import (
@@ -21,12 +20,12 @@ from broker.domain.answer import (
     Exactness,
     PartSource,
 )
-from broker.domain.fingerprint import canonical, digest, together
+from broker.domain.fingerprint import fingerprint
 from broker.domain.held import Content, Held
 from broker.domain.model import Dataset
 from broker.domain.plan import Plan
 from broker.domain.request import CallContext
-from broker.domain.terms import AnswerPolicy, CacheMode, Consistency, EdgeMode, RollupMode
+from broker.domain.terms import AnswerPolicy, CacheMode, Consistency, RollupMode
 from broker.domain.values import ResultFormat
 from broker.pipeline.routed import refusal
 from broker.pipeline.stage import Group, Question
@@ -48,13 +47,7 @@ MOST_WAIT, WAIT_SHARE = 0.05, 0.05
 
 def key_of(plan: Plan, policy: AnswerPolicy, format: ResultFormat) -> str:
     """Names the answer: whatever is visible in it is in here, and nothing of who asks beside what they may see."""
-    return digest(f"{canonical(plan.fingerprint)}{_terms(policy.edge, format)}")
-
-
-@cache
-def _terms(edge: EdgeMode, format: ResultFormat) -> str:
-    """What follows the plan's fingerprint in the text of a key."""
-    return together("", edge, format).removeprefix(canonical(""))
+    return fingerprint(plan.fingerprint, policy.edge, format)
 
 
 @dataclass(frozen=True, slots=True)
