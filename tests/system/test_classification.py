@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import asyncpg
 import grpc
 import pytest
 
-from broker.adapters.migrate import COMPONENTS, migrate
 from querybroker.v1 import answer_pb2, query_service_pb2
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.conftest import FreshDatabase
+from tests.support.pg import prepare
 from tests.support.server import running_broker
 from tests.system.conftest import CHANNEL, MODEL, SCHEMA, dashboard, query
 
@@ -23,11 +22,7 @@ EXPLORE = query_service_pb2.ExploreRequest(query=ASKED)
 @pytest.fixture
 async def dsn(fresh_database: FreshDatabase) -> str:
     found = await fresh_database()
-    connection = await asyncpg.connect(found)
-    await connection.execute(SCHEMA)
-    await connection.close()
-    for component in COMPONENTS:
-        await migrate(found, component)
+    await prepare(found, SCHEMA)
     return found
 
 

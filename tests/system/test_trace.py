@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import asyncpg
-
-from broker.adapters.migrate import migrate
 from broker.demo.embedded import EmbeddedPostgres
 from querybroker.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc, query_service_pb2
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.support.collector import Collector, collecting, plain
+from tests.support.pg import prepare
 from tests.support.server import running_broker
 from tests.system.conftest import MODEL, SCHEMA, System, dashboard, query
 
@@ -46,10 +44,7 @@ async def test_a_trace_runs_from_the_caller_to_the_worker_process_and_jobs_are_l
     own_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     dsn = own_postgres.dsn("postgres")
-    connection = await asyncpg.connect(dsn)
-    await connection.execute(SCHEMA)
-    await connection.close()
-    await migrate(dsn, "jobs")
+    await prepare(dsn, SCHEMA, ("jobs",))
     model = tmp_path / "broker.yaml"
     model.write_text(MODEL)
     async with collecting() as collector:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
-import asyncpg
 import pytest
 
 from broker.domain.model import Dataset, Dimension
@@ -12,6 +11,7 @@ from broker.domain.query import Condition, Operator, Query
 from broker.domain.values import DataType
 from tests.conftest import FreshDatabase
 from tests.integration.store.conftest import MakeStore, condition, read
+from tests.support.pg import prepare
 
 OPEN, FIRST = date.max, date.min
 LAST, BEGINNING = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
@@ -60,7 +60,5 @@ async def test_they_are_what_they_are_however_the_rows_are_read(
 async def terms(fresh_database: FreshDatabase) -> str:
     """A database with them."""
     dsn = await fresh_database()
-    connection = await asyncpg.connect(dsn)
-    await connection.execute(ROWS)
-    await connection.close()
+    await prepare(dsn, ROWS, ())
     return dsn
