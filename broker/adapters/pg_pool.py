@@ -123,7 +123,7 @@ class PgPools:
 
         Raises:
             BrokerError: STORE_UNAVAILABLE while the breaker is open.
-        TimeoutError: The time is over, whatever was waited for.
+            TimeoutError: The time is over, whatever was waited for.
         """
         end, attempts = self._now() + seconds, 0
         async with asyncio.timeout_at(end):

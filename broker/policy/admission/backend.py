@@ -273,9 +273,23 @@ class Backend:
         first, over the speed at which work is done.
         """
         rate = self.rate(pool)
-        first, flow = pool.mean_work or entry.work, entry.flow
-        queue = pool.queue.levels[flow.level]
-        return (queue.ahead(flow, entry.rank, more) + first) / rate if rate > 0.0 else math.inf
+        if rate <= 0.0:
+            return math.inf
+        flow = entry.flow
+        ahead = pool.queue.levels[flow.level].ahead(flow, entry.rank, more)
+        return (ahead + (self.first(pool, rate) or entry.work)) / rate
+
+    def first(self, pool: Pool, rate: float) -> float:
+        """The work that must end first before a pool's next request, on average; 0 while nothing is known.
+
+        It is one of its own, done at its ``rate``. Of a pool that has nothing running it is whichever ends first of
+        the others', since a seat that it owns comes to it: what its own work took when it last had some tells nothing,
+        and could keep it out for as long as the others are busy.
+        """
+        if self._alone or pool.running or pool.own_seats or not self.used:
+            return pool.mean_work
+        work = sum([other.mean_work * other.seats_used for other in self.sharing])
+        return work / self.used * rate / (self.limit * self.policy.progress)
 
     def load(self) -> BackendLoad:
         """The backend in numbers."""

@@ -29,8 +29,10 @@ def foregone(
 
     ``budget`` is what it may wait in seconds if it takes no time itself.
     """
-    rate, first = backend.rate(pool), pool.mean_work
-    if not first or rate <= 0.0 or not backend.full(pool):
+    rate = backend.rate(pool)
+    if rate <= 0.0 or not backend.full(pool):
+        return None
+    if not (first := backend.first(pool, rate)):
         return None
     if pool.waiting >= pool.limits.queue or len(flow.waiters) >= pool.limits.tenant_queue:
         return None  # there is more to be told than that the wait is too long
