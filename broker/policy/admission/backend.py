@@ -160,21 +160,6 @@ class Backend:
         """A pool that was idle has work again: it saved nothing up meanwhile."""
         pool.start = max(pool.start, self.virtual)
 
-    def room_at(self, entry: Entry, now: float) -> float:
-        """The instant at which so much has probably ended that a wide request has room."""
-        seats, memory = self.limit - self.used, self.memory_limit - self.memory_used
-        progress = self.policy.progress
-        ends = [
-            (max(now, running.since + running.request.predicted.p50 / progress), running)
-            for pool in self.sharing
-            for running in pool.running.values()
-        ]
-        for end, running in sorted(ends, key=lambda pair: pair[0]):
-            if seats >= entry.seats and memory >= entry.memory:
-                break
-            seats, memory, now = seats + running.seats, memory + running.memory, end
-        return now
-
     def occupy(self, pool: Pool, entry: Entry) -> None:
         """Gives seats and memory, and charges the pool."""
         self.memory_used += entry.memory

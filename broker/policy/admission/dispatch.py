@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import itemgetter
 
 from broker.policy.admission.backend import Backend
 from broker.policy.admission.entry import Entry
@@ -79,7 +80,7 @@ class _Search:
             backend.blocked, backend.blocked_since = entry, now
         if now - backend.blocked_since >= backend.hold_after:
             backend.held = entry
-        self._horizon = backend.room_at(entry, now)
+        self._horizon = _room_at(entry, backend, now)
 
 
 def _ordinary(pool: Pool, backend: Backend, now: float) -> Entry | None:
@@ -89,6 +90,22 @@ def _ordinary(pool: Pool, backend: Backend, now: float) -> Entry | None:
     if flow.seats_used and flow.seats_used + head.seats > _most(pool, pool.queue.levels[flow.level]):
         return None
     return head if now >= head.until or backend.room(pool, head) == "yes" else None
+
+
+def _room_at(entry: Entry, backend: Backend, now: float) -> float:
+    """The instant at which so much has probably ended that a wide request has room."""
+    seats, memory = backend.limit - backend.used, backend.memory_limit - backend.memory_used
+    progress = backend.policy.progress
+    ends = [
+        (max(now, running.since + running.request.predicted.p50 / progress), running)
+        for pool in backend.sharing
+        for running in pool.running.values()
+    ]
+    for end, running in sorted(ends, key=itemgetter(0)):
+        if seats >= entry.seats and memory >= entry.memory:
+            break
+        seats, memory, now = seats + running.seats, memory + running.memory, end
+    return now
 
 
 def _most(pool: Pool, queue: FairQueue) -> float:

@@ -267,7 +267,7 @@ def test_waits_follow_the_seats_that_a_pool_can_count_on(progress: float) -> Non
     assert decision.expected_wait == pytest.approx(2.0 / 2 / progress)
 
 
-def test_a_pool_that_has_nothing_running_waits_for_what_runs_and_not_for_what_its_own_work_once_took() -> None:
+def test_a_pool_with_nothing_running_waits_for_what_runs_and_not_for_its_own_past() -> None:
     """Else it is refused for as long as the others are busy: nothing of its own ends that could tell better."""
     core = shared(3, {DASHBOARD: limits(share=5.0), EXPLORATION: limits(share=3.0)})
     for id, pool, seconds in (("slow", EXPLORATION, 60.0), ("quick", DASHBOARD, 1.0)):
