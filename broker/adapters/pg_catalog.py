@@ -197,7 +197,6 @@ def _column(row: asyncpg.Record, rows: int) -> RelationColumn:
         sql_type=_type(row, row["modifier"]),
         nullable=row["nullable"],
         distinct=-distinct * rows if distinct is not None and distinct < 0 else distinct or None,
-        null_fraction=row["null_fraction"],
         comment=row["comment"],
         folding=row["folding"],
     )

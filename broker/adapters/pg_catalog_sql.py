@@ -51,7 +51,7 @@ WITH RECURSIVE base(oid, type, modifier) AS (
 SELECT a.attrelid AS relation, a.attname AS name, NOT a.attnotnull AS nullable,
        format_type(a.atttypid, a.atttypmod) AS type_name, y.typname AS base, y.typtype = 'e' AS enum,
        CASE WHEN a.atttypmod >= 0 THEN a.atttypmod ELSE b.modifier END AS modifier,
-       s.n_distinct::float8 AS n_distinct, s.null_frac::float8 AS null_fraction,
+       s.n_distinct::float8 AS n_distinct,
        coalesce(col_description(a.attrelid, a.attnum), '') AS comment,
        EXISTS (SELECT FROM pg_collation AS l WHERE l.oid = a.attcollation AND NOT l.collisdeterministic) AS folding
   FROM pg_attribute AS a
@@ -59,7 +59,7 @@ SELECT a.attrelid AS relation, a.attname AS name, NOT a.attnotnull AS nullable,
   JOIN pg_namespace AS n ON n.oid = c.relnamespace
   JOIN base AS b ON b.oid = a.atttypid
   JOIN pg_type AS y ON y.oid = b.type
-  LEFT JOIN LATERAL (SELECT p.n_distinct, p.null_frac FROM pg_stats AS p
+  LEFT JOIN LATERAL (SELECT p.n_distinct FROM pg_stats AS p
                       WHERE p.schemaname = n.nspname AND p.tablename = c.relname AND p.attname = a.attname
                       ORDER BY p.inherited DESC LIMIT 1) AS s ON true
  WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped

@@ -51,7 +51,7 @@ WITH changed AS (
     SET definition = coalesce(d.definition, ''), generation = r.generation + 1, quarantine = NULL, verify_time = NULL
     FROM broker.rollup AS o LEFT JOIN unnest($2::text[], $3::text[]) AS d (name, definition) ON d.name = o.name
     WHERE r.id = o.id AND o.source = $1 AND o.definition <> coalesce(d.definition, '')
-    RETURNING r.id, pg_notify('broker_rollups', r.id::text)
+    RETURNING r.id
 )
 UPDATE broker.rollup_segment AS s SET retire_time = clock_timestamp()
 FROM changed WHERE s.rollup = changed.id AND s.retire_time IS NULL

@@ -58,9 +58,7 @@ HOLD_SOURCE = """
 SELECT collected <= pg_snapshot_xmin($2::text::pg_snapshot) FROM broker.rollup_source WHERE id = $1 FOR SHARE
 """
 HOLD_ROLLUP = "SELECT definition = $2 FROM broker.rollup WHERE id = $1 FOR NO KEY UPDATE"
-CHANGED = """
-UPDATE broker.rollup SET generation = generation + 1 WHERE id = $1 RETURNING pg_notify('broker_rollups', id::text)
-"""
+CHANGED = "UPDATE broker.rollup SET generation = generation + 1 WHERE id = $1"
 ANY_CURRENT = "SELECT EXISTS (SELECT FROM broker.rollup_segment WHERE rollup = $1 AND retire_time IS NULL)"
 IS_CURRENT = """
 SELECT EXISTS (SELECT FROM broker.rollup_segment WHERE rollup = $1 AND id = $2 AND retire_time IS NULL)

@@ -22,9 +22,6 @@ from broker.policy.rollups.definition import definition
 from broker.ports.clock import Clock
 from broker.ports.rollups import BuildLease, Built, LeaseLostError, PartitionStatus, RollupStatus
 
-CHANNEL = "broker_rollups"
-"""Is notified with the id of a rollup after every change of its segments or its state."""
-
 
 class RollupSchema(Protocol):
     """What is installed at the source's tables, and what is read of it."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from broker.cli.exits import EndedError, Exit, fail
 
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
 DEFAULT_SEEDS = 20
 SPEED = click.FloatRange(min=0.0, min_open=True)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+USES: Mapping[str, Sequence[str]] = MappingProxyType(
+    {
+        "scenarios": ("scenarios", "seeds", "rivals", "check", "plot", "processes"),
+        "--replay LOG": ("log",),
+        "--double LOG": ("double", "config", "settings"),
+        "--play LOG": ("play", "speed", "rivals", "plot"),
+    }
+)
+"""What the command is used for, and the parameters that each use takes, the one that asks for it first."""
 
 
 @click.command()
@@ -91,12 +102,9 @@ def simulate(  # noqa: PLR0917 - click passes them by name
     takes seconds, needs no database, and gives the same figures with the same seed. Ends with 1 when a figure is not
     in the range that its scenario expects.
     """
-    if sum(map(bool, (scenarios, log, double, play))) > 1:
-        fail("Give either scenarios, or --replay LOG, or --double LOG, or --play LOG.", Exit.USAGE)
+    _check_use(click.get_current_context())
     if settings and config is None:
         fail("--set changes values of a configuration: name it with --config.", Exit.USAGE)
-    if config is not None and not double:
-        fail("--config is tried on a recorded load: name its log with --double.", Exit.USAGE)
     if log is not None or double:
         _recorded(log, double, config, settings)
         return
@@ -108,6 +116,26 @@ def simulate(  # noqa: PLR0917 - click passes them by name
         return
     loaded = [_load(name) for name in scenarios]
     _run(loaded, seeds, _rivals(rivals), check=check, plot=plot, processes=processes)
+
+
+def _check_use(context: click.Context) -> None:
+    """Ends the command when two uses are asked for at once, or with options that the one asked for does not take."""
+    given = {
+        str(parameter.name): parameter.opts[0]
+        for parameter in context.command.params
+        if context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    }
+    uses = [use for use, (first, *_) in USES.items() if first in given]
+    if len(uses) > 1:
+        fail(f"Give either {', or '.join(USES)}.", Exit.USAGE)
+    use = uses[0] if uses else next(iter(USES))
+    strange = [
+        f"{flag} goes with {' and '.join(other for other, names in USES.items() if name in names)}"
+        for name, flag in given.items()
+        if name not in USES[use]
+    ]
+    if strange:
+        fail(f"{', '.join(strange)}, and not with {use}.", Exit.USAGE)
 
 
 def _recorded(

@@ -148,13 +148,14 @@ class ErrorBound:
 
 @dataclass(frozen=True, slots=True)
 class LadderStep:
-    """One source that was considered; ``duration`` in seconds."""
+    """One source that was considered; ``duration`` in seconds, ``detail`` says for people what the codes are about."""
 
     rung: Rung
     verdict: Verdict
     source_name: str = ""
     codes: tuple[str, ...] = ()
     duration: float = 0.0
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

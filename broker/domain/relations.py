@@ -39,7 +39,7 @@ class SqlType:
 
 @dataclass(frozen=True, slots=True)
 class RelationColumn:
-    """A column. ``distinct`` estimates its distinct values, ``null_fraction`` its nulls; None when never analysed.
+    """A column. ``distinct`` estimates its distinct values; None when never analysed.
 
     ``folding`` when its collation takes some different texts for equal.
     """
@@ -48,7 +48,6 @@ class RelationColumn:
     sql_type: SqlType
     nullable: bool = True
     distinct: float | None = None
-    null_fraction: float | None = None
     comment: str = ""
     folding: bool = False
 

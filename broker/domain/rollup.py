@@ -219,7 +219,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A rollup that was passed over, and every rule that failed."""
+    """A rollup that was passed over, and every rule that failed; ``detail`` names what they are about, for people."""
 
     rollup: str
     rules: tuple[Rule, ...]

@@ -138,7 +138,7 @@ class Cached:
                 found[i] = other
         for each, answer in zip(asked, found, strict=True):
             if each.reads:
-                self.telemetry.cache_lookup("answer", _result(answer))
+                self.telemetry.cache_lookup("answer", result_of(answer))
         return found
 
     def again(self, asked: Sequence[Asked]) -> list[tuple[Held, Freshness]] | None:
@@ -245,7 +245,8 @@ def keeps(question: Question) -> bool:
     return bool(question.key) and question.policy.cache is not CacheMode.BYPASS
 
 
-def _result(answer: Answer | None) -> str:
+def result_of(answer: Answer | None) -> str:
+    """What a lookup came to, in metrics: ``miss``, ``fresh`` or ``stale``."""
     if answer is None:
         return "miss"
     return "fresh" if answer.status.kind is AnswerKind.CACHE_FRESH else "stale"

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from broker.aggregation.executor import WorkerTaskError
 from broker.domain.answer import (
     Answer,
-    AnswerKind,
     AnswerPart,
     AnswerStatus,
     Exactness,
@@ -34,7 +33,7 @@ from broker.domain.pool import PoolName
 from broker.domain.request import CallContext
 from broker.domain.terms import AnswerPolicy, CacheMode
 from broker.pipeline.bounds import error_bounds, exactness
-from broker.pipeline.cached import CACHED, INCOMPLETE, Asked, Cached, suits, wanted
+from broker.pipeline.cached import CACHED, INCOMPLETE, Asked, Cached, result_of, suits, wanted
 from broker.pipeline.execute import pool_of
 from broker.pipeline.stage import Group, Question
 from broker.pipeline.stale_cache import Older
@@ -91,7 +90,7 @@ class Contained:
         both = list(found)
         for i, answer in zip(missing, made, strict=True):
             both[i] = answer
-            self.cached.telemetry.cache_lookup(TIER, _result(answer))
+            self.cached.telemetry.cache_lookup(TIER, result_of(answer))
         return both
 
     async def answer(self, asked: Asked, context: CallContext, pool: PoolName) -> Answer | None:
@@ -213,12 +212,6 @@ class StaleContained(Older):
         except WorkerTaskError:
             _LOG.exception("a held answer could not be read")
             return LadderStep(self.rung, Verdict.FAILED, name, codes=(ErrorReason.INTERNAL.value,))
-
-
-def _result(answer: Answer | None) -> str:
-    if answer is None:
-        return "miss"
-    return "fresh" if answer.status.kind is AnswerKind.CACHE_FRESH else "stale"
 
 
 def _complete(status: AnswerStatus) -> bool:

@@ -150,7 +150,13 @@ def steps_of(sources: Sources, seconds: float = 0.0) -> tuple[LadderStep, ...]:
 def passed_over(covers: Sequence[Cover], most: int | None = None) -> list[LadderStep]:
     """One step for each rollup that was passed over, nearest misses first; so many of them, or all."""
     return [
-        LadderStep(Rung.ROLLUP, Verdict.NOT_APPLICABLE, each.rollup, tuple(rule.value for rule in each.rules))
+        LadderStep(
+            Rung.ROLLUP,
+            Verdict.NOT_APPLICABLE,
+            each.rollup,
+            tuple(rule.value for rule in each.rules),
+            detail=each.detail,
+        )
         for each in nearest([cover.rejected for cover in covers], most)
     ]
 

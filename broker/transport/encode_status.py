@@ -126,6 +126,7 @@ def encode_step(step: LadderStep) -> answer_pb2.LadderStep:
         source_name=step.source_name,
         codes=step.codes,
         duration=duration(step.duration) if step.duration else None,
+        detail=step.detail,
     )
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from broker.cli.exits import Exit
 from broker.cli.failures import show_error
 from broker.cli.render.cells import duration_text, formatter, heading, size_text
-from broker.cli.render.status import bound_text, status_line
+from broker.cli.render.status import bound_text, ladder_text, status_line
 from broker.cli.render.tables import answer_table
 from broker.cli.watch import outlook, show_end
 from querybroker.errors import QueryBrokerError, Violation
@@ -28,6 +28,26 @@ def column(
     name: str, type: pb.DataType.ValueType, role: pb.ColumnRole.ValueType = MEASURE, **more: str
 ) -> ColumnSchema:
     return ColumnSchema(name=name, type=type, role=role, zone=more.get("zone", ""), unit=more.get("unit", ""))
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        (pb.LadderStep(rung=pb.LADDER_RUNG_LIVE, verdict=pb.LADDER_VERDICT_ANSWERED), "live: answered"),
+        (
+            pb.LadderStep(
+                rung=pb.LADDER_RUNG_ROLLUP,
+                verdict=pb.LADDER_VERDICT_NOT_APPLICABLE,
+                source_name="daily",
+                codes=["KEYS", "STALE"],
+                detail="does not store 'dest'",
+            ),
+            "rollup daily: not applicable (KEYS, STALE: does not store 'dest')",
+        ),
+    ],
+)
+def test_sources_that_were_considered(step: pb.LadderStep, text: str) -> None:
+    assert ladder_text(step) == text
 
 
 @pytest.mark.parametrize(

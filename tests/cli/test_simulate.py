@@ -88,6 +88,16 @@ def test_a_plot_is_drawn_for_every_scenario(
     [
         (["nowhere.yaml"], "ordinary, overload"),
         (["overload", "--rival", "magic"], "There is no rival 'magic'"),
+        (["overload", "--replay", __file__], "Give either scenarios, or --replay LOG, or"),
+        (["--double", __file__, "--set", "a=b"], "name it with --config"),
+        (
+            ["overload", "--config", __file__, "--speed", "2", "--seeds", "1"],
+            "--speed goes with --play LOG, --config goes with --double LOG, and not with scenarios.",
+        ),
+        (
+            ["--double", __file__, "--plot", "plots"],
+            "--plot goes with scenarios and --play LOG, and not with --double LOG.",
+        ),
     ],
 )
 def test_wrong_usage_says_what_there_is(

@@ -71,8 +71,10 @@ def ladder_text(step: LadderStep) -> str:
     """A source that was considered, and what came of it."""
     rung = short(answer_pb2.LadderRung.DESCRIPTOR, step.rung).replace("_", " ")
     verdict = short(answer_pb2.LadderVerdict.DESCRIPTOR, step.verdict).replace("_", " ")
-    codes = f" ({', '.join(step.codes)})" if step.codes else ""
-    return f"{rung}{f' {step.source_name}' if step.source_name else ''}: {verdict}{codes}"
+    why = ": ".join(filter(None, (", ".join(step.codes), step.detail)))
+    return (
+        f"{rung}{f' {step.source_name}' if step.source_name else ''}: {verdict}{f' ({why})' if why else ''}"
+    )
 
 
 def clock_text(instant: datetime) -> str:

@@ -54,12 +54,14 @@ async def test_explain_and_the_answer_tell_by_which_rules_each_rollup_was_passed
     async with troubled.client(asking.caller) as client:
         explained = await client.explain(asking.query, policy=asking.policy, kind="dashboard")
         assert told(codes_of(explained.candidates), asking) == expected
+        assert named(explained.candidates)
         answer = await asked(client, asking, asking.policy)
         if asking.said.get("refused"):
             assert_refused(explained, answer, expected)
             return
         assert isinstance(answer, Result)
         assert told(codes_of(answer.status.ladder), asking) == expected
+        assert named(answer.status.ladder)
         assert forbidden(explained.candidates) == []
         if kind_of(answer) == "live":
             terms = policy_pb2.AnswerPolicy()
@@ -94,6 +96,11 @@ def told(codes: dict[str, list[str]], asking: Asking) -> dict[str, list[str]]:
     """The codes without rollups that were only dearer, unless the question is about them: costs are learned."""
     named = asking.said["codes"]
     return {rollup: rules for rollup, rules in codes.items() if rules != [Rule.COST] or rollup in named}
+
+
+def named(steps: Iterable[answer_pb2.LadderStep]) -> bool:
+    """Whether those that lack a dimension say which, and nobody else does."""
+    return all(("does not store '" in step.detail) is (Rule.KEYS in step.codes) for step in steps)
 
 
 def forbidden(steps: Iterable[answer_pb2.LadderStep]) -> list[str]:

@@ -1134,12 +1134,15 @@ class LadderStep(_message.Message):
     SOURCE_NAME_FIELD_NUMBER: _builtins.int
     CODES_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     rung: Global___LadderRung.ValueType
     """The rung."""
     verdict: Global___LadderVerdict.ValueType
     """What came of it."""
     source_name: _builtins.str
     """Name of the source, such as a rollup; may be empty."""
+    detail: _builtins.str
+    """The names behind the codes, for people, such as the dimensions that a rollup does not store; may be empty."""
     @_builtins.property
     def codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Codes of the rules that the source failed, or the reason of a refusal."""
@@ -1156,10 +1159,11 @@ class LadderStep(_message.Message):
         source_name: _builtins.str = ...,
         codes: _abc.Iterable[_builtins.str] | None = ...,
         duration: _duration_pb2.Duration | None = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "duration", b"duration", "rung", b"rung", "source_name", b"source_name", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes", "detail", b"detail", "duration", b"duration", "rung", b"rung", "source_name", b"source_name", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -270,9 +270,9 @@ def test_waits_follow_the_seats_that_a_pool_can_count_on(progress: float) -> Non
 def test_a_pool_with_nothing_running_waits_for_what_runs_and_not_for_its_own_past() -> None:
     """Else it is refused for as long as the others are busy: nothing of its own ends that could tell better."""
     core = shared(3, {DASHBOARD: limits(share=5.0), EXPLORATION: limits(share=3.0)})
-    for id, pool, seconds in (("slow", EXPLORATION, 60.0), ("quick", DASHBOARD, 1.0)):
-        core.offer(ask(id, "a", FAR, takes(seconds), pool), 0.0)
-        core.finish(id, Outcome.SUCCESS, seconds, 0.0)
+    for name, pool, seconds in (("slow", EXPLORATION, 60.0), ("quick", DASHBOARD, 1.0)):
+        core.offer(ask(name, "a", FAR, takes(seconds), pool), 0.0)
+        core.finish(name, Outcome.SUCCESS, seconds, 0.0)
     assert len(fill(core, DASHBOARD, 3)) == 3
     seen = core.refusal(EXPLORATION, "b", 0.0, budget=0.5), core.refusal(EXPLORATION, "b", 0.0, budget=0.3)
     decision = core.offer(ask("first", "b", 4.0, QUICK, EXPLORATION), 0.0)[0]
