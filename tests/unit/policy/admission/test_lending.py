@@ -267,22 +267,6 @@ def test_waits_follow_the_seats_that_a_pool_can_count_on(progress: float) -> Non
     assert decision.expected_wait == pytest.approx(2.0 / 2 / progress)
 
 
-def test_a_pool_with_nothing_running_waits_for_what_runs_and_not_for_its_own_past() -> None:
-    """Else it is refused for as long as the others are busy: nothing of its own ends that could tell better."""
-    core = shared(3, {DASHBOARD: limits(share=5.0), EXPLORATION: limits(share=3.0)})
-    for name, pool, seconds in (("slow", EXPLORATION, 60.0), ("quick", DASHBOARD, 1.0)):
-        core.offer(ask(name, "a", FAR, takes(seconds), pool), 0.0)
-        core.finish(name, Outcome.SUCCESS, seconds, 0.0)
-    assert len(fill(core, DASHBOARD, 3)) == 3
-    seen = core.refusal(EXPLORATION, "b", 0.0, budget=0.5), core.refusal(EXPLORATION, "b", 0.0, budget=0.3)
-    decision = core.offer(ask("first", "b", 4.0, QUICK, EXPLORATION), 0.0)[0]
-    assert isinstance(decision, Queued), "it may wait for 0.75 s, a quarter of its slack"
-    assert decision.expected_wait == pytest.approx(1.0 / 3), "until the first of three dashboards ends"
-    assert seen[0] is None
-    assert seen[1] is not None, "at the door the same is said"
-    assert seen[1].expected_wait == decision.expected_wait
-
-
 def test_limits_of_a_backend_have_sane_defaults() -> None:
     plain = PoolLimits(5, 10, 1, 1)
     assert (plain.share, plain.lendable, plain.reclaim, plain.reserved) == (1.0, 0.5, 2.0, 0)

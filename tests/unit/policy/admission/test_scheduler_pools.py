@@ -8,10 +8,12 @@ from broker.domain.pool import PoolName
 from broker.policy.admission.values import Admitted, Outcome, Quantiles, Queued
 from tests.support.scheduling import (
     DASHBOARD,
+    EXPLORATION,
     Adjustable,
     admitted_ids,
     ask,
     limits,
+    offer_all,
     only,
     scheduler,
     shared,
@@ -85,3 +87,20 @@ def test_the_oldest_wait_is_that_of_whoever_has_waited_longest() -> None:
     for name, tenant, at in (("2", "b", 1.0), ("3", "c", 2.0), ("4", "b", 3.0)):
         core.offer(ask(name, tenant, 100.0), at)
     assert core.state(5.0)[0].oldest_wait == 4.0
+
+
+def test_a_pool_with_nothing_running_waits_for_what_runs_and_not_for_its_own_past() -> None:
+    """Else it is refused for as long as the others are busy: nothing of its own ends that could tell better."""
+    core = shared(3, {DASHBOARD: limits(share=5.0), EXPLORATION: limits(share=3.0)})
+    for name, pool, seconds in (("slow", EXPLORATION, 60.0), ("quick", DASHBOARD, 1.0)):
+        core.offer(ask(name, deadline=math.inf, predicted=takes(seconds), pool=pool), 0.0)
+        core.finish(name, Outcome.SUCCESS, seconds, 0.0)
+    busy = [ask(name, deadline=math.inf, predicted=takes(1.0)) for name in ("1", "2", "3")]
+    assert all(isinstance(decision, Admitted) for decision in offer_all(core, busy))
+    seen = core.refusal(EXPLORATION, "b", 0.0, budget=0.5), core.refusal(EXPLORATION, "b", 0.0, budget=0.3)
+    decision = only(core.offer(ask("first", "b", 4.0, takes(1.0), EXPLORATION), 0.0))
+    assert isinstance(decision, Queued), "it may wait for 0.75 s, a quarter of its slack"
+    assert decision.expected_wait == pytest.approx(1.0 / 3), "until the first of three dashboards ends"
+    assert seen[0] is None
+    assert seen[1] is not None, "at the door the same is said"
+    assert seen[1].expected_wait == decision.expected_wait
