@@ -93,7 +93,10 @@ def own(rejected: Sequence[Rejection]) -> Sequence[Rejection]:
 
 def told(rejected: Iterable[Sequence[Rejection]], most: int = 5) -> str:
     """The nearest misses for people; empty when there are none."""
-    return "; ".join(f"{each.rollup}: {', '.join(each.rules)}" for each in nearest(rejected, most))
+    return "; ".join(
+        f"{each.rollup}: {', '.join(each.rules)}{f' ({each.detail})' if each.detail else ''}"
+        for each in nearest(rejected, most)
+    )
 
 
 def _misses(rejection: Rejection) -> tuple[int, str]:

@@ -172,4 +172,11 @@ def test_snapping_outwards_can_add_a_bucket() -> None:
 def test_snapping_leaves_aligned_ranges_and_those_without_bounds_and_may_leave_nothing() -> None:
     for asked in (scan(), scan(time="", bounds=None)):
         assert snapped(asked, ROLLUP) == snapped(asked, ROLLUP, widen=False) == asked
-    assert snapped(scan(bounds=(day(2, 0, 1), day(2, 0, 14))), ROLLUP, widen=False) is None
+    for first, last in ((day(2, 0, 1), day(2, 0, 14)), (day(2, 0, 1), day(2, 0, 16))):
+        assert snapped(scan(bounds=(first, last)), ROLLUP, widen=False) is None
+
+
+def test_snapping_moves_the_ends_where_there_is_no_grain() -> None:
+    found = snapped(scan(bounds=(day(2, 0, 7), day(9, 5, 1))), ROLLUP)
+    assert found is not None
+    assert (found.bounds, found.grid) == (AbsoluteRange(day(2), day(9, 5, 15)), None)

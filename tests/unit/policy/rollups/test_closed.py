@@ -23,9 +23,12 @@ def proven(coverage: Coverage, span: Span = MIDDLE) -> str:
 
 def test_the_same_clean_versions_give_the_same_proof() -> None:
     beside = replace(
-        WHOLE, segments=(*WHOLE.segments, Segment(9, Span(20, 30), 4, NOW, 0, 0)), dirty=(Span(15, 30),)
+        WHOLE,
+        segments=(*WHOLE.segments, Segment(9, Span(20, 30), 4, NOW, 0, 0)),
+        dirty=(Span(0, 5), Span(15, 30)),
     )
     assert proven(WHOLE) == proven(beside) != ""
+    assert proven(WHOLE, Span(10, 20)) == proven(replace(WHOLE, segments=(SECOND,)), Span(10, 20)) != ""
     assert proven(WHOLE, Span(0, 10)) not in {"", proven(WHOLE)}
 
 

@@ -8,6 +8,7 @@ from itertools import combinations
 
 from broker.domain.query import Condition, Grain, Operator
 from broker.domain.rollup import Rejection, Rule
+from broker.policy.rollups.bits import fewest
 from broker.policy.rollups.candidates import Candidates
 from broker.policy.rollups.reasons import Reasons, nearest, own, told
 from tests.support.rollup_scans import ROLLUP, dataset, day, scan
@@ -60,3 +61,28 @@ def test_a_rollup_is_told_once_by_its_nearest_miss() -> None:
     nearer = replace(FAR, rules=(Rule.EDGE,))
     assert nearest([(FAR, NEAR), (nearer,)]) == [nearer, NEAR]
     assert Reasons(lambda: (NEAR,), (FAR,)).all == (FAR, NEAR)
+    assert nearest([(replace(FAR, detail="first"),), (replace(FAR, detail="second"),)])[0].detail == "first"
+
+
+def test_the_nearest_of_ones_own_and_of_others_are_told_in_order() -> None:
+    both = Reasons(lambda: (FAR,), (NEAR,))
+    assert (both.nearest(1), both.nearest(2)) == ([NEAR], [NEAR, FAR])
+    assert nearest([both, (FAR,)], 1) == [NEAR]
+    assert nearest([both]) == [NEAR, FAR]
+
+
+def test_reasons_equal_sequences_of_the_same_rejections_and_nothing_else() -> None:
+    assert Reasons(lambda: (FAR,), (NEAR,)) == (FAR, NEAR) != Reasons(lambda: (FAR,))
+    assert Reasons(lambda: (FAR,)) != 1
+
+
+def test_five_are_told_with_what_they_are_about() -> None:
+    lacks = replace(FAR, rollup="a", detail="does not store 'seats'")
+    many = [lacks, *(replace(NEAR, rollup=name) for name in "bcdef")]
+    assert told([many]) == "b: COST; c: COST; d: COST; e: COST; f: COST"
+    assert told([many[:2]]) == "b: COST; a: KEYS, ALG (does not store 'seats')"
+
+
+def test_positions_come_by_how_many_sets_they_are_in() -> None:
+    assert list(fewest([0b1])) == [0]
+    assert list(fewest([0b0111, 0b0011, 0b0001])) == [2, 1, 0]
