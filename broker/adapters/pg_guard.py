@@ -67,6 +67,7 @@ class Guard:
         self._forget = telemetry.observe(BREAKER_STATE, self._level)
         self._listeners: list[Listener] = []
         self._strained: list[Strained] = []
+        self._standby = True
 
     @property
     def state(self) -> Breaker:
@@ -161,6 +162,20 @@ class Guard:
         if (news := _STRAIN.get(str(getattr(error, "sqlstate", None) or ""))) is not None:
             for strained in tuple(self._strained):
                 strained(self.backend, news)
+
+    def follows(self, *, standby: bool) -> None:
+        """What a replica says of itself: one that is no standby, or not any more, is told of once."""
+        if standby is self._standby:
+            return
+        self._standby = standby
+        if standby:
+            _LOG.info("%s is a standby again", self._title)
+        else:
+            text = (
+                "%s is declared as a replica and is no standby: how old its answers are cannot be told. If it was "
+                "promoted, make it the primary, `database.dsn`"
+            )
+            _LOG.warning(text, self._title)
 
     def released(self, ticket: Ticket) -> None:
         """The call ended and told nothing of the server."""

@@ -196,6 +196,8 @@ class PgPools:
         proxy = await source.pool.acquire()
         self._telemetry.connection_wait(source.name.value, self._now() - started)
         standby = getattr(proxy.get_settings(), "in_hot_standby", "off") == "on"
+        if source.dsn:
+            source.guard.follows(standby=standby)
         return Lease(source.pool, proxy, source.name, replica=standby or bool(source.dsn), guard=source.guard)
 
     async def end(self, lease: Lease) -> None:

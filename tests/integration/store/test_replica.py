@@ -154,6 +154,25 @@ async def test_a_replica_without_its_primary_does_not_pretend(
     await eventually(behind, "an unconnected replica is behind by the age of its last commit")
 
 
+async def test_a_replica_that_was_promoted_is_told_of_once(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "no standby" in record.getMessage()]
+
+    async def read() -> bool:
+        async with pair.store.snapshot(PoolName.JOB, in_time()) as snapshot:
+            await snapshot.read(COUNT)
+        return bool(told())
+
+    assert not await read()
+    await pair.standby.execute("SELECT pg_promote()")
+    await eventually(read, "it says that it is no standby any more")
+    assert await read()
+    (said,) = told()
+    assert "database.dsn" in said
+
+
 async def test_a_promotion_begins_another_history_of_changes(
     own_postgres: EmbeddedPostgres, standby_dsn: str
 ) -> None:
