@@ -9,6 +9,8 @@ import unicodedata
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ .=\"]+[A-Za-z0-9_\"]+)*")
 _OTHER_MEANING = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 _LONGEST = 63
+_POINTER = re.compile(r"_(?i:id|uuid|guid|key|fk)$|(?<=[a-z])(Id|ID|Uuid|UUID|Guid|GUID|Key)$")
+"""The end of a name that says that it points somewhere; ``uid`` and ``paid`` are words of their own."""
 
 
 class Names:
@@ -45,8 +47,8 @@ def clean(text: str) -> str:
 
 
 def stem(column: str) -> str:
-    """What a column that points somewhere is about: ``customer`` for ``customer_id``."""
-    return re.sub(r"_?(id|uuid|guid|key|fk)$", "", column.lower()) or column
+    """What a column that points somewhere is about: ``customer`` for ``customer_id`` and ``customerId``."""
+    return _POINTER.sub("", column).lower() or column
 
 
 def scalar(text: str) -> str:

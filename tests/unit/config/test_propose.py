@@ -257,9 +257,12 @@ def test_scalars_are_read_back_by_every_reader(text: str) -> None:
 
 
 def test_stems() -> None:
-    assert [stem(name) for name in ("customer_id", "id", "user_uuid", "kind")] == [
-        "customer",
-        "id",
-        "user",
-        "kind",
-    ]
+    stems = {
+        "customer_id": "customer",
+        "id": "id",
+        "user_uuid": "user",
+        "kind": "kind",
+        "customerId": "customer",
+    }
+    stems |= {"Order_ID": "order", "uid": "uid", "paid": "paid", "_id": "_id"}
+    assert {name: stem(name) for name in stems} == stems
