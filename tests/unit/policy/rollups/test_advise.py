@@ -12,7 +12,7 @@ import pytest
 from broker.domain.model import Dataset, RowPolicy
 from broker.domain.principal import Principal
 from broker.domain.query import AbsoluteRange, Condition, Grain, Operator, Query, TimeSelection
-from broker.domain.rollup import Rollup, Span, micros
+from broker.domain.rollup import Rollup, Span, Tracking, micros
 from broker.policy.resolve import resolve_query
 from broker.policy.rollups.advise import Logged, advise
 from broker.policy.rollups.candidates import Candidates
@@ -201,3 +201,21 @@ def test_rows_of_a_rollup_are_at_most_those_of_the_source() -> None:
     plain = size_of(flights(), replace(rollup, measures=("flights",)), FACTS)
     assert size.byte_count > 10 * plain.byte_count
     assert size.build_seconds > plain.build_seconds > 50
+
+
+def test_costs_of_a_rollup_go_by_rows_measures_sketches_and_triggers() -> None:
+    facts = SourceFacts(1e6, FACTS.extent, {"time_hour": 10.0, "carrier": 0.5})
+    rollup = Rollup("r", "flights", "time_hour", ("carrier",), ("flights", "approx_p90"), (Grain.DAY,))
+    size = size_of(flights(), rollup, facts)
+    assert size.base_rows == pytest.approx(10.0), "a dimension has one value at the least"
+    assert size.build_seconds == pytest.approx(1e6 * (1e-6 + 2 * 3e-7 + 3e-7) + 2e-6 * 10.0)
+    assert size.write_seconds == pytest.approx(1e-4 + 1000 * 1e-6)
+    assert size_of(flights(), replace(rollup, tracking=Tracking.APPEND_ONLY), facts).write_seconds == 0.0
+    unknown = size_of(flights(), rollup, replace(facts, distinct={}))
+    assert unknown.base_rows == pytest.approx(365 * 100, rel=0.01)
+    assert size_of(flights(), rollup, SourceFacts(0.0, Span(0, 1))).base_rows == 1.0
+    fewer = replace(rollup, measures=("approx_p90",))
+    values = facts.rows / 10.0
+    assert size_of(flights(), fewer, facts).byte_count == 10.0 * (
+        8.0 + 4.0 + min(2600.0, 32.0 + 8.0 * values)
+    )

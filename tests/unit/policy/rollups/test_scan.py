@@ -72,6 +72,15 @@ def test_a_scan_reads_the_rows_of_everybody_under_the_filter_of_the_rollup() -> 
     assert len(scan.grid.starts) == 96
     assert [[s.name for s in leaf.states] for leaf in finish.leaves] == [["n"], ["n", "s"]]
     assert not finish.pushed_down
+    assert [column.name for column in finish.columns] == ["at", "site", "visits", "mean"]
+    assert [output.column.name for output in finish.outputs] == ["visits", "mean"]
+
+
+def test_a_bucket_over_the_end_of_a_partition_begins_the_next_one() -> None:
+    first, last = (micros(datetime(2024, 1, day, tzinfo=UTC)) for day in (30, 31))
+    monday, following = (micros(datetime(2024, *day, tzinfo=UTC)) for day in ((1, 29), (2, 26)))
+    found = partitions(DATASET, rollup(Grain.WEEK, Grain.MONTH), Span(first, last))
+    assert found == (Span(monday, following),), "its month ends on a Thursday"
 
 
 def test_dates_have_partitions_in_utc() -> None:
@@ -101,6 +110,8 @@ def spans(*ends: int) -> tuple[Span, ...]:
         (spans(1, 2, 9, 11, 40, 41), 1, spans(0, 44)),
         (spans(-8, 2, 94, 200), 4, spans(0, 4, 92, 96)),
         (spans(-8, 0, 96, 100), 4, ()),
+        (spans(-8, 0, 1, 2), 4, spans(0, 4)),
+        (spans(1, 2, 61, 62, 70, 71), 2, spans(0, 4, 60, 72)),
         ((Span(FAR_PAST, FAR_FUTURE),), 4, spans(0, 96)),
     ],
 )

@@ -11,7 +11,8 @@ from broker.domain.query import Grain
 from broker.domain.rollup import Coverage, SegmentFile, Span
 from broker.policy.rollups.boundaries import Boundaries
 from broker.policy.rollups.stored import Memory, Places, Stored
-from tests.support.rollup_scans import HOUR, day, segment
+from broker.policy.rollups.ways import Ways
+from tests.support.rollup_scans import HOUR, ROLLUP, day, scan, segment
 
 ONE, TWO = segment(1, day(1), day(2), 100), segment(2, day(2), day(3), 300)
 MOST_PLACES = 1024
@@ -99,3 +100,18 @@ def test_the_oldest_are_forgotten() -> None:
     known = memory.boundaries(Grain.DAY, "UTC")
     assert memory.boundaries(Grain.DAY, "UTC") is known
     assert memory.boundaries(Grain.DAY, "Europe/Berlin") is not known
+
+
+def test_runs_of_sealed_segments_are_not_those_of_another_rollup() -> None:
+    """What changed concerns no segment that is sealed, and which ones are differs between rollups in one place."""
+    memory, edges = Memory(), Boundaries(Grain.DAY, "UTC")
+    ways, inner = Ways(scan(ROLLUP), (), memory), Span(ONE.span.lo, TWO.span.hi)
+    first, second = replace(ONE, sealed=True), replace(TWO, sealed=True)
+    found = [
+        ways.runs(memory.of(coverage), coverage, inner, edges)
+        for coverage in (
+            Coverage("r", segments, (ONE.span, TWO.span))
+            for segments in ((first, TWO), (ONE, second), (ONE, TWO))
+        )
+    ]
+    assert found == [((ONE.span, 0),), ((TWO.span, 1),), ()]
