@@ -16,6 +16,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "demo": ("demo", "Start a PostgreSQL with real flights, a broker and a worker."),
         "init": ("init", "Propose a configuration from the catalog of a database."),
         "check-config": ("check_config", "Check a configuration, and that it fits the database."),
+        "key": ("key", "Make an API key, and its entry in the configuration."),
         "migrate": ("migrate", "Make or update the broker's own tables."),
         "serve": ("serve", "Run the broker."),
         "worker": ("serve", "Run a worker for jobs."),
