@@ -261,7 +261,7 @@ class Backend:
         if rate <= 0.0:
             return math.inf
         flow = entry.flow
-        ahead = pool.queue.levels[flow.level].ahead(flow, entry.rank, more)
+        ahead = flow.queue.ahead(flow, entry.rank, more)
         return (ahead + (self.first(pool, rate) or entry.work)) / rate
 
     def first(self, pool: Pool, rate: float) -> float:

@@ -68,7 +68,7 @@ class Book:
         if not pool.waiting:
             self.backends[pool.name].activate(pool)
         pool.waiting += 1
-        pool.queue.levels[entry.flow.level].push(entry)
+        entry.flow.queue.push(entry)
         if group is not None:
             group.waiting[entry.request.id] = entry
         if entry.until < math.inf:
@@ -102,7 +102,7 @@ class Book:
         del self.entries[request.id]
         pool = self.pools[request.pool]
         pool.waiting -= 1
-        pool.queue.levels[entry.flow.level].remove(entry)
+        entry.flow.queue.remove(entry)
         self.backends[request.pool].unblock(entry)
         if self.tenants.bounded:
             self.tenants.leave(request.tenant)
@@ -136,7 +136,7 @@ class Book:
             pool.waiting -= 1
             self.waiting -= 1
             entry.waiting = False
-            pool.queue.levels[entry.flow.level].take(entry)
+            entry.flow.queue.take(entry)
             if entry.request.load_group:
                 self.groups.left(entry)
             decisions.append(self.start(entry, pool, backend, now))

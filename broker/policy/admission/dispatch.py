@@ -87,7 +87,7 @@ def _ordinary(pool: Pool, backend: Backend, now: float) -> Entry | None:
     """The head of the queue where it takes no search to see that it is next."""
     head = pool.queue.head()
     flow = head.flow
-    if flow.seats_used and flow.seats_used + head.seats > _most(pool, pool.queue.levels[flow.level]):
+    if flow.seats_used and flow.seats_used + head.seats > _most(pool, flow.queue):
         return None
     return head if now >= head.until or backend.room(pool, head) == "yes" else None
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from typing import TYPE_CHECKING
 
 from broker.policy.admission.values import AdmissionRequest
+
+if TYPE_CHECKING:
+    from broker.policy.admission.fair_queue import FairQueue
 
 Rank = tuple[int, float, int]
 """Order of the requests of one tenant and criticality: later attempts behind first ones, then the latest start, then
@@ -17,22 +21,22 @@ LEARNING_RATE = 0.1
 
 
 class Flow:
-    """The requests of one tenant that wait, in the tenant's own order, and what the tenant has had.
+    """The requests of one tenant that wait in a queue, in the tenant's own order, and what the tenant has had.
 
     ``work`` is the predicted work of all that wait, ``mean`` that of one of them. ``waiters`` are sorted by rank;
     no two ranks are equal, so comparing pairs, or a pair with a rank alone in a tuple, never comes to an entry.
     """
 
     __slots__ = (
-        "error", "level", "mean", "name", "order", "pessimistic", "seats_used", "start", "waiters", "weight",
+        "error", "mean", "name", "order", "pessimistic", "queue", "seats_used", "start", "waiters", "weight",
         "work",
     )  # fmt: skip
 
-    def __init__(self, name: str, weight: float, start: float, level: int = 0) -> None:
+    def __init__(self, name: str, weight: float, queue: FairQueue) -> None:
         self.name = name
-        self.level = level
+        self.queue = queue
         self.weight = weight
-        self.start = start
+        self.start = queue.virtual
         self.order = 0
         self.waiters: list[tuple[Rank, Entry]] = []
         self.work = 0.0

@@ -56,7 +56,7 @@ class FairQueue:
         if flow is None:
             if len(self.flows) >= self._sweep_at:
                 self._sweep()
-            flow = self.flows[name] = Flow(name, weight, self.virtual, self.level)
+            flow = self.flows[name] = Flow(name, weight, self)
         return flow
 
     def push(self, entry: Entry) -> None:

@@ -67,7 +67,7 @@ class Pool:
         known = queue.flows.get(tenant)
         if known is not None or queue.waiting_flows >= EXACT_TENANTS:
             return known
-        return Flow(tenant, limits.weight, queue.virtual, level)
+        return Flow(tenant, limits.weight, queue)
 
     def size(self, entry: Entry, memory_share: float) -> None:
         """Predicts the work of a request. ``memory_share`` is what its memory is worth in seats."""
@@ -126,8 +126,9 @@ class Pool:
         """
         if (victim := self.queue.crowd()) is None:
             return None
-        if victim.flow.level != entry.flow.level:
-            return victim if victim.flow.level < entry.flow.level else None
+        lowest, own = victim.flow.queue.level, entry.flow.queue.level
+        if lowest != own:
+            return victim if lowest < own else None
         return victim if len(victim.flow.waiters) - 1 > len(entry.flow.waiters) else None
 
     def occupy(self, entry: Entry, now: float) -> None:
@@ -149,7 +150,7 @@ class Pool:
         self.seats_used -= seats
         flow.seats_used -= seats
         work = seconds * entry.width
-        self.queue.levels[flow.level].correct(flow, entry.cost, work)
+        flow.queue.correct(flow, entry.cost, work)
         self.ledger.add(request.tenant, work, now)
         known, alone = self.mean_work, work * progress
         if outcome is Outcome.SUCCESS:

@@ -111,7 +111,7 @@ class Scheduler:
                 self._tenants.enter(request.tenant, now)
             if not pool.waiting:
                 backend.activate(pool)
-            pool.queue.levels[entry.flow.level].charge(entry.flow, entry.cost)
+            entry.flow.queue.charge(entry.flow, entry.cost)
             return (self._book.start(entry, pool, backend, now),)
         return self._enqueue(entry, pool, backend, group, decided, now)
 
@@ -221,7 +221,7 @@ class Scheduler:
         """Books work that other brokers did for a tenant, so that it gains nothing by asking many of them."""
         found = self._pools[pool]
         flow = found.flow_of(tenant, self._tenants.limits(tenant))
-        found.queue.levels[flow.level].correct(flow, 0.0, seconds)
+        flow.queue.correct(flow, 0.0, seconds)
         found.ledger.add(tenant, seconds, now)
 
     def refusal(

@@ -9,7 +9,8 @@ import pytest
 
 from broker.domain.pool import BackendLimits, PoolLimits, PoolName
 from broker.policy.admission.backend import Backend, BackendSpec
-from broker.policy.admission.entry import Entry, Flow
+from broker.policy.admission.entry import Entry
+from broker.policy.admission.fair_queue import FairQueue
 from broker.policy.admission.limit import StaticLimit
 from broker.policy.admission.pool import Pool
 from broker.policy.admission.scheduler import Scheduler
@@ -292,7 +293,7 @@ def test_the_longest_loan_is_what_fits(seed: int) -> None:
             pool.seats_used = draw.randrange(7)
         backend.used = sum(pool.seats_used for pool in pools.values())
         pool = draw.choice(list(pools.values()))
-        entry = Entry(ask("one", "tenant", FAR), Flow("tenant", 1.0, 0.0), (0, 0.0, 0), 0.0)
+        entry = Entry(ask("one", "tenant", FAR), FairQueue(60.0).flow("tenant", 1.0), (0, 0.0, 0), 0.0)
         entry.p90 = draw.choice([0.5, 1.5, 5.0])
         passed, fit = entry.p90 > backend.longest(pool), backend.fit(pool, entry)
         assert passed == (fit == "not_lent")
