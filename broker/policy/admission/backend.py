@@ -18,7 +18,7 @@ from broker.domain.pool import BackendLimits, PoolName
 from broker.policy.admission.entry import Entry
 from broker.policy.admission.limit import LimitPolicy, StaticLimit
 from broker.policy.admission.pool import Pool
-from broker.policy.admission.values import BackendLoad, Tuning
+from broker.policy.admission.values import BackendLoad, Outcome, Tuning
 
 ROUNDING = 1e-9
 """Two whole seats are two whole seats, whatever is left of them in floating point."""
@@ -111,10 +111,6 @@ class Backend:
             return "too_wide"
         return "yes" if self._alone or self._lent(pool, entry, free) else "not_lent"
 
-    def taken(self) -> bool:
-        """Whether nobody at all has room: all seats are in use, and none is held for anybody."""
-        return self.used >= self.limit and self.held is None and not self.own
-
     def full(self, pool: Pool) -> bool:
         """Whether no request of a pool may start now, whatever it is like."""
         return len(pool.running) >= pool.limits.in_flight or (not pool.own_seats and self.used >= self.limit)
@@ -160,12 +156,14 @@ class Backend:
         """A pool that was idle has work again: it saved nothing up meanwhile."""
         pool.start = max(pool.start, self.virtual)
 
-    def occupy(self, pool: Pool, entry: Entry) -> None:
+    def occupy(self, pool: Pool, entry: Entry, now: float) -> None:
         """Gives seats and memory, and charges the pool."""
+        pool.occupy(entry, now)
         self.memory_used += entry.memory
         if pool.own_seats:
             return
         self.used += entry.seats
+        self.policy.started(entry.request.id, entry.request.predicted.p50, entry.seats, now)
         if self.blocked is not None or self.held is not None:
             self.unblock(entry)
         if self._single:
@@ -174,12 +172,15 @@ class Backend:
             self.virtual = pool.start
         pool.start += entry.cost / pool.limits.share
 
-    def release(self, pool: Pool, entry: Entry, work: float) -> None:
+    def release(self, pool: Pool, entry: Entry, outcome: Outcome, seconds: float, now: float) -> None:
         """Takes them back, and corrects the charge."""
         self.memory_used -= entry.memory
         if pool.own_seats:
+            pool.release(entry, outcome, seconds, now, 1.0)
             return
         self.used -= entry.seats
+        self.policy.ended(entry.request.id, outcome, seconds, now)
+        work = pool.release(entry, outcome, seconds, now, self.policy.progress)
         if self._single:
             return
         share, virtual = pool.limits.share, self.virtual

@@ -54,10 +54,7 @@ class Book:
         """Gives a request its seats."""
         request = entry.request
         admitted = Admitted(request.id, pool.name, now - entry.since, entry.expected, backend.limit)
-        pool.occupy(entry, now)
-        backend.occupy(pool, entry)
-        if not pool.own_seats:
-            backend.policy.started(request.id, request.predicted.p50, entry.seats, now)
+        backend.occupy(pool, entry, now)
         return admitted
 
     def wait(self, entry: Entry, pool: Pool, group: Group | None, now: float) -> None:
@@ -84,14 +81,10 @@ class Book:
         request = entry.request
         del self.entries[request.id]
         pool = self.pools[request.pool]
-        backend = self.backends[pool.name]
+        backend = self.backends[request.pool]
         if self.tenants.bounded:
             self.tenants.leave(request.tenant)
-        progress = 1.0
-        if not pool.own_seats:
-            backend.policy.ended(request.id, outcome, seconds, now)
-            progress = backend.policy.progress
-        backend.release(pool, entry, pool.release(entry, outcome, seconds, now, progress))
+        backend.release(pool, entry, outcome, seconds, now)
         return backend
 
     def leave(self, entry: Entry) -> None:
@@ -126,8 +119,9 @@ class Book:
             fallen.append(self.verdicts.alike(refused, member))
         return fallen
 
-    def dispatch(self, backend: Backend, now: float, decisions: list[Decision]) -> None:
+    def dispatch(self, backend: Backend, now: float) -> list[Decision]:
         """Starts whoever has room now."""
+        decisions: list[Decision] = []
         while self.waiting and (entry := next_turn(backend, now)) is not None:
             if now >= entry.until:
                 decisions += self._late(entry, Stage.DISPATCH, now)
@@ -140,8 +134,9 @@ class Book:
             if entry.request.load_group:
                 self.groups.left(entry)
             decisions.append(self.start(entry, pool, backend, now))
-            if backend.taken():
-                return
+            if backend.used >= backend.limit and backend.held is None and not backend.own:
+                break  # nobody at all has room
+        return decisions
 
     def expire(self, now: float, decisions: list[Decision]) -> None:
         """Ends the waits whose time has passed."""
@@ -153,7 +148,7 @@ class Book:
                 decisions += self._late(entry, Stage.QUEUE, now)
                 touched.append(self.backends[entry.request.pool])
         for backend in dict.fromkeys(touched):  # whoever stood behind them may have room
-            self.dispatch(backend, now, decisions)
+            decisions += self.dispatch(backend, now)
 
     def stop_hopeless(self, now: float, decisions: list[Decision]) -> None:
         """Tells to stop running work that will hardly end in time, where others wait for its seats."""

@@ -152,7 +152,7 @@ class Scheduler:
         if refused is not None:
             pool.refused_count += 1
             fallen = self._book.fall(entry, refused)
-            return (refused, *fallen, *(self._dispatched(backend, now) if fallen else ()))
+            return (refused, *fallen, *(self._book.dispatch(backend, now) if fallen else ()))
         victim = pool.crowded_by(entry) if pool.waiting >= pool.limits.queue else None
         until, last = now + GRACE * budget, request.deadline_at - request.predicted.p50
         if decided or last < until:
@@ -168,7 +168,7 @@ class Scheduler:
         if victim is not None:
             expected = backend.wait(pool, victim)
             decisions += self._book.refuse(victim, self._verdicts.pushed_out(victim, pool, expected, now))
-        self._book.dispatch(backend, now, decisions)
+        decisions += self._book.dispatch(backend, now)
         return tuple(decisions)
 
     def finish(self, id: str, outcome: Outcome, seconds: float, now: float) -> tuple[Decision, ...]:
@@ -179,7 +179,7 @@ class Scheduler:
         entry = self._book.entries[id]
         if entry.waiting:
             raise KeyError(id)
-        return self._dispatched(self._book.end(entry, outcome, seconds, now), now)
+        return tuple(self._book.dispatch(self._book.end(entry, outcome, seconds, now), now))
 
     def cancel(self, id: str, now: float) -> tuple[Decision, ...]:
         """The caller has gone; seats that it held go to whoever has room next."""
@@ -190,7 +190,7 @@ class Scheduler:
         if not entry.waiting:
             return self.finish(id, Outcome.DROPPED, now - entry.since, now)
         self._book.leave(entry)
-        return self._dispatched(self._backend_of[entry.request.pool], now)
+        return tuple(self._book.dispatch(self._backend_of[entry.request.pool], now))
 
     def tick(self, now: float) -> tuple[Decision, ...]:
         """Ends waits whose budget is used up, lets the limits follow the backends, and stops hopeless work."""
@@ -201,7 +201,7 @@ class Scheduler:
             if due is not None and due <= now:
                 backend.policy.tick(any(pool.waiting for pool in backend.sharing), now)
                 if backend.resize():
-                    self._book.dispatch(backend, now, decisions)
+                    decisions += self._book.dispatch(backend, now)
         self._book.stop_hopeless(now, decisions)
         return tuple(decisions)
 
@@ -209,13 +209,13 @@ class Scheduler:
         """A backend has told something about itself; its limit may follow at once."""
         found = self._backends[backend]
         found.policy.signal(news, now)
-        return self._dispatched(found, now) if found.resize() else ()
+        return tuple(self._book.dispatch(found, now)) if found.resize() else ()
 
     def lease(self, backend: str, seats: int | None, now: float) -> tuple[Decision, ...]:
         """Bounds the seats of a backend that others share; what runs beyond them may end."""
         found = self._backends[backend]
         found.leased = seats
-        return self._dispatched(found, now) if found.resize() else ()
+        return tuple(self._book.dispatch(found, now)) if found.resize() else ()
 
     def charge(self, pool: PoolName, tenant: str, seconds: float, now: float) -> None:
         """Books work that other brokers did for a tenant, so that it gains nothing by asking many of them."""
@@ -278,8 +278,3 @@ class Scheduler:
     def backends(self) -> tuple[BackendLoad, ...]:
         """Every backend in numbers."""
         return tuple(backend.load() for backend in self._backends.values())
-
-    def _dispatched(self, backend: Backend, now: float) -> tuple[Decision, ...]:
-        decisions: list[Decision] = []
-        self._book.dispatch(backend, now, decisions)
-        return tuple(decisions)
