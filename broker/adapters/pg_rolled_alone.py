@@ -27,7 +27,7 @@ from broker.adapters.sql.types import quoted
 from broker.adapters.sql.values import DIALECT, Value
 from broker.domain.deadline import Deadline
 from broker.domain.model import Dataset
-from broker.domain.plan import Finish, Rows, Scan, ScanResult
+from broker.domain.plan import Columns, Finish, Scan, ScanResult
 from broker.domain.pool import PoolName
 from broker.domain.query import AllOf, Condition, Operator
 from broker.domain.rollup import Rollup, Span, covers
@@ -127,8 +127,8 @@ async def read_rolled_alone(
     tools.counts.put(wanted.rows.shape, count)
     if coverage is None or count > limit or not covers(coverage, wanted.spans):
         return None
-    rows = Rows(wanted.rows.columns, tuple(zip(*columns, strict=True)) if count else ())
-    return AloneReading((ScanResult((rows,)),), found["as_of"], (coverage,))
+    block = Columns(wanted.rows.columns, [column or () for column in columns])
+    return AloneReading((ScanResult((block,)),), found["as_of"], (coverage,))
 
 
 def beside(rows: Statement) -> str:

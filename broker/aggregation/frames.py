@@ -21,7 +21,7 @@ from decimal import Context, Decimal
 import polars as pl
 
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.plan import CsvBlock, Rows
+from broker.domain.plan import Columns, CsvBlock, Rows
 from broker.domain.values import Column, DataType
 
 DECIMAL_DIGITS = 38
@@ -41,7 +41,7 @@ def dtype(kind: DataType, scale: int = 0) -> pl.DataType:
     return pl.Decimal(DECIMAL_DIGITS, scale) if kind is DataType.DECIMAL else _SIMPLE[kind]
 
 
-def read(block: Rows | CsvBlock, names: Sequence[str] | None = None) -> pl.DataFrame:
+def read(block: Rows | Columns | CsvBlock, names: Sequence[str] | None = None) -> pl.DataFrame:
     """The rows of a block, with the columns' own names or the given ones (names of SQL columns may repeat).
 
     Raises:
@@ -51,10 +51,9 @@ def read(block: Rows | CsvBlock, names: Sequence[str] | None = None) -> pl.DataF
     if not names:
         return pl.DataFrame(height=_row_count(block))
     try:
-        if isinstance(block, Rows):
-            values = list(zip(*block.rows, strict=True)) or [()] * len(names)
-            return pl.DataFrame(map(_series, names, block.columns, values))
-        return _read_csv(block.data, names, block.columns)
+        if isinstance(block, CsvBlock):
+            return _read_csv(block.data, names, block.columns)
+        return pl.DataFrame(map(_series, names, block.columns, block.values))
     except (pl.exceptions.ComputeError, OverflowError, TypeError) as error:
         raise _misfit(error) from error
 
@@ -64,7 +63,7 @@ def empty(columns: Iterable[tuple[str, DataType, int]]) -> pl.DataFrame:
     return pl.DataFrame(schema={name: dtype(kind, scale) for name, kind, scale in columns})
 
 
-def _series(name: str, column: Column, values: tuple[object, ...]) -> pl.Series:
+def _series(name: str, column: Column, values: Sequence[object]) -> pl.Series:
     if column.type is DataType.DECIMAL:
         values = tuple(_fitting(value, column.scale) for value in values)
     return pl.Series(name, values, dtype(column.type, column.scale))
@@ -99,9 +98,9 @@ def _read_csv(data: bytes, names: Sequence[str], columns: Sequence[Column]) -> p
     )
 
 
-def _row_count(block: Rows | CsvBlock) -> int:
+def _row_count(block: Rows | Columns | CsvBlock) -> int:
     """Rows of a block without columns: nothing was selected but the one group of all rows."""
-    return len(block.rows) if isinstance(block, Rows) else block.data.count(b"\n")
+    return block.data.count(b"\n") if isinstance(block, CsvBlock) else block.count
 
 
 def _misfit(error: Exception) -> BrokerError:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
-from typing import Any
+from typing import Any, TypeGuard
 
 from broker.aggregation import plain_encode
 from broker.aggregation.physical import beginnings
 from broker.aggregation.three_valued import compile_filter, sortable
 from broker.domain.measures import SKETCHES
 from broker.domain.model import MeasureKind
-from broker.domain.plan import BUCKET, Block, Finish, Leaf, Rows, ScanResult, key_name, state_name
+from broker.domain.plan import BUCKET, Block, Columns, Finish, Leaf, Rows, ScanResult, key_name, state_name
 from broker.domain.values import Column, ColumnRole, ResultFormat
 
 MAX_CELLS = 2_000
@@ -39,29 +39,24 @@ def batch(
 ) -> tuple[int, bytes] | None:
     """Row count and serialized batch of a small block, or None."""
     if finish is None:
-        found = _transposed(block) if _small(block, encoding) else None
+        found = block.values if _small(block, encoding) else None
     else:
         found = _finished(block, finish, encoding)
     return None if found is None else plain_encode.row_batch(found, columns)
 
 
-def _small(block: Block, encoding: ResultFormat) -> bool:
-    if encoding is not ResultFormat.COLUMNS or not isinstance(block, Rows):
+def _small(block: Block, encoding: ResultFormat) -> TypeGuard[Rows | Columns]:
+    if encoding is not ResultFormat.COLUMNS or not isinstance(block, Rows | Columns):
         return False
-    return len(block.rows) * len(block.columns) <= MAX_CELLS
-
-
-def _transposed(block: Block) -> list[Values]:
-    assert isinstance(block, Rows)
-    return list(zip(*block.rows, strict=True)) or [()] * len(block.columns)
+    return block.count * len(block.columns) <= MAX_CELLS
 
 
 def _finished(block: Block, finish: Finish, encoding: ResultFormat) -> list[Values] | None:
     """The answer's columns, or None when the block is not small, not of one row per key, or holds sketches."""
     if not _small(block, encoding) or any(leaf.measure.kind in SKETCHES for leaf in finish.leaves):
         return None
-    found = dict(zip((column.name for column in block.columns), _transposed(block), strict=True))
-    count = len(block.rows) if isinstance(block, Rows) else 0
+    found = dict(zip((column.name for column in block.columns), block.values, strict=True))
+    count = block.count
     bucket = finish.grid is not None
     keys = [BUCKET] * bucket + [key_name(i) for i in range(len(finish.keys) - bucket)]
     named = {column.name: found[key] for column, key in zip(finish.keys, keys, strict=True)}
@@ -78,7 +73,7 @@ def _finished(block: Block, finish: Finish, encoding: ResultFormat) -> list[Valu
 def _one_row_per_key(keys: Sequence[Values], count: int) -> bool:
     if not keys:
         return count == 1
-    return len(set(zip(*keys, strict=True))) == count
+    return len(set(keys[0] if len(keys) == 1 else zip(*keys, strict=True))) == count
 
 
 def _value(leaf: Leaf, found: Mapping[str, Values]) -> Values:
@@ -93,7 +88,8 @@ def _value(leaf: Leaf, found: Mapping[str, Values]) -> Values:
             variances = (_variance(n, m2) for n, _, m2 in zip(*columns, strict=True))
             return [None if v is None else sqrt(v) for v in variances]
         case kind if kind in COUNTS:
-            return [0 if v is None else v for v in columns[-1]]
+            counts = columns[-1]
+            return [v or 0 for v in counts] if None in counts else counts
         case _:
             return columns[-1]
 

@@ -34,4 +34,4 @@ def beginnings(grid: TimeGrid, positions: Sequence[int], kind: DataType) -> list
     if kind is DataType.DATE or len(grid.starts) > 4 * len(positions):
         return [beginning(grid, position, kind) for position in positions]
     starts = unpack(f"<{len(grid.starts)}q", grid.packed)
-    return [starts[position] for position in positions]
+    return list(map(starts.__getitem__, positions))

@@ -58,9 +58,11 @@ def _values(values: Values, column: Column, nulls: bool) -> wire.Parts | None:
     match column.type:
         case DataType.INT64 | DataType.TIMESTAMP | DataType.DATE:
             numbers = [0 if v is None else v for v in values] if nulls else values
-            if numbers and not (min(numbers) >= -(1 << 63) and max(numbers) < 1 << 63):
+            least = min(numbers, default=0)
+            if not (least >= -(1 << 63) and max(numbers, default=0) < 1 << 63):
                 return None
-            return wire.packed(VALUES, wire.varints([v << 1 ^ v >> 63 for v in numbers]))
+            zigzag = [v << 1 for v in numbers] if least >= 0 else [v << 1 ^ v >> 63 for v in numbers]
+            return wire.packed(VALUES, wire.varints(zigzag))
         case DataType.DOUBLE:
             doubles = [0.0 if v is None else v for v in values] if nulls else values
             return wire.packed(VALUES, struct.pack(f"<{len(values)}d", *doubles))

@@ -30,11 +30,7 @@ def varint(value: int) -> bytes:
 def varints(values: Iterable[int]) -> bytes:
     """Many numbers one after the other. Those of one to four bytes are put together without a call."""
     return b"".join([
-        _SMALL[v] if v < _SMALLS
-        else (v & 0x7F | v << 1 & 0x7F00 | v << 2 & 0x7F0000 | 0x8080).to_bytes(3, "little") if v < 1 << 21
-        else (v & 0x7F | v << 1 & 0x7F00 | v << 2 & 0x7F0000 | v << 3 & 0x7F000000 | 0x808080).to_bytes(4, "little")
-        if v < 1 << 28
-        else varint(v)
+        _SMALL[v] if v < _SMALLS else _LOW[v & _SMALLS - 1] + _SMALL[v >> 14] if v < 1 << 28 else varint(v)
         for v in values
     ])  # fmt: skip
 
@@ -42,6 +38,8 @@ def varints(values: Iterable[int]) -> bytes:
 _SMALLS = 1 << 14
 _SMALL = tuple(bytes((v,)) if v < MORE else bytes((v & 0x7F | MORE, v >> 7)) for v in range(_SMALLS))
 """The numbers of one and two bytes."""
+_LOW = tuple(bytes((v & 0x7F | MORE, v >> 7 | MORE)) for v in range(_SMALLS))
+"""The lowest fourteen bits of larger ones."""
 
 
 def number(field: int, value: int) -> Parts:

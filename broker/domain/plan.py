@@ -9,7 +9,7 @@ dimensions, in order), then ``{measure}.{state}`` for every leaf measure, in ord
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from broker.domain.measures import State
@@ -142,6 +142,29 @@ class Rows:
     columns: tuple[Column, ...]
     rows: tuple[tuple[object, ...], ...]
 
+    @property
+    def values(self) -> Sequence[Sequence[object]]:
+        """The values by column."""
+        return list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
+
+    @property
+    def count(self) -> int:
+        """How many rows there are; without columns they say that there is the one group of all rows."""
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The same of a result that came by column; it has one at least. ``values`` are like those of :class:`Rows`."""
+
+    columns: tuple[Column, ...]
+    values: Sequence[Sequence[object]]
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.values[0])
+
 
 @dataclass(frozen=True, slots=True)
 class CsvBlock:
@@ -219,7 +242,7 @@ class HeldBlock:
     limit: int = 0
 
 
-Block = Rows | CsvBlock | SegmentBlock | HeldBlock
+Block = Rows | Columns | CsvBlock | SegmentBlock | HeldBlock
 
 
 @dataclass(frozen=True, slots=True)

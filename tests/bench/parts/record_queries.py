@@ -78,7 +78,7 @@ def _size(results: tuple[ScanResult, ...]) -> tuple[int, int]:
     rows = 0
     for block in (block for result in results for block in result.grouped):
         assert not isinstance(block, SegmentBlock | HeldBlock), "stores read no files"
-        rows += block.data.count(b"\n") if isinstance(block, CsvBlock) else len(block.rows)
+        rows += block.data.count(b"\n") if isinstance(block, CsvBlock) else block.count
     return rows, sum(result.byte_count for result in results)
 
 

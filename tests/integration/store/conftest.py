@@ -21,7 +21,7 @@ from broker.adapters.pg_store import PgStore
 from broker.adapters.sql.gate_rules import GateLimits
 from broker.domain.deadline import Deadline
 from broker.domain.model import Dataset
-from broker.domain.plan import Block, CsvBlock, HeldBlock, Plan, SegmentBlock
+from broker.domain.plan import Block, Columns, CsvBlock, HeldBlock, Plan, Rows, SegmentBlock
 from broker.domain.pool import PoolLimits, PoolName
 from broker.domain.principal import Principal
 from broker.domain.query import Condition, Operator, Query
@@ -74,7 +74,13 @@ def rows_of(blocks: Iterable[Block]) -> list[Row]:
     found: list[Row] = []
     for block in blocks:
         assert not isinstance(block, SegmentBlock | HeldBlock), "stores read no files"
-        found += parse(block.columns, block.data) if isinstance(block, CsvBlock) else block.rows
+        match block:
+            case CsvBlock():
+                found += parse(block.columns, block.data)
+            case Columns():
+                found += zip(*block.values, strict=True)
+            case Rows():
+                found += block.rows
     return found
 
 

@@ -172,6 +172,15 @@ def test_enums_have_the_numbers_of_the_contract() -> None:
 def test_packed_numbers_are_those_of_protobuf(values: list[int]) -> None:
     expected = answer_pb2.Int64Values(values=values).SerializeToString()
     assert b"".join(wire.packed(1, packing.varints(packing.zigzag(np.array(values, np.int64))))) == expected
+    plain = plain_encode.table([values], [Column("n", DataType.INT64)])
+    assert plain is not None
+    assert plain[1].endswith(expected)
+
+
+@pytest.mark.parametrize("bits", range(64))
+def test_numbers_of_every_length_are_those_of_protobuf(bits: int) -> None:
+    values = [(1 << bits) - 1, 1 << bits]
+    assert wire.varints(values) == bytes(packing.varints(np.array(values, np.uint64)))
 
 
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 16_383, 16_384, 300_000])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from broker.aggregation import frames
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.plan import CsvBlock, Rows
+from broker.domain.plan import Columns, CsvBlock, Rows
 from broker.domain.values import Column, DataType
 from tests.unit.aggregation.source import copied
 
@@ -50,7 +50,8 @@ def quoted(row: tuple[object, ...]) -> str:
 @given(st.lists(rows, max_size=8))
 def test_both_kinds_of_blocks_give_the_same_values(values: list[tuple[object, ...]]) -> None:
     csv = CsvBlock(COLUMNS, "".join(map(quoted, values)).encode())
-    for block in (csv, Rows(COLUMNS, tuple(values))):
+    rows = Rows(COLUMNS, tuple(values))
+    for block in (csv, rows, Columns(COLUMNS, rows.values)):
         found = frames.read(block)
         assert found.columns == [column.name for column in COLUMNS]
         assert [[_comparable(v) for v in row] for row in found.rows()] == [

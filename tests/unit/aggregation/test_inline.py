@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from broker.aggregation import encode, inline, kernels
 from broker.domain.measures import SKETCHES
-from broker.domain.plan import CsvBlock, Plan, Rows, ScanResult
+from broker.domain.plan import Columns, CsvBlock, Plan, Rows, ScanResult
 from broker.domain.query import Calculations, Query, TopN
 from broker.domain.values import Column, DataType, ResultFormat
 from tests.unit.aggregation import questions
@@ -46,6 +46,9 @@ def test_the_twin_writes_what_the_kernels_write(resolved: Plan, seed: int, pushe
     made = inline.table(scanned, finish, COLUMNS)
     expected = kernels.answer(scanned, finish)
     if scanned[0].grouped:
+        (block,) = scanned[0].grouped
+        assert isinstance(block, Rows)
+        assert inline.table((ScanResult((Columns(block.columns, block.values),)),), finish, COLUMNS) == made
         assert made == (expected.height, encode.table(expected, finish.columns, COLUMNS))
         batch = inline.batch(
             scanned[0].grouped[0], replace(finish, pushed_down=True), finish.columns, COLUMNS
