@@ -7,6 +7,7 @@ import hmac
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 from broker.domain.errors import BrokerError, ErrorReason
@@ -101,6 +102,7 @@ class KeyAuthenticator:
         return self._anonymous
 
 
+@lru_cache(maxsize=1 << 10)
 def local(peer: str) -> bool:
     """Whether gRPC's name of the other end, such as ``ipv4:127.0.0.1:5000``, is on this machine."""
     kind, _, address = unquote(peer).partition(":")

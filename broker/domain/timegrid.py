@@ -26,6 +26,7 @@ _CLOCK = {
 }
 _MONTHS = {Grain.MONTH: 1, Grain.QUARTER: 3, Grain.YEAR: 12}
 _DAYS = {Grain.DAY: 1, Grain.WEEK: 7}
+_DAY = 86_400_000_000
 
 
 class TooManyBucketsError(ValueError):
@@ -61,7 +62,10 @@ class TimeGrid:
     def alignment(self) -> int:
         """The widest number of microseconds of which every start but the first is a multiple; 0 with one bucket."""
         if self._alignment < 0:
-            found = gcd(*unpack(f"<{len(self.starts) - 1}q", self.packed[8:]))
+            if self.days and len(self.starts) > 2:  # one after the other, so they have no more in common
+                found = _DAY
+            else:
+                found = gcd(*unpack(f"<{len(self.starts) - 1}q", self.packed[8:]))
             object.__setattr__(self, "_alignment", found)
         return self._alignment
 
@@ -80,9 +84,12 @@ class TimeGrid:
         Raises:
             TooManyBucketsError: As :func:`build` does.
         """
-        zone = ZoneInfo(self.zone)
-        first = local_midnight(floor_date(bounds.start.astimezone(zone).date(), self.grain), zone)
-        low = bisect_left(self.starts, first)
+        if self.days:
+            low = self.index(bounds.start)
+        else:
+            zone = ZoneInfo(self.zone)
+            first = local_midnight(floor_date(bounds.start.astimezone(zone).date(), self.grain), zone)
+            low = bisect_left(self.starts, first)
         high = max(low + 1, bisect_left(self.starts, bounds.end))
         if high - low > MAX_BUCKETS:
             raise TooManyBucketsError(f"more than {MAX_BUCKETS} buckets of one {self.grain}")

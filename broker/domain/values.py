@@ -49,6 +49,9 @@ class Column:
     zone: str = ""
     unit: str = ""
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # looked up with every answer, and columns of one name are few
+
 
 class ResultFormat(StrEnum):
     """Encoding of a table."""

@@ -113,5 +113,6 @@ def admin_seats(admission: Admission, ids: Iterator[int]) -> Seats:
 
 def waited(status: AnswerStatus, permit: Permit) -> AnswerStatus:
     """The status with what admission adds to it."""
-    factor = f"pool:{permit.pool}" if permit.wait > 0 else ""
-    return _WITH_WAIT(status, permit.wait, str(permit.pool), factor)
+    told = (permit.wait, str(permit.pool), f"pool:{permit.pool}" if permit.wait > 0 else "")
+    known = (status.queue_duration, status.pool, status.limiting_factor)
+    return status if told == known else _WITH_WAIT(status, *told)

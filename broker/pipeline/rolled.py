@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from broker.domain.change import Change
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.model import Dataset
@@ -40,7 +39,6 @@ from broker.policy.rollups.seals import Seals, seals_of
 from broker.ports.rollups import SegmentMirror
 from broker.ports.store import QueryStore, Snapshot
 
-_UNFINISHED = Change(Finish, "pushed_down")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,7 @@ class Rolled:
             if not less:
                 break
             coverage = {**coverage, **less}
-        finish = _UNFINISHED(plan.finish, False)
+        finish = _unfinished(plan.finish)
         scanned = [
             await self._scan(snapshot, scan, cover, coverage, finish)
             for scan, cover in zip(route.scans, covers, strict=True)
@@ -145,7 +143,7 @@ class Rolled:
         piece = _only_piece(route)
         if piece is None:
             return None
-        (scan,), rollup, finish = route.scans, route.rollup(piece.rollup), _UNFINISHED(plan.finish, False)
+        (scan,), rollup, finish = route.scans, route.rollup(piece.rollup), _unfinished(plan.finish)
         alone = await store.read_rolled_alone(
             pool, scan.stored(rollup), finish, rollup, piece.spans, deadline, plan.shape
         )
@@ -237,6 +235,11 @@ class Rolled:
                 raise BrokerError(ErrorReason.STORE_UNAVAILABLE, text, retry_after=0.1)
             found += files
         return tuple(found)
+
+
+def _unfinished(finish: Finish) -> Finish:
+    """The finish of states of which the source has finished none."""
+    return replace(finish, pushed_down=False) if finish.pushed_down else finish
 
 
 def _only_piece(route: Route) -> Piece | None:

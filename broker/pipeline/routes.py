@@ -20,7 +20,7 @@ from broker.domain.query import AbsoluteRange, Filter
 from broker.domain.rollup import Cover, Coverage, Piece, Rejection, Rollup, Rule, Span, covers, instant
 from broker.domain.terms import AnswerPolicy, Consistency, EdgeMode, RollupMode
 from broker.pipeline.looks import Look
-from broker.policy.rollups.asked import Asked, asked_of, policy_conditions
+from broker.policy.rollups.asked import Asked, policy_conditions
 from broker.policy.rollups.boundaries import aligned
 from broker.policy.rollups.candidates import Candidates
 from broker.policy.rollups.costs import Costs
@@ -42,7 +42,7 @@ class ScanRoute:
 
     ``filters`` has for each rollup what stored values are filtered by: the scan's filter and its row policies. Where
     conditions of the filter bound the time dimension, they are in the scan's bounds. ``asked`` is what it asks of
-    rollups over that dimension.
+    rollups over that dimension, None where that has not been found out.
     """
 
     scan: Scan
@@ -221,15 +221,15 @@ class Router:
         if policy is None:
             return None
         rejected = before.rejected
-        asked = asked_of(scan, scan.dataset.dimensions[rollup.time], conjuncts(scan.filter), policy)
         if rollup.filter is not None or len(scan.dataset.rollups) > 1:
             checked = self._candidates[scan.dataset.name].check(scan, consistency)
             if checked.accepted != (rollup,):
                 return None
             rejected, filtered = checked.rejected, checked.filter(rollup)
         else:
-            filtered = joined(dict.fromkeys((*asked.rest, *policy)))
-        own = ScanRoute(scan, before.rollups, rejected, {rollup.name: filtered}, asked)
+            # Plans that are alike have conditions on texts alone, none on the time.
+            filtered = joined(dict.fromkeys((*conjuncts(scan.filter), *policy)))
+        own = ScanRoute(scan, before.rollups, rejected, {rollup.name: filtered})
         expected = Cover((Piece(rollup.name, (span,)),), cover.cost, rejected)
         return Route((own,), route.costs, route.require, route.lateness, (expected,), known, self._memory)
 
