@@ -40,7 +40,6 @@ from broker.ports.rollups import SegmentMirror
 from broker.ports.store import QueryStore, Snapshot
 
 
-
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What was read for a question: the states, how they are finished, and the covers; none when all was live."""
