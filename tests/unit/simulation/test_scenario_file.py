@@ -141,3 +141,10 @@ def test_figures_that_are_expected_exist(name: str) -> None:
     figures = simulate(scenario, 1).figures
 
     assert {each.metric for each in scenario.expects} <= figures.keys()
+
+
+def test_a_pool_has_its_share_whatever_its_past() -> None:
+    scenario = load("slow-past")
+    figures = simulate(scenario, 1).figures
+
+    assert all(each.least <= figures[each.metric] <= each.most for each in scenario.expects)
