@@ -1,4 +1,8 @@
-"""What an answer is worth: domain to protobuf. Built for every reply, so it does no more than it must."""
+"""What an answer is worth: domain to protobuf. Built for every reply, so it does no more than it must.
+
+What every answer has is filled in at its place: a message that is handed over to another one is copied there, which
+takes longer than all else.
+"""
 
 from __future__ import annotations
 
@@ -32,42 +36,47 @@ def timestamp(instant: datetime | None) -> Timestamp | None:
     """An aware instant; None stays unset."""
     if instant is None:
         return None
+    message = Timestamp()
+    _at(message, instant)
+    return message
+
+
+def _at(message: Timestamp, instant: datetime) -> None:
     since = instant - _EPOCH
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
+    message.seconds, message.nanos = since.days * 86_400 + since.seconds, since.microseconds * 1000
 
 
 def duration(seconds: float | None) -> Duration | None:
     """Non-negative seconds; None stays unset."""
     if seconds is None:
         return None
-    nanos = max(0, round(seconds * 1e9))
-    return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
+    message = Duration()
+    _lasting(message, seconds)
+    return message
+
+
+def _lasting(message: Duration, seconds: float) -> None:
+    nanos = round(seconds * 1e9)
+    message.seconds, message.nanos = divmod(max(nanos, 0), 1_000_000_000)
 
 
 def encode_status(status: AnswerStatus, request_id: str) -> answer_pb2.AnswerStatus:
     """The status, with the request id of the call when it has none of its own."""
-    return answer_pb2.AnswerStatus(
+    message = answer_pb2.AnswerStatus(
         kind=ANSWER_KIND.proto(status.kind),
         exactness=EXACTNESS.proto(status.exactness),
         degraded=status.degraded,
         degradation_level=status.degradation_level,
         reasons=[DEGRADATION.proto(reason) for reason in status.reasons],
-        as_of=timestamp(status.as_of),
         data_watermark=timestamp(status.data_watermark),
-        staleness=duration(status.staleness),
         guarantee=GUARANTEE.proto(status.guarantee),
         guarantee_bound=duration(status.guarantee_bound),
-        parts=[encode_part(part) for part in status.parts],
         missing_intervals=encode_intervals(status.missing_intervals),
         sealed_intervals=encode_intervals(status.sealed_intervals),
         effective_range=encode_interval(status.effective_range),
         bounds=[encode_bound(bound) for bound in status.bounds],
-        ladder=[encode_step(step) for step in status.ladder],
         limiting_factor=status.limiting_factor,
-        queue_duration=duration(status.queue_duration),
         pool=status.pool,
-        predicted_cost=encode_cost(status.predicted),
-        actual_cost=encode_cost(status.actual),
         cost_class=COST_CLASS.proto(status.cost_class),
         answer_version=status.answer_version,
         refresh_expected_time=timestamp(status.refresh_expected),
@@ -75,34 +84,58 @@ def encode_status(status: AnswerStatus, request_id: str) -> answer_pb2.AnswerSta
         job=status.job,
         request_id=status.request_id or request_id,
     )
+    _at(message.as_of, status.as_of)
+    _lasting(message.staleness, status.staleness)
+    _lasting(message.queue_duration, status.queue_duration)
+    for part in status.parts:
+        _part(message.parts.add(), part)
+    for step in status.ladder:
+        _step(message.ladder.add(), step)
+    if status.predicted is not None:
+        _cost(message.predicted_cost, status.predicted)
+    if status.actual is not None:
+        _cost(message.actual_cost, status.actual)
+    return message
 
 
 def encode_interval(interval: Interval | None) -> answer_pb2.TimeInterval | None:
     """A half-open interval; None stays unset."""
     if interval is None:
         return None
-    return answer_pb2.TimeInterval(start_time=timestamp(interval.start), end_time=timestamp(interval.end))
+    message = answer_pb2.TimeInterval()
+    _between(message, interval)
+    return message
+
+
+def _between(message: answer_pb2.TimeInterval, interval: Interval) -> None:
+    message.SetInParent()  # also without ends
+    if interval.start is not None:
+        _at(message.start_time, interval.start)
+    if interval.end is not None:
+        _at(message.end_time, interval.end)
 
 
 def encode_intervals(intervals: Iterable[Interval]) -> list[answer_pb2.TimeInterval]:
     """Half-open intervals, in order."""
-    return [
-        answer_pb2.TimeInterval(start_time=timestamp(i.start), end_time=timestamp(i.end)) for i in intervals
-    ]
+    return [message for i in intervals if (message := encode_interval(i)) is not None]
 
 
 def encode_part(part: AnswerPart) -> answer_pb2.AnswerPart:
     """A piece of an answer."""
-    return answer_pb2.AnswerPart(
-        interval=encode_interval(part.interval),
-        source=PART_SOURCE.proto(part.source),
-        source_name=part.source_name,
-        source_version=part.source_version,
-        as_of=timestamp(part.as_of),
-        row_count=part.row_count,
-        share=part.share,
-        replica_lag=duration(part.replica_lag),
-    )
+    message = answer_pb2.AnswerPart()
+    _part(message, part)
+    return message
+
+
+def _part(message: answer_pb2.AnswerPart, part: AnswerPart) -> None:
+    message.source = PART_SOURCE.proto(part.source)
+    message.source_name, message.source_version = part.source_name, part.source_version
+    message.row_count, message.share = part.row_count, part.share
+    _at(message.as_of, part.as_of)
+    if part.interval is not None:
+        _between(message.interval, part.interval)
+    if part.replica_lag is not None:
+        _lasting(message.replica_lag, part.replica_lag)
 
 
 def encode_bound(bound: ErrorBound) -> answer_pb2.ErrorBound:
@@ -120,27 +153,33 @@ def encode_bound(bound: ErrorBound) -> answer_pb2.ErrorBound:
 
 def encode_step(step: LadderStep) -> answer_pb2.LadderStep:
     """One rung that was considered."""
-    return answer_pb2.LadderStep(
-        rung=RUNG.proto(step.rung),
-        verdict=VERDICT.proto(step.verdict),
-        source_name=step.source_name,
-        codes=step.codes,
-        duration=duration(step.duration) if step.duration else None,
-        detail=step.detail,
-    )
+    message = answer_pb2.LadderStep()
+    _step(message, step)
+    return message
+
+
+def _step(message: answer_pb2.LadderStep, step: LadderStep) -> None:
+    message.rung, message.verdict = RUNG.proto(step.rung), VERDICT.proto(step.verdict)
+    message.source_name, message.detail = step.source_name, step.detail
+    if step.codes:
+        message.codes.extend(step.codes)
+    if step.duration:
+        _lasting(message.duration, step.duration)
 
 
 def encode_cost(cost: Cost | None) -> answer_pb2.Cost | None:
     """What work costs; None stays unset."""
     if cost is None:
         return None
-    return answer_pb2.Cost(
-        duration_p50=duration(cost.duration_p50),
-        duration_p90=duration(cost.duration_p90),
-        row_count=cost.row_count,
-        byte_count=cost.byte_count,
-        seats=cost.seats,
-    )
+    message = answer_pb2.Cost()
+    _cost(message, cost)
+    return message
+
+
+def _cost(message: answer_pb2.Cost, cost: Cost) -> None:
+    _lasting(message.duration_p50, cost.duration_p50)
+    _lasting(message.duration_p90, cost.duration_p90)
+    message.row_count, message.byte_count, message.seats = cost.row_count, cost.byte_count, cost.seats
 
 
 def encode_columns(columns: Iterable[Column]) -> list[answer_pb2.ColumnSchema]:
