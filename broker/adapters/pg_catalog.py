@@ -185,6 +185,7 @@ def _relation(
         ranged_by=row["ranged_by"] or "",
         rows=rows,
         readable=row["readable"],
+        secured=row["secured"],
         comment=row["comment"],
     )
 

@@ -29,6 +29,7 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
             ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] AND a.attnum > 0
          WHERE p.partrelid = c.oid AND p.partstrat = 'r') AS ranged_by,
        has_table_privilege(c.oid, 'SELECT') AS readable,
+       row_security_active(c.oid) AS secured,
        coalesce(obj_description(c.oid, 'pg_class'), '') AS comment
   FROM pg_class AS c
   JOIN pg_namespace AS n ON n.oid = c.relnamespace

@@ -82,6 +82,13 @@ class DatasetCheck:
             self._say(path, f"the role {role!r} may not read it: GRANT SELECT ON {table} TO {role}")
         else:
             self._relations[alias] = relation
+            if relation.secured:
+                text = (
+                    f"row level security decides which rows of {table} the role {self._catalog.server.role!r} sees: all "
+                    "callers see the same ones, and rollups, samples and held answers do not notice when a policy "
+                    "changes; give the broker a role with BYPASSRLS, and say in `row_policies` what callers may see"
+                )
+                self._say(path, text, Severity.WARNING)
 
     def _usable(self, aliases: Sequence[str]) -> bool:
         """Whether the tables behind the aliases, and those they are joined to, are there."""

@@ -68,7 +68,7 @@ class Relation:
 
     ``rows`` is an estimate, 0 for views; ``unique_keys`` hold for every row; ``indexed`` are the columns that lead an
     index; ``ranged_by`` is the column whose ranges its partitions are; ``readable`` says whether the current role may
-    select from it.
+    select from it, ``secured`` whether row level security decides which of its rows that role sees.
     """
 
     schema: str
@@ -82,6 +82,7 @@ class Relation:
     ranged_by: str = ""
     rows: int = 0
     readable: bool = True
+    secured: bool = False
     comment: str = ""
 
     def column(self, name: str) -> RelationColumn | None:

@@ -58,3 +58,43 @@ async def test_a_role_that_may_not_read_is_told_what_to_grant(fresh_database: Fr
     finally:
         await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
         await connection.close()
+
+
+async def test_row_level_security_of_the_broker_s_role_is_warned_of(fresh_database: FreshDatabase) -> None:
+    dsn = await fresh_database()
+    role = f"owner_{dsn.rpartition('_')[2][:8]}"
+    own = re.sub(r"//[^@]*@", f"//{role}:secret@", dsn)
+    model = """\
+datasets:
+  theirs: {table: theirs, joins: {mine: {table: mine, on: theirs.x = mine.x}}, measures: {a: count}}
+  forced: {table: forced, measures: {b: count}}
+"""
+
+    async def warnings() -> list[tuple[str, Severity]]:
+        async with open_catalog(own) as catalog:
+            found = await verify(load_text(model, {"DATABASE_URL": own}), catalog)
+        assert all(f.message.startswith("row level security decides which rows of ") for f in found)
+        assert all("BYPASSRLS" in f.message and "`row_policies`" in f.message for f in found)
+        return [(f.path, f.severity) for f in found]
+
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(
+            f"CREATE ROLE {role} LOGIN PASSWORD 'secret';"
+            "CREATE TABLE theirs (x int); CREATE TABLE mine (x int PRIMARY KEY); CREATE TABLE forced (x int);"
+            f"ALTER TABLE mine OWNER TO {role}; ALTER TABLE forced OWNER TO {role}; GRANT SELECT ON theirs TO {role}"
+        )
+        assert await warnings() == []
+        await connection.execute(
+            "ALTER TABLE theirs ENABLE ROW LEVEL SECURITY; ALTER TABLE mine ENABLE ROW LEVEL SECURITY;"
+            "ALTER TABLE forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
+        )
+        assert await warnings() == [  # the owner of a table sees all of it, unless it is forced upon him
+            ("datasets.theirs.table", Severity.WARNING),
+            ("datasets.forced.table", Severity.WARNING),
+        ]
+        await connection.execute(f"ALTER ROLE {role} BYPASSRLS")
+        assert await warnings() == []
+    finally:
+        await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await connection.close()
