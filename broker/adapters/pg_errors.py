@@ -30,7 +30,10 @@ _CONFLICT = ("40001", "40P01")
 # The broker's own credentials or database name are refused; whoever runs it has to act.
 _SETUP = ("28", "3D000")
 _ADVICE = {
-    _OUT_OF_RANGE: "A value leaves the range of its type. Narrow the range, or declare the measure as decimal.",
+    _OUT_OF_RANGE: (
+        "A value leaves the range of its type (64-bit integers, decimals of 38 digits). Narrow the query, or have the "
+        "measure declared as decimal; if it is one, with a smaller `scale`, or as double."
+    ),
     "0A000": "Infinite instants are one reason: leave such rows out with a filter, or have the model corrected.",
     "22008": "A date is infinite, or too far away. Leave such rows out with a filter, or have the model corrected.",
     "22012": "An expression of the model divides by zero. Wrap the divisor in nullif(..., 0).",

@@ -144,6 +144,15 @@ def test_a_status_in_one_line() -> None:
     )
 
 
+def test_a_status_tells_how_far_the_replica_was_behind() -> None:
+    status = pb.AnswerStatus(kind=pb.ANSWER_KIND_LIVE)
+    status.parts.add(source=pb.PART_SOURCE_LIVE).replica_lag.FromMilliseconds(0)
+    assert status_line(status) == "live · from a replica, 0 ms behind · queued 0 ms"
+    status.parts.add(source=pb.PART_SOURCE_ROLLUP).replica_lag.FromMilliseconds(2500)
+    status.parts.add(source=pb.PART_SOURCE_ROLLUP)
+    assert status_line(status) == "live · from a replica, 2.50 s behind · queued 0 ms"
+
+
 def test_bounds_of_percentiles_are_in_ranks() -> None:
     kll = pb.ErrorBound(measure="p95", method=pb.BOUND_METHOD_KLL, relative_error=0.013, confidence=0.99)
     hll = pb.ErrorBound(measure="planes", method=pb.BOUND_METHOD_HLL, relative_error=0.03, confidence=0.95)

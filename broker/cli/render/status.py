@@ -30,6 +30,8 @@ def _parts(status: AnswerStatus, rows: int | None, seconds: float | None) -> Ite
         yield f"{rows:,} row{'' if rows == 1 else 's'}"
     if status.HasField("as_of"):
         yield f"as of {clock_text(status.as_of.ToDatetime(tzinfo=UTC))}"
+    if lags := [seconds_of(part.replica_lag) for part in status.parts if part.HasField("replica_lag")]:
+        yield f"from a replica, {duration_text(max(lags))} behind"
     for bound in status.bounds:
         yield bound_text(bound)
     yield f"queued {duration_text(seconds_of(status.queue_duration))}"

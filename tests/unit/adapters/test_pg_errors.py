@@ -14,6 +14,7 @@ from broker.adapters.pg_errors import (
     translate,
     translated,
 )
+from broker.aggregation.frames import DECIMAL_DIGITS
 from broker.domain.errors import BrokerError, ErrorReason
 
 SECRET = 'duplicate key value ("ssn")=(078-05-1120) in table "patients"'
@@ -76,6 +77,8 @@ def test_a_statement_stopped_at_the_deadline() -> None:
 
 def test_advice_says_what_to_do() -> None:
     assert "decimal" in translate(from_server("22003")).message
+    assert f"{DECIMAL_DIGITS} digits" in translate(from_server("22003")).message
+    assert "`scale`" in translate(from_server("22003")).message  # the way out for a measure that is decimal already
     assert "nullif" in translate(from_server("22012")).message
     assert "GRANT" in translate(from_server("42501")).message.upper()
     assert "check-config" in translate(from_server("42P01")).message
