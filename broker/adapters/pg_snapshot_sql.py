@@ -12,11 +12,14 @@ UNDO = "ROLLBACK TO SAVEPOINT statement; {limit}"
 # The instant of BEGIN, which is not after the snapshot: this statement takes it.
 AS_OF = "SELECT now()"
 # Nothing is behind while everything received has been replayed; otherwise the age of the last replayed commit counts.
+# A standby that has replayed none since it was started is known to have what was committed before the checkpoint that
+# it started from; when it was started itself says nothing of its rows.
 LAG = """
 SELECT CASE
   WHEN NOT pg_is_in_recovery() THEN NULL
   WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
-  ELSE extract(epoch FROM clock_timestamp() - coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time()))
+  ELSE extract(epoch FROM clock_timestamp()
+                          - coalesce(pg_last_xact_replay_timestamp(), (pg_control_checkpoint()).checkpoint_time))
 END::float8
 """
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -152,6 +153,28 @@ async def test_a_replica_without_its_primary_does_not_pretend(
             return snapshot.replica_lag is not None and snapshot.replica_lag > 0.0
 
     await eventually(behind, "an unconnected replica is behind by the age of its last commit")
+
+
+async def test_a_replica_that_starts_without_its_primary_is_not_as_young_as_its_start(
+    own_postgres: EmbeddedPostgres, standby_dsn: str, make_store: MakeStore
+) -> None:
+    standby = await connected(standby_dsn)
+    store = await make_store(own_postgres.dsn(), replica=standby_dsn)
+    await asyncio.to_thread(own_postgres.stop)
+
+    async def alone() -> bool:
+        return not await standby.fetchval("SELECT EXISTS (SELECT FROM pg_stat_wal_receiver)")
+
+    await eventually(alone, "the standby has lost its primary")
+    before = await standby.fetchval("SELECT clock_timestamp()")
+    async with store.snapshot(PoolName.JOB, in_time()) as snapshot:
+        lag = snapshot.replica_lag
+    known = await standby.fetchval(
+        "SELECT coalesce(pg_last_xact_replay_timestamp(), checkpoint_time) FROM pg_control_checkpoint()"
+    )
+    assert lag is not None
+    assert before - timedelta(seconds=lag) <= known < await standby.fetchval("SELECT pg_postmaster_start_time()")
+    standby.terminate()
 
 
 async def test_a_replica_that_was_promoted_is_told_of_once(
