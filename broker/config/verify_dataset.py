@@ -84,9 +84,9 @@ class DatasetCheck:
             self._relations[alias] = relation
             if relation.secured:
                 text = (
-                    f"row level security decides which rows of {table} the role {self._catalog.server.role!r} sees: all "
-                    "callers see the same ones, and rollups, samples and held answers do not notice when a policy "
-                    "changes; give the broker a role with BYPASSRLS, and say in `row_policies` what callers may see"
+                    f"row level security decides which rows of {table} the role {self._catalog.server.role!r} sees: "
+                    "all callers see the same ones; give the broker a role with BYPASSRLS, and say in `row_policies` "
+                    "what callers may see"
                 )
                 self._say(path, text, Severity.WARNING)
 

@@ -173,7 +173,9 @@ async def test_a_replica_that_starts_without_its_primary_is_not_as_young_as_its_
         "SELECT coalesce(pg_last_xact_replay_timestamp(), checkpoint_time) FROM pg_control_checkpoint()"
     )
     assert lag is not None
-    assert before - timedelta(seconds=lag) <= known < await standby.fetchval("SELECT pg_postmaster_start_time()")
+    assert (
+        before - timedelta(seconds=lag) <= known < await standby.fetchval("SELECT pg_postmaster_start_time()")
+    )
     standby.terminate()
 
 
