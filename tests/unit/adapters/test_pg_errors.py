@@ -78,7 +78,7 @@ def test_a_statement_stopped_at_the_deadline() -> None:
 def test_advice_says_what_to_do() -> None:
     assert "decimal" in translate(from_server("22003")).message
     assert f"{DECIMAL_DIGITS} digits" in translate(from_server("22003")).message
-    assert "`scale`" in translate(from_server("22003")).message  # the way out for a measure that is decimal already
+    assert "`scale`" in translate(from_server("22003")).message  # for one that is decimal already
     assert "nullif" in translate(from_server("22012")).message
     assert "GRANT" in translate(from_server("42501")).message.upper()
     assert "check-config" in translate(from_server("42P01")).message
