@@ -1,8 +1,7 @@
 """Flows of a fair queue, filled and served without a scheduler."""
 
 from broker.domain.pool import PoolName
-from broker.policy.admission.entry import Entry, Flow, Rank
-from broker.policy.admission.fair_queue import FairQueue
+from broker.policy.admission.fair_queue import Entry, FairQueue, Flow, Rank
 from broker.policy.admission.values import AdmissionRequest
 
 numbers = iter(range(1_000_000))
@@ -25,6 +24,6 @@ def backlog(queue: FairQueue, name: str, count: int, cost: float = 1.0, weight: 
 
 def serve(queue: FairQueue) -> Entry:
     """Takes out whoever is next."""
-    served = queue.head()
+    served = queue.heads[0][2].waiters[0][1]
     queue.take(served)
     return served

@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Literal
 
 from broker.domain.pool import BackendLimits, PoolName
-from broker.policy.admission.entry import Entry
+from broker.policy.admission.fair_queue import Entry
 from broker.policy.admission.limit import LimitPolicy, StaticLimit
 from broker.policy.admission.pool import Pool
 from broker.policy.admission.values import BackendLoad, Outcome, Tuning
@@ -60,6 +60,8 @@ class Backend:
         self.own: Sequence[Pool] = [pool for pool in self.pools if pool.own_seats]
         self._alone = len(self.sharing) < 2
         self._single = len(self.pools) < 2
+        self.listens = type(spec.policy) is not StaticLimit
+        """Whether its policy is to hear what starts and ends, and decides at times: all but the static one do."""
         self.leased: int | None = None
         self.limit = 0
         self.used = 0
@@ -163,7 +165,8 @@ class Backend:
         if pool.own_seats:
             return
         self.used += entry.seats
-        self.policy.started(entry.request.id, entry.request.predicted.p50, entry.seats, now)
+        if self.listens:
+            self.policy.started(entry.request.id, entry.request.predicted.p50, entry.seats, now)
         if self.blocked is not None or self.held is not None:
             self.unblock(entry)
         if self._single:
@@ -179,7 +182,8 @@ class Backend:
             pool.release(entry, outcome, seconds, now, 1.0)
             return
         self.used -= entry.seats
-        self.policy.ended(entry.request.id, outcome, seconds, now)
+        if self.listens:
+            self.policy.ended(entry.request.id, outcome, seconds, now)
         work = pool.release(entry, outcome, seconds, now, self.policy.progress)
         if self._single:
             return
@@ -263,7 +267,8 @@ class Backend:
             return math.inf
         flow = entry.flow
         ahead = flow.queue.ahead(flow, entry.rank, more)
-        return (ahead + (self.first(pool, rate) or entry.work)) / rate
+        first = pool.mean_work if self._alone else self.first(pool, rate)
+        return (ahead + (first or entry.work)) / rate
 
     def first(self, pool: Pool, rate: float) -> float:
         """The work that must end first before a pool's next request, on average; 0 while nothing is known.

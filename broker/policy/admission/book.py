@@ -6,13 +6,13 @@ time and whatever ends it frees all that it held.
 
 from __future__ import annotations
 
-import heapq
 import math
+from heapq import heapify, heappop, heappush
 
 from broker.domain.pool import PoolName
 from broker.policy.admission.backend import Backend
 from broker.policy.admission.dispatch import next_turn
-from broker.policy.admission.entry import Entry
+from broker.policy.admission.fair_queue import Entry
 from broker.policy.admission.groups import Group, LoadGroups
 from broker.policy.admission.hopeless import chance_in_time
 from broker.policy.admission.pool import Pool
@@ -48,6 +48,7 @@ class Book:
         self.verdicts = verdicts
         self.groups = LoadGroups(tuning.group_lifetime)
         self._timeouts: list[tuple[float, int, Entry]] = []
+        self._sweep_at = SWEEP_ABOVE
         self._hopeless_at = math.inf
 
     def start(self, entry: Entry, pool: Pool, backend: Backend, now: float) -> Admitted:
@@ -69,10 +70,9 @@ class Book:
         if group is not None:
             group.waiting[entry.request.id] = entry
         if entry.until < math.inf:
-            if len(self._timeouts) > SWEEP_ABOVE + 2 * len(self.entries):
-                self._timeouts = [timeout for timeout in self._timeouts if timeout[2].waiting]
-                heapq.heapify(self._timeouts)
-            heapq.heappush(self._timeouts, (entry.until, entry.rank[2], entry))
+            heappush(self._timeouts, (entry.until, entry.rank[2], entry))
+            if len(self._timeouts) > self._sweep_at:
+                self._sweep()
         if self.waiting == 1:
             self._hopeless_at = now + self._hopeless_every
 
@@ -143,7 +143,7 @@ class Book:
         timeouts = self._timeouts
         touched: list[Backend] = []
         while timeouts and timeouts[0][0] <= now:
-            entry = heapq.heappop(timeouts)[2]
+            entry = heappop(timeouts)[2]
             if entry.waiting:
                 decisions += self._late(entry, Stage.QUEUE, now)
                 touched.append(self.backends[entry.request.pool])
@@ -172,11 +172,18 @@ class Book:
 
     def next_wakeup(self) -> float:
         """The next instant at which :meth:`expire` or :meth:`stop_hopeless` has something to do; infinite for none."""
-        timeouts = self._timeouts
-        while timeouts and not timeouts[0][2].waiting:  # who has left is skipped when his time comes
-            heapq.heappop(timeouts)
-        hopeless = self._hopeless_at if self.waiting else math.inf
-        return timeouts[0][0] if timeouts and timeouts[0][0] < hopeless else hopeless
+        timeouts, hopeless = self._timeouts, self._hopeless_at if self.waiting else math.inf
+        while timeouts:
+            until, _, entry = timeouts[0]
+            if entry.waiting:
+                return until if until < hopeless else hopeless  # noqa: FURB136 - a call costs more than comparing
+            heappop(timeouts)  # who has left is skipped when his time comes
+        return hopeless
+
+    def _sweep(self) -> None:
+        self._timeouts = [timeout for timeout in self._timeouts if timeout[2].waiting]
+        heapify(self._timeouts)
+        self._sweep_at = SWEEP_ABOVE + 2 * len(self._timeouts)
 
     def _late(self, entry: Entry, stage: Stage, now: float) -> list[Decision]:
         pool = self.pools[entry.request.pool]

@@ -6,8 +6,7 @@ import math
 from operator import itemgetter
 
 from broker.policy.admission.backend import Backend
-from broker.policy.admission.entry import Entry
-from broker.policy.admission.fair_queue import FairQueue
+from broker.policy.admission.fair_queue import Entry, FairQueue
 from broker.policy.admission.pool import Pool
 
 SCANNED_FLOWS, SCANNED_WAITERS = 16, 4
@@ -24,8 +23,13 @@ def next_turn(backend: Backend, now: float) -> Entry | None:
         return held
     pools = backend.in_turn()
     if pools:
-        if backend.blocked is None and (head := _ordinary(pools[0], backend, now)) is not None:
-            return head
+        if backend.blocked is None:  # the head of the queue is next where it takes no search to see that
+            pool = pools[0]
+            head = pool.queue.head()
+            used = head.flow.seats_used
+            capped = used and used + head.seats > _most(pool, head.flow.queue)
+            if not capped and (now >= head.until or backend.room(pool, head) == "yes"):
+                return head
         search = _Search(backend, now)
         for pool in pools:
             entry = search.look(pool)
@@ -81,15 +85,6 @@ class _Search:
         if now - backend.blocked_since >= backend.hold_after:
             backend.held = entry
         self._horizon = _room_at(entry, backend, now)
-
-
-def _ordinary(pool: Pool, backend: Backend, now: float) -> Entry | None:
-    """The head of the queue where it takes no search to see that it is next."""
-    head = pool.queue.head()
-    flow = head.flow
-    if flow.seats_used and flow.seats_used + head.seats > _most(pool, flow.queue):
-        return None
-    return head if now >= head.until or backend.room(pool, head) == "yes" else None
 
 
 def _room_at(entry: Entry, backend: Backend, now: float) -> float:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from broker.domain.principal import Criticality
 from broker.policy.admission.backend import Backend
-from broker.policy.admission.entry import Flow
+from broker.policy.admission.fair_queue import Flow
 from broker.policy.admission.pool import Pool
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from broker.policy.admission.entry import Entry
+from broker.policy.admission.fair_queue import Entry
 from broker.policy.admission.values import AdmissionRequest, Refused
 
 LEARNING_RATE = 0.2

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from broker.domain.principal import Criticality
-from broker.policy.admission.entry import Entry, Flow
-from broker.policy.admission.fair_queue import FairQueue
+from broker.policy.admission.fair_queue import Entry, FairQueue, Flow
 
 
 class Levels:
@@ -26,18 +25,18 @@ class Levels:
     def head(self) -> Entry:
         """The request that is served next. Somebody must wait."""
         for queue in self._descending:
-            if queue.length:
-                return queue.head()
+            if queue.heads:
+                return queue.heads[0][2].waiters[0][1]
         raise IndexError("nobody waits")
 
     def waiting(self) -> Iterator[FairQueue]:
         """The levels in which somebody waits, in the order of service."""
-        return (queue for queue in self._descending if queue.length)
+        return (queue for queue in self._descending if queue.heads)
 
     def crowd(self) -> Entry | None:
         """The last request of the tenant with most waiters, of the lowest level that has any."""
         for queue in self.levels:
-            if queue.length:
+            if queue.heads:
                 return queue.crowd()
         return None
 

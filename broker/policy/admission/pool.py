@@ -6,7 +6,7 @@ import math
 
 from broker.domain.pool import PoolLimits, PoolName, TenantLimits
 from broker.domain.principal import Criticality
-from broker.policy.admission.entry import Entry, Flow
+from broker.policy.admission.fair_queue import Entry, Flow
 from broker.policy.admission.levels import Levels
 from broker.policy.admission.shard import EXACT_TENANTS, hand
 from broker.policy.admission.values import AdmissionRequest, Outcome, Quantiles, RefusalReason, Tuning
@@ -81,9 +81,10 @@ class Pool:
         entry.width = width
         predicted = request.predicted
         if predicted.p50 > 0.0:
-            entry.work = work = mean_time(predicted) * width
-            entry.p90 = p90 = predicted.p90
-            entry.cost = p90 * width if entry.flow.pessimistic else work
+            entry.work = entry.cost = mean_time(predicted) * width
+            entry.p90 = predicted.p90
+            if entry.flow.pessimistic:
+                entry.cost = predicted.p90 * width
         else:
             entry.work = self.mean_work * width
             entry.cost = entry.work or width  # a turn costs something even before anything is known
@@ -99,15 +100,6 @@ class Pool:
         work = math.sqrt(predicted.p50 * predicted.p90) if predicted.p90 > predicted.p50 else predicted.p50
         slack = request.deadline_at - now - work
         return self.limits.wait_fraction * slack if slack > 0.0 else 0.0
-
-    def latest_start(self, request: AdmissionRequest, now: float) -> float:
-        """The instant by which a request is to start, from which its place among its tenant's own follows.
-
-        The work is taken at its median: that little is known of a request is a reason to let it wait less, as
-        :meth:`budget` does, and none to serve it before others.
-        """
-        slack = request.deadline_at - now - request.predicted.p50
-        return now + self.limits.wait_fraction * slack if slack > 0.0 else now
 
     def full(self, entry: Entry) -> tuple[RefusalReason, str, int] | None:
         """Which bound on memory keeps another waiter out: reason, name and value of the bound."""

@@ -24,7 +24,7 @@ from broker.domain.state import PoolState
 from broker.policy.admission import reading
 from broker.policy.admission.backend import Backend, BackendSpec, alone
 from broker.policy.admission.book import Book
-from broker.policy.admission.entry import Entry
+from broker.policy.admission.fair_queue import Entry
 from broker.policy.admission.foregone import foregone
 from broker.policy.admission.groups import Group
 from broker.policy.admission.pool import Pool
@@ -68,7 +68,7 @@ class Scheduler:
     ) -> None:
         self._pools = {name: Pool(name, pool_limits, tuning) for name, pool_limits in limits.items()}
         self._backends = {spec.name: Backend(spec, self._pools, tuning) for spec in backends}
-        self._shared = tuple(self._backends.values())
+        self._listening = tuple(backend for backend in self._backends.values() if backend.listens)
         serving = {pool.name: backend for backend in self._backends.values() for pool in backend.pools}
         self._backend_of = {
             name: serving[name] if name in serving else alone(pool, tuning)
@@ -80,6 +80,8 @@ class Scheduler:
         self._exempt: set[str] = set()
         self._arrivals = 0
         self._draining = False
+        self._guarded = self._tenants.bounded
+        """Whether more than its deadline may keep a request out, whatever waits and runs."""
 
     @property
     def draining(self) -> bool:
@@ -96,10 +98,11 @@ class Scheduler:
             self._exempt.add(request.id)
             pool.admitted_count += 1
             return (Admitted(request.id, request.pool, 0.0, 0.0, backend.limit),)
-        refused = self._refused_unseen(request, now)
-        if refused is not None:
-            pool.refused_count += 1
-            return (refused,)
+        if self._guarded or request.predicted.p10 >= request.deadline_at - now:
+            refused = self._refused_unseen(request, now)
+            if refused is not None:
+                pool.refused_count += 1
+                return (refused,)
         group, decided = self._book.groups.join(request, now) if request.load_group else (None, False)
         entry = self._entry(request, pool, backend, now)
         if group is not None and group.refused is not None:
@@ -126,9 +129,16 @@ class Scheduler:
         return None
 
     def _entry(self, request: AdmissionRequest, pool: Pool, backend: Backend, now: float) -> Entry:
+        """A request with its prediction, and its place among its tenant's own: by when it is to start.
+
+        There the work is taken at its median: that little is known of a request is a reason to let it wait less, as
+        :meth:`Pool.budget` does, and none to serve it before others.
+        """
         self._arrivals += 1
         attempt = request.attempt if request.attempt < LATER_ATTEMPTS else LATER_ATTEMPTS  # noqa: FURB136 - a call costs more
-        rank = attempt, pool.latest_start(request, now), self._arrivals
+        slack = request.deadline_at - now - request.predicted.p50
+        latest = now + pool.limits.wait_fraction * slack if slack > 0.0 else now
+        rank = attempt, latest, self._arrivals
         flow = pool.queue.levels[request.criticality].flows.get(request.tenant)
         if flow is None:
             flow = pool.flow_of(request.tenant, self._tenants.limits(request.tenant), request.criticality)
@@ -141,19 +151,23 @@ class Scheduler:
     ) -> tuple[Decision, ...]:
         request = entry.request
         budget = pool.budget(request, now)
-        leads = group is not None and not decided  # the last of its load group must not wait too long either
-        more = entry.work * self._book.groups.followers(request.tenant) if leads else 0.0
-        entry.expected = backend.wait(pool, entry, more)
-        refused: Refused | None = None
-        if (bound := pool.full(entry)) is not None:
-            refused = self._verdicts.full(entry, bound, budget)
-        elif entry.expected > budget and not decided:
-            refused = self._verdicts.over_budget(entry, backend.limit, budget)
-        if refused is not None:
+        more = 0.0
+        if group is not None and not decided:  # the last of its load group must not wait too long either
+            more = entry.work * self._book.groups.followers(request.tenant)
+        entry.expected = expected = backend.wait(pool, entry, more)
+        limits = pool.limits
+        crowded = pool.waiting >= limits.queue
+        asked = crowded or len(entry.flow.waiters) >= limits.tenant_queue  # a call costs more than comparing
+        bound = pool.full(entry) if asked else None
+        if bound is not None or (expected > budget and not decided):
+            if bound is not None:
+                refused = self._verdicts.full(entry, bound, budget)
+            else:
+                refused = self._verdicts.over_budget(entry, backend.limit, budget)
             pool.refused_count += 1
             fallen = self._book.fall(entry, refused)
             return (refused, *fallen, *(self._book.dispatch(backend, now) if fallen else ()))
-        victim = pool.crowded_by(entry) if pool.waiting >= pool.limits.queue else None
+        victim = pool.crowded_by(entry) if crowded else None
         until, last = now + GRACE * budget, request.deadline_at - request.predicted.p50
         if decided or last < until:
             until = last if last > now else now  # noqa: FURB136 - a call costs more than comparing
@@ -161,7 +175,7 @@ class Scheduler:
         if self._tenants.bounded:
             self._tenants.enter(request.tenant, now)
         self._book.wait(entry, pool, group, now)
-        queued = Queued(request.id, pool.name, entry.expected, entry.until, backend.limit)
+        queued = Queued(request.id, pool.name, expected, until, backend.limit)
         if backend.blocked is None and victim is None and entry.seats == 1 and not entry.memory:
             return (queued,)  # it neither blocks, nor passes one that does, nor moved others
         decisions: list[Decision] = [queued]
@@ -196,7 +210,7 @@ class Scheduler:
         """Ends waits whose budget is used up, lets the limits follow the backends, and stops hopeless work."""
         decisions: list[Decision] = []
         self._book.expire(now, decisions)
-        for backend in self._backends.values():
+        for backend in self._listening:
             due = backend.policy.next_tick()
             if due is not None and due <= now:
                 backend.policy.tick(any(pool.waiting for pool in backend.sharing), now)
@@ -245,7 +259,7 @@ class Scheduler:
 
     def drain(self, now: float) -> tuple[Decision, ...]:
         """Refuses those who wait and, from now on, all who come."""
-        self._draining = True
+        self._draining = self._guarded = True
         decisions: list[Decision] = []
         for entry in [entry for entry in self._book.entries.values() if entry.waiting]:
             request = entry.request
@@ -259,7 +273,7 @@ class Scheduler:
     def next_wakeup(self) -> float | None:
         """The next instant at which a budget ends, a limit is decided, or hopeless work is looked for."""
         wakeup = self._book.next_wakeup()
-        for backend in self._shared:
+        for backend in self._listening:
             due = backend.policy.next_tick()
             if due is not None and due < wakeup:
                 wakeup = due

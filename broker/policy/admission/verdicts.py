@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 
 from broker.domain.pool import PoolName
-from broker.policy.admission.entry import Entry
+from broker.policy.admission.fair_queue import Entry
 from broker.policy.admission.pool import Pool
 from broker.policy.admission.tenants import Excess
 from broker.policy.admission.values import AdmissionRequest, RefusalReason, Refused, Stage, Tuning

@@ -28,7 +28,7 @@ class WorkLedger:
             self._rebase(now)
             origin = now
         work = self._work
-        work[tenant] = work.get(tenant, 0.0) + seconds * math.pow(2.0, (now - origin) / HALF_LIFE)
+        work[tenant] = work.get(tenant, 0.0) + seconds * 2.0 ** ((now - origin) / HALF_LIFE)
         if len(work) > 2 * MAX_TENANTS:
             busiest = sorted(work, key=work.__getitem__, reverse=True)[:MAX_TENANTS]
             self._work = {name: work[name] for name in busiest}

@@ -7,8 +7,7 @@ import random
 
 import pytest
 
-from broker.policy.admission.entry import Flow
-from broker.policy.admission.fair_queue import FairQueue
+from broker.policy.admission.fair_queue import FairQueue, Flow
 from tests.support.flows import backlog, entry, numbers, serve
 
 
@@ -29,7 +28,7 @@ def told_and_served(rng: random.Random) -> tuple[float, float]:
         flow = queue.flow(name, rng.choice([0.5, 1.0, 1.0, 2.0]))
         for _ in range(rng.randrange(12)):
             queue.push(entry(flow, rng.choice([0.5, 1.0, 2.0]), rng.random()))
-    for _ in range(rng.randrange(queue.length)):
+    for _ in range(rng.randrange(sum(len(flow.waiters) for flow in queue.flows.values()))):
         serve(queue)
     flow = queue.flow(rng.choice("abcdefghi"), 1.0)
     urgency = rng.choice([rng.random(), 9.0])

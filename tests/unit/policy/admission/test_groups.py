@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.policy.admission.entry import Entry
-from broker.policy.admission.fair_queue import FairQueue
+from broker.policy.admission.fair_queue import Entry, FairQueue
 from broker.policy.admission.groups import CAPACITY, LoadGroups
 from broker.policy.admission.scheduler import GRACE, Scheduler
 from broker.policy.admission.values import (

@@ -9,8 +9,7 @@ import pytest
 
 from broker.domain.pool import BackendLimits, PoolLimits, PoolName
 from broker.policy.admission.backend import Backend, BackendSpec
-from broker.policy.admission.entry import Entry
-from broker.policy.admission.fair_queue import FairQueue
+from broker.policy.admission.fair_queue import Entry, FairQueue
 from broker.policy.admission.limit import StaticLimit
 from broker.policy.admission.pool import Pool
 from broker.policy.admission.scheduler import Scheduler

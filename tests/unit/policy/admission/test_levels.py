@@ -84,7 +84,7 @@ def test_a_queue_of_levels_knows_its_first_and_its_last() -> None:
     assert levels.crowd() is made[LOW]
     levels.levels[TOP].take(made[TOP])
     levels.levels[LOW].remove(made[LOW])
-    assert [queue.length for queue in levels.levels] == [0, 0, 1, 0]
+    assert [queue.waiting_flows for queue in levels.levels] == [0, 0, 1, 0]
     assert (levels.head(), levels.crowd()) == (made[HIGH], made[HIGH])
     assert len(list(levels.flows())) == 3
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from broker.domain.pool import TenantLimits
-from broker.policy.admission.entry import Entry
+from broker.policy.admission.fair_queue import Entry
 from broker.policy.admission.pool import UNKNOWN_TAIL, Pool, mean_time
 from broker.policy.admission.values import AdmissionRequest, Outcome, Quantiles, Tuning
 from tests.support.scheduling import DASHBOARD, EXPLORATION, UNKNOWN, ask, limits, scheduler, shared, takes

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from broker.domain.pool import PoolName
+from broker.domain.pool import BackendLimits, PoolName
+from broker.policy.admission.backend import BackendSpec
 from broker.policy.admission.limit import StaticLimit
 from broker.policy.admission.scheduler import Scheduler
 from broker.policy.admission.values import Admitted, Outcome, Pressure, Queued, Signal
@@ -31,6 +32,37 @@ def busy(policy: Adjustable, waiting: int = 5) -> Scheduler:
     core = shared(policy.limit, {DASHBOARD: limits(), JOB: limits(1, share=0.0)}, policy=policy)
     offer_all(core, [ask(str(n), str(n), FAR, takes(1.0)) for n in range(policy.limit + waiting)])
     return core
+
+
+class Following(StaticLimit):
+    """The static limit with one thing to decide, as in the simulator's rivals."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.due: float | None = None
+
+    def started(self, id: str, predicted: float, seats: int, now: float) -> None:
+        self.due = now + 1.0
+
+    def ended(self, id: str, outcome: Outcome, seconds: float, now: float) -> None:
+        self.due = None
+
+    def tick(self, waiting: bool, now: float) -> None:
+        self.limit, self.due = 2, now + 1.0
+
+    def next_tick(self) -> float | None:
+        return self.due
+
+
+def test_a_policy_made_from_the_static_one_hears_and_decides_like_any_other() -> None:
+    spec = BackendSpec("db", (DASHBOARD,), BackendLimits(1), Following())
+    core = Scheduler({DASHBOARD: limits()}, 7, [spec])
+    core.offer(ask("1", deadline=FAR), 0.0)
+    core.offer(ask("2", deadline=FAR), 0.0)
+    assert admitted_ids(core.tick(1.0)) == ["2"]
+    assert core.next_wakeup() == 2.0
+    core.finish("1", Outcome.SUCCESS, 1.0, 1.5)
+    assert core.next_wakeup() is None
 
 
 def test_the_policy_hears_of_everything_that_runs_on_its_seats() -> None:
