@@ -39,13 +39,12 @@ def key(name: str, tenant: str, grants: tuple[str, ...]) -> None:
     try:
         AuthConfig.model_validate({"api_keys": {name: entry}})
     except ValidationError as error:
-        places = [".".join(map(str, each["loc"][2:])) for each in error.errors()]
-        texts = [each["msg"] for each in error.errors()]
-        found = [
-            f"{'NAME' if place == '[key]' else place}: {text}."
-            for place, text in zip(places, texts, strict=True)
-        ]
-        fail("\n".join(found), Exit.USAGE)
+        fail("\n".join(_violation(each["loc"][2:], each["msg"]) for each in error.errors()), Exit.USAGE)
     click.echo(made)
     # JSON is YAML, and needs no library that knows which texts YAML takes for something else
     click.echo(f"auth:\n  api_keys:\n    {name}: {json.dumps(entry)}", err=True)
+
+
+def _violation(place: tuple[int | str, ...], text: str) -> str:
+    """What the configuration would not take, and where it came from; a key of a mapping is the caller's name."""
+    return f"{'NAME' if place == ('[key]',) else '.'.join(map(str, place))}: {text}."
