@@ -48,7 +48,7 @@ class Subject:
 
 CORE = Subject(
     "broker.policy.admission",
-    ("scheduler", "fair_queue", "levels", "backend", "dispatch", "book", "pool", "entry", "groups", "tenants",
+    ("scheduler", "fair_queue", "levels", "backend", "dispatch", "book", "pool", "foregone", "groups", "tenants",
      "verdicts", "hopeless", "shard", "work_ledger", "reading"),
     Path("tests/unit/policy/admission"),
     ("test_metamorphic.py", "test_scheduler_properties.py"),
