@@ -15,10 +15,9 @@ from broker.policy.admission.scheduler import Scheduler
 from broker.policy.admission.values import Outcome, Quantiles, RefusalReason, Refused, Stage
 from tests.support.admission_events import TENANTS, Event, Script, World, examples, worlds
 from tests.support.admission_model import Model
-from tests.support.scheduling import DASHBOARD, ask, scheduler, takes
+from tests.support.scheduling import DASHBOARD, ask, limits, scheduler, shared, takes
 
 CRITICAL = Criticality.CRITICAL
-SHORT, LONG = Criticality.SHEDDABLE, Criticality.CRITICAL_PLUS
 
 
 def busy(core: Scheduler, seconds: float = 1.0) -> float:
@@ -55,11 +54,26 @@ def test_what_waits_counts_by_its_level() -> None:
     core = scheduler(wait=1.0)
     now = busy(core)
     core.offer(ask("waits", "b", deadline=100.0, predicted=takes(1.0)), now)
-    below, same, above = (core.refusal(DASHBOARD, "a", now, level, 0.5) for level in (SHORT, CRITICAL, LONG))
-    assert below is not None
-    assert same is not None
-    assert above is not None
-    assert (below.expected_wait, same.expected_wait, above.expected_wait) == (2.0, 2.0, 1.0)
+    found = [core.refusal(DASHBOARD, "a", now, level, 0.5) for level in Criticality]
+    assert [each and each.expected_wait for each in found] == [2.0, 2.0, 2.0, 1.0]
+
+
+def test_with_several_seats_the_wait_is_shorter() -> None:
+    core = scheduler(in_flight=2, wait=1.0)
+    now = busy(core)
+    for name in ("runs too", "waits"):
+        core.offer(ask(name, deadline=100.0, predicted=takes(1.0)), now)
+    refused = core.refusal(DASHBOARD, "a", now, CRITICAL, 0.4)
+    assert refused is not None
+    assert refused.expected_wait == 0.5, "if it goes before its tenant's own"
+    assert core.refusal(DASHBOARD, "a", now, CRITICAL, 0.5) is None
+
+
+def test_nothing_is_foregone_where_there_is_no_seat_for_now() -> None:
+    core = shared(1, {DASHBOARD: limits()})
+    now = busy(core)
+    core.lease("db", 0, now)
+    assert core.refusal(DASHBOARD, "a", now, CRITICAL, 0.5) is None
 
 
 def test_one_that_may_go_before_its_own_tenants_is_read() -> None:
