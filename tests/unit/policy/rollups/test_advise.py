@@ -214,8 +214,12 @@ def test_costs_of_a_rollup_go_by_rows_measures_sketches_and_triggers() -> None:
     unknown = size_of(flights(), rollup, replace(facts, distinct={}))
     assert unknown.base_rows == pytest.approx(365 * 100, rel=0.01)
     assert size_of(flights(), rollup, SourceFacts(0.0, Span(0, 1))).base_rows == 1.0
-    fewer = replace(rollup, measures=("approx_p90",))
-    values = facts.rows / 10.0
-    assert size_of(flights(), fewer, facts).byte_count == 10.0 * (
-        8.0 + 4.0 + min(2600.0, 32.0 + 8.0 * values)
-    )
+
+
+@pytest.mark.parametrize(
+    ("measure", "wanted"), [("flights", 8.0), ("approx_p90", 2600.0), ("approx_planes", 2088.0)]
+)
+def test_a_stored_row_is_as_large_as_its_keys_and_states(measure: str, wanted: float) -> None:
+    facts = SourceFacts(1e6, FACTS.extent, {"time_hour": 10.0, "carrier": 1.0})
+    rollup = Rollup("r", "flights", "time_hour", ("carrier",), (measure,), (Grain.DAY,))
+    assert size_of(flights(), rollup, facts).byte_count == 10.0 * (8.0 + 4.0 + wanted)
