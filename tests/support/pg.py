@@ -57,13 +57,17 @@ async def prepare(
 def temporary_server(**settings: str) -> Iterator[EmbeddedPostgres]:
     """Start a server in a new directory, with `TEST_SETTINGS` below `settings`; stop and delete it after.
 
-    Not below pytest's ``tmp_path``: that is closed to the account that PostgreSQL runs as under root.
+    Not below pytest's ``tmp_path``: that is closed to the account that PostgreSQL runs as under root. It is stopped
+    without a checkpoint: what that would write is deleted next.
     """
     with (
         tempfile.TemporaryDirectory(prefix="pg-") as directory,
         EmbeddedPostgres(Path(directory), settings={**TEST_SETTINGS, **settings}) as server,
     ):
-        yield server
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
 
 
 class Databases:
