@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from broker.domain.change import Change
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.model import Dataset
@@ -38,6 +39,8 @@ from broker.policy.rollups.reasons import told
 from broker.policy.rollups.seals import Seals, seals_of
 from broker.ports.rollups import SegmentMirror
 from broker.ports.store import QueryStore, Snapshot
+
+_PUSHED_DOWN = Change(Finish, "pushed_down")
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +241,7 @@ class Rolled:
 
 def _unfinished(finish: Finish) -> Finish:
     """The finish of states of which the source has finished none."""
-    return replace(finish, pushed_down=False) if finish.pushed_down else finish
+    return _PUSHED_DOWN(finish, False) if finish.pushed_down else finish
 
 
 def _only_piece(route: Route) -> Piece | None:

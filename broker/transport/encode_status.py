@@ -65,23 +65,10 @@ def encode_status(status: AnswerStatus, request_id: str) -> answer_pb2.AnswerSta
     message = answer_pb2.AnswerStatus(
         kind=ANSWER_KIND.proto(status.kind),
         exactness=EXACTNESS.proto(status.exactness),
-        degraded=status.degraded,
-        degradation_level=status.degradation_level,
-        reasons=[DEGRADATION.proto(reason) for reason in status.reasons],
-        data_watermark=timestamp(status.data_watermark),
         guarantee=GUARANTEE.proto(status.guarantee),
-        guarantee_bound=duration(status.guarantee_bound),
-        missing_intervals=encode_intervals(status.missing_intervals),
-        sealed_intervals=encode_intervals(status.sealed_intervals),
-        effective_range=encode_interval(status.effective_range),
-        bounds=[encode_bound(bound) for bound in status.bounds],
-        limiting_factor=status.limiting_factor,
         pool=status.pool,
         cost_class=COST_CLASS.proto(status.cost_class),
         answer_version=status.answer_version,
-        refresh_expected_time=timestamp(status.refresh_expected),
-        retry_after=duration(status.retry_after),
-        job=status.job,
         request_id=status.request_id or request_id,
     )
     _at(message.as_of, status.as_of)
@@ -95,7 +82,44 @@ def encode_status(status: AnswerStatus, request_id: str) -> answer_pb2.AnswerSta
         _cost(message.predicted_cost, status.predicted)
     if status.actual is not None:
         _cost(message.actual_cost, status.actual)
+    _degradation(message, status)
+    _limits(message, status)
     return message
+
+
+# Few answers have what follows, and setting a field to its default takes as long as setting it to anything else.
+def _degradation(message: answer_pb2.AnswerStatus, status: AnswerStatus) -> None:
+    """Why it is no better, and when it will be."""
+    if status.degraded:
+        message.degraded = True
+    if status.degradation_level:
+        message.degradation_level = status.degradation_level
+    if status.reasons:
+        message.reasons.extend(map(DEGRADATION.proto, status.reasons))
+    if status.limiting_factor:
+        message.limiting_factor = status.limiting_factor
+    if status.refresh_expected is not None:
+        _at(message.refresh_expected_time, status.refresh_expected)
+    if status.retry_after is not None:
+        _lasting(message.retry_after, status.retry_after)
+    if status.job:
+        message.job = status.job
+
+
+def _limits(message: answer_pb2.AnswerStatus, status: AnswerStatus) -> None:
+    """What it holds only up to, or without, or within."""
+    if status.data_watermark is not None:
+        _at(message.data_watermark, status.data_watermark)
+    if status.guarantee_bound is not None:
+        _lasting(message.guarantee_bound, status.guarantee_bound)
+    for interval in status.missing_intervals:
+        _between(message.missing_intervals.add(), interval)
+    for interval in status.sealed_intervals:
+        _between(message.sealed_intervals.add(), interval)
+    if status.effective_range is not None:
+        _between(message.effective_range, status.effective_range)
+    if status.bounds:
+        message.bounds.extend(map(encode_bound, status.bounds))
 
 
 def encode_interval(interval: Interval | None) -> answer_pb2.TimeInterval | None:
@@ -113,11 +137,6 @@ def _between(message: answer_pb2.TimeInterval, interval: Interval) -> None:
         _at(message.start_time, interval.start)
     if interval.end is not None:
         _at(message.end_time, interval.end)
-
-
-def encode_intervals(intervals: Iterable[Interval]) -> list[answer_pb2.TimeInterval]:
-    """Half-open intervals, in order."""
-    return [message for i in intervals if (message := encode_interval(i)) is not None]
 
 
 def encode_part(part: AnswerPart) -> answer_pb2.AnswerPart:
