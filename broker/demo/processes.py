@@ -8,6 +8,7 @@ read without CAP_SYS_PTRACE, as in a container. Process ids alone are not truste
 from __future__ import annotations
 
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from typing import Final
 import psutil
 
 _PROGRAM: Final = "postgres"
+_LOOK_SECONDS: Final = 0.01
 _STATUS_LINE: Final = 7  # of postmaster.pid, counted from 0; the first line is the process id
 
 
@@ -33,8 +35,7 @@ def kill(name: str) -> None:
         for process in alive:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        # A zombie whose new parent never collects it would be waited for without end: look again instead.
-        psutil.wait_procs(alive, timeout=0.1)
+        _wait(alive, 0.1)
 
 
 def end_survivors(name: str, pgdata: Path, patience_s: float) -> None:
@@ -47,8 +48,26 @@ def end_survivors(name: str, pgdata: Path, patience_s: float) -> None:
         if process.pid == pid:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGINT)
-            psutil.wait_procs([process], timeout=patience_s)
+            _wait([process], patience_s)
     kill(name)
+
+
+def _wait(alive: list[psutil.Process], seconds: float) -> None:
+    """Return when all have ended, or after so many seconds.
+
+    One that has ended and is not collected has ended: its new parent may do so late, or never.
+    """
+    end = time.monotonic() + seconds
+    while alive and time.monotonic() < end:
+        _, waiting = psutil.wait_procs(alive, timeout=_LOOK_SECONDS)
+        alive = [process for process in waiting if not _is_zombie(process)]
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def recorded_postmaster(pgdata: Path) -> int | None:

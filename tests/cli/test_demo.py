@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support import processes
 from tests.support.cli import Demo, run_broker, serving_demo, start_demo
 
 
@@ -87,8 +88,7 @@ def test_nothing_outlives_a_demonstration_that_was_killed(home: Path) -> None:
         family = demo.family()
         assert len(family) > 5  # it, PostgreSQL with its supervisor, broker, worker, their processes
         demo.process.kill()
-        _, alive = psutil.wait_procs(family, timeout=60)
-        assert not alive
+        assert not processes.left_of(family, 60)
 
 
 def test_ctrl_c_while_it_starts_is_an_interruption(home: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.processes import left_of
 from tests.support.server import ROOT
 
 _OWN = ("QUERYBROKER", "DATABASE_URL", "PG", "OTEL", "COLUMNS", "XDG_")
@@ -110,7 +111,7 @@ def serving_demo(home: Path, *options: str) -> Iterator[Demo]:
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            _, alive = psutil.wait_procs(family, timeout=60)
+            alive = left_of(family, 60)
             for left in alive:
                 left.kill()
             process.wait(timeout=10)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
+import time
+from collections.abc import Iterable
 from pathlib import Path
+
+import psutil
 
 
 async def ended(pid: int) -> None:
@@ -23,6 +28,30 @@ async def ended(pid: int) -> None:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
+
+
+def left_of(family: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that still run after so many seconds, waited for by the kernel; ended ones may be reaped late, or never."""
+    watched: dict[int, psutil.Process] = {}
+    poll, end = select.poll(), time.monotonic() + seconds
+    try:
+        for process in family:
+            if process.is_running():
+                try:
+                    descriptor = os.pidfd_open(process.pid)
+                except ProcessLookupError:
+                    continue
+                watched[descriptor] = process
+                poll.register(descriptor, select.POLLIN)
+        running = dict(watched)
+        while running and (left := end - time.monotonic()) > 0:
+            for descriptor, _ in poll.poll(left * 1000):
+                poll.unregister(descriptor)
+                del running[descriptor]
+        return list(running.values())
+    finally:
+        for descriptor in watched:
+            os.close(descriptor)
 
 
 def begun(pid: int) -> str:

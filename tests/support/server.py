@@ -15,6 +15,8 @@ from typing import IO
 
 import psutil
 
+from tests.support.processes import left_of
+
 ROOT = Path(__file__).parents[2]
 FLIGHTS_MODEL = ROOT / "broker" / "demo" / "flights.yaml"
 START_SECONDS = 60
@@ -104,6 +106,5 @@ def end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    for child in alive:
+    for child in left_of(family, 10):
         child.kill()

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterable
 
 import grpc
 import grpc.aio
-import psutil
 import pytest
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
@@ -16,6 +15,7 @@ from google.rpc.status_pb2 import Status
 from querybroker.v1 import query_service_pb2
 from querybroker.v1.query_service_pb2_grpc import QueryServiceStub
 from tests.support.eventually import eventually
+from tests.support.processes import left_of
 from tests.system.conftest import SLOW, System, dashboard, query
 
 
@@ -98,5 +98,4 @@ async def test_a_broker_that_is_told_to_stop_ends_what_runs_and_leaves_no_proces
             rows += event.batch.row_count
         assert rows == 200_000
     assert await asyncio.to_thread(own_system.broker.process.wait, 60) == 0
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert alive == []
+    assert await asyncio.to_thread(left_of, family, 10) == []

@@ -20,6 +20,7 @@ from broker.aggregation.executor import WorkerPools
 from broker.domain.pool import PoolLimits, PoolName
 from tests.integration.workers.conftest import POOL, Crew, Noting, SystemClock
 from tests.support.eventually import eventually
+from tests.support.processes import left_of
 
 WORKERS = 2
 
@@ -60,8 +61,7 @@ def cluster() -> Iterator[Started]:
     everything = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     process.wait(60)
-    _, alive = psutil.wait_procs(everything, timeout=30)
-    assert not alive, "Ctrl-C ends all of it"
+    assert not left_of(everything, 30), "Ctrl-C ends all of it"
 
 
 @dataclass(frozen=True, slots=True)
