@@ -45,7 +45,7 @@ def run_processes(
     """
     telemetry = settings.telemetry
     name = {"service": telemetry.service_name, "instance": f"parent-{socket.gethostname()}-{os.getpid()}"}
-    handler = logs.configure(sys.stderr, LogFormat(telemetry.log_format), telemetry.log_level.upper(), name)
+    release = logs.configure(sys.stderr, LogFormat(telemetry.log_format), telemetry.log_level.upper(), name)
     try:
         return run_on_uvloop(_run(settings, count, command, ready, stop))
     except KeyboardInterrupt:
@@ -54,7 +54,7 @@ def run_processes(
         sys.stderr.write(f"broker: {error}\n")
         return 1
     finally:
-        logs.release(handler)
+        release()
 
 
 async def _run(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -89,18 +89,21 @@ class TextFormatter(logging.Formatter):
         return line
 
 
-def configure(stream: TextIO, format: LogFormat, level: str, constant: Mapping[str, str]) -> logging.Handler:
-    """Sends every log record of the process to the stream; gives the handler, to be removed with :func:`release`."""
+def configure(
+    stream: TextIO, format: LogFormat, level: str, constant: Mapping[str, str]
+) -> Callable[[], None]:
+    """Sends every log record of the process from a level on to the stream; what is returned ends that."""
     human = format is LogFormat.TEXT or (format is LogFormat.AUTO and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter(constant) if human else JsonFormatter(constant))
     root = logging.getLogger()
+    before = root.level
     root.addHandler(handler)
     root.setLevel(level)
-    return handler
 
+    def release() -> None:
+        handler.flush()
+        root.removeHandler(handler)
+        root.setLevel(before)
 
-def release(handler: logging.Handler) -> None:
-    """Flushes the handler and takes it away."""
-    handler.flush()
-    logging.getLogger().removeHandler(handler)
+    return release

@@ -109,8 +109,8 @@ def start(options: TelemetryOptions, stream: TextIO = sys.stderr) -> TelemetrySe
     constant = {"service": options.service_name, "instance": options.instance_id}
     if options.process is not None:
         constant["process"] = str(options.process)
-    handler = logs.configure(stream, options.log_format, options.log_level, constant)
-    closers = (tracers.shutdown, recorded.shutdown, lambda: logs.release(handler))
+    release = logs.configure(stream, options.log_format, options.log_level, constant)
+    closers = (tracers.shutdown, recorded.shutdown, release)
     session = TelemetrySession(Telemetry(tracers, meters, sampled=sampled, many=durations), closers)
     if options.prometheus_port:
         try:

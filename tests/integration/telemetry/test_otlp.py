@@ -8,7 +8,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -34,13 +34,6 @@ print(json.dumps({"traceparent": sys.argv[1], "start": start, "end": time.time_n
 async def collector() -> AsyncIterator[Collector]:
     async with collecting() as received:
         yield received
-
-
-@pytest.fixture(autouse=True)
-def level() -> Iterator[None]:
-    before = logging.getLogger().level
-    yield
-    logging.getLogger().setLevel(before)
 
 
 def options(port: int, ratio: float = 1.0) -> TelemetryOptions:

@@ -7,7 +7,6 @@ import logging
 import re
 import socket
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 def port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
-
-
-@pytest.fixture(autouse=True)
-def level() -> Iterator[None]:
-    before = logging.getLogger().level
-    yield
-    logging.getLogger().setLevel(before)
 
 
 def scrape(port: int) -> str:

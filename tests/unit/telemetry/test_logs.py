@@ -6,9 +6,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator
 
-import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -26,15 +24,9 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture(autouse=True)
-def level() -> Iterator[None]:
-    before = logging.getLogger().level
-    yield
-    logging.getLogger().setLevel(before)
-
-
 def written(stream: io.StringIO, format: LogFormat, *, failing: bool = False) -> str:
-    handler = logs.configure(stream, format, "INFO", {"service": "querybroker"})
+    before = logging.getLogger().level
+    release = logs.configure(stream, format, "INFO", {"service": "querybroker"})
     logger = logging.getLogger("broker.test")
     try:
         logger.debug("not shown")
@@ -46,8 +38,9 @@ def written(stream: io.StringIO, format: LogFormat, *, failing: bool = False) ->
         else:
             logger.info("answered %d rows", 3, extra={"reason": "OVERLOADED", "pool": Terminal})
     finally:
-        logs.release(handler)
-    logger.info("after")
+        release()
+    assert logging.getLogger().level == before
+    logger.error("after")
     return stream.getvalue()
 
 
