@@ -20,6 +20,7 @@ from broker.pipeline.routed import considered, refusal, unaccepted
 from broker.pipeline.sealed import covers_of, missing, refusal_of
 from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources, exactness_of, parts_of, passed_over, steps_of
+from broker.policy.rollups.untimed import timed
 from broker.ports.store import QueryStore
 
 GRANT = "explain.statements"
@@ -75,7 +76,8 @@ class Explainer:
             for piece in cover.rollups:
                 rollup = route.rollup(piece.rollup)
                 if rollup.storage is not Storage.SEGMENTS:
-                    found += self.store.rolled_statements(each.stored(rollup), finish, rollup, piece.spans)
+                    stored = timed(each.stored(rollup), rollup, each.asked, cover.pieces)
+                    found += self.store.rolled_statements(stored, finish, rollup, piece.spans)
         return tuple(found)
 
     async def _sources(self, asked: Prospect, policy: AnswerPolicy, context: CallContext) -> Sources:

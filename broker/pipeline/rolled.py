@@ -37,6 +37,7 @@ from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources
 from broker.policy.rollups.reasons import told
 from broker.policy.rollups.seals import Seals, seals_of
+from broker.policy.rollups.untimed import timed
 from broker.ports.rollups import SegmentMirror
 from broker.ports.store import QueryStore, Snapshot
 
@@ -203,7 +204,8 @@ class Rolled:
                 grouped.append(self._block(route, rollup, piece, coverage[rollup.name], finish))
                 continue
             else:
-                found = await snapshot.read_rollup(route.stored(rollup), finish, rollup, piece.spans)
+                stored = timed(route.stored(rollup), rollup, route.asked, cover.pieces)
+                found = await snapshot.read_rollup(stored, finish, rollup, piece.spans)
             grouped += found.grouped
             for measure, blocks in found.values.items():
                 values[measure] = (*values.get(measure, ()), *blocks)

@@ -30,6 +30,7 @@ BEGIN
     EXECUTE format('CREATE INDEX ON %I (at)', name);
   END LOOP;
 END $$;
+INSERT INTO added VALUES (5000, NULL, 'a'), (5001, NULL, 'b');
 CREATE TABLE foreign_hours AS
   SELECT date_trunc('hour', at) AS bucket, kind, count(*) AS n FROM added GROUP BY 1, 2;
 ANALYZE;
