@@ -8,7 +8,7 @@ import polars as pl
 
 from broker.aggregation.measures import state_columns
 from broker.aggregation.segment_file import START
-from broker.domain.measures import SKETCHES
+from broker.domain.measures import EARLIEST, LATEST, SKETCHES
 from broker.domain.model import Dimension
 from broker.domain.plan import Leaf, key_name
 from broker.domain.values import DataType
@@ -34,10 +34,17 @@ def _text(name: str, kind: DataType) -> pl.Expr:
     column = pl.col(name)
     match kind:
         case DataType.TIMESTAMP:
-            return column.cast(pl.Datetime("us")).dt.strftime("%Y-%m-%d %H:%M:%S%.6f+00")
+            return _ended(column, column.cast(pl.Datetime("us")).dt.strftime("%Y-%m-%d %H:%M:%S%.6f+00"))
         case DataType.DATE:
-            return column.cast(pl.Int32).cast(pl.Date).dt.strftime("%Y-%m-%d")
+            days = column.cast(pl.Int32, strict=False).cast(pl.Date)
+            return _ended(column, days.dt.strftime("%Y-%m-%d"))
         case DataType.BOOL:
             return pl.when(column).then(pl.lit("t")).when(~column).then(pl.lit("f")).alias(name)
         case _:
             return column
+
+
+def _ended(column: pl.Expr, text: pl.Expr) -> pl.Expr:
+    """The text, but for infinite times; they are among the order keys of first and last."""
+    early = pl.when(column == EARLIEST).then(pl.lit("-infinity"))
+    return early.when(column == LATEST).then(pl.lit("infinity")).otherwise(text).name.keep()

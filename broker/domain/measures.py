@@ -42,6 +42,9 @@ UNMERGEABLE = frozenset({MeasureKind.EXACT_DISTINCT, MeasureKind.EXACT_PERCENTIL
 SKETCHES = frozenset({MeasureKind.APPROX_DISTINCT, MeasureKind.APPROX_PERCENTILE})
 ORDERED = frozenset({MeasureKind.FIRST, MeasureKind.LAST})
 
+EARLIEST, LATEST = -(2**63), 2**63 - 1
+"""Infinite times among the order keys of first and last."""
+
 
 @dataclass(frozen=True, slots=True)
 class State:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from broker.adapters.sql.dataset import DatasetSql
-from broker.adapters.sql.types import cast, typed, wire
+from broker.adapters.sql.types import cast, order_wire, typed, wire
 from broker.domain.measures import ORDERED, SKETCHES, State
 from broker.domain.model import Measure, MeasureKind
 from broker.domain.plan import Leaf, Output
@@ -32,9 +32,14 @@ def state_columns(leaf: Leaf, sql: DatasetSql) -> list[StateSql]:
     nodes = _aggregates(measure, leaf.states, sql)
     assert len(nodes) == len(leaf.states), "one aggregate per state"
     return [
-        StateSql(state, wire(typed(_filtered(node, measure, sql), state.type, state.scale), state.type))
+        stated(state, typed(_filtered(node, measure, sql), state.type, state.scale))
         for state, node in zip(leaf.states, nodes, strict=True)
     ]
+
+
+def stated(state: State, node: exp.Expr) -> StateSql:
+    """A state in wire form. That of a value fails on infinite times, which no answer can hold; those of keys do not."""
+    return StateSql(state, (wire if state.name == "v" else order_wire)(node, state.type))
 
 
 def _aggregates(measure: Measure, states: tuple[State, ...], sql: DatasetSql) -> list[exp.Expr]:

@@ -7,8 +7,8 @@ from functools import reduce
 
 from sqlglot import exp
 
-from broker.adapters.sql.measures import StateSql
-from broker.adapters.sql.types import cast, typed, wire
+from broker.adapters.sql.measures import StateSql, stated
+from broker.adapters.sql.types import cast, typed
 from broker.domain.measures import ORDERED, State
 from broker.domain.model import MeasureKind
 from broker.domain.plan import Leaf, state_name
@@ -26,7 +26,7 @@ def merged_states(leaf: Leaf, column: StateColumn) -> list[StateSql]:
 
     nodes = _merged(leaf, stored)
     return [
-        StateSql(state, wire(typed(node, state.type, state.scale), state.type))
+        stated(state, typed(node, state.type, state.scale))
         for state, node in zip(leaf.states, nodes, strict=True)
     ]
 

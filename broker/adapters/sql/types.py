@@ -10,6 +10,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from broker.adapters.sql.values import DIALECT, sql_type
+from broker.domain.measures import EARLIEST, LATEST
 from broker.domain.values import DataType
 
 # exp.And and its like are functions to sqlglot, and would bind less than what they stand beside.
@@ -77,3 +78,17 @@ def wire(node: exp.Expr, kind: DataType) -> exp.Expr:
         epoch = cast(exp.Literal.string("1970-01-01"), DataType.DATE)
         return exp.Sub(this=atom(node), expression=epoch)
     return node
+
+
+def order_wire(node: exp.Expr, kind: DataType) -> exp.Expr:
+    """The wire form of a time that rows are only ordered by: infinite ones are the ends of 64 bits, not an error."""
+    if kind not in (DataType.TIMESTAMP, DataType.DATE):
+        return wire(node, kind)
+    ends = [
+        exp.If(
+            this=exp.EQ(this=atom(node.copy()), expression=cast(exp.Literal.string(name), kind)),
+            true=cast(exp.Literal.string(str(end)), DataType.INT64),
+        )
+        for name, end in (("infinity", LATEST), ("-infinity", EARLIEST))
+    ]
+    return exp.Case(ifs=ends, default=wire(node, kind))

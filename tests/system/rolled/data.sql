@@ -14,6 +14,9 @@ CREATE TABLE sales AS
     CASE WHEN i % 19 <> 0 THEN ((i * 48611 % 200003) / 100.0 - 300)::numeric(12, 2) END AS amount,
     CASE WHEN i % 11 <> 0 THEN sin(i) * 1000 + i % 13 END AS score
   FROM generate_series(1::bigint, 9000) AS i;
+INSERT INTO sales (id, at, due, kind, region, tenant, amount) VALUES
+  (9001, 'infinity', '2024-02-01', 'alpha', 'north', 'acme', 1.50),
+  (9002, '-infinity', '2024-02-02', 'beta', 'south', 'globex', 2.50);
 ALTER TABLE sales ADD PRIMARY KEY (id);
 CREATE INDEX ON sales (at);
 CREATE INDEX ON sales (due);

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from broker.aggregation import segment_file, segment_write
 from broker.domain.errors import BrokerError
-from broker.domain.measures import SKETCHES, states
+from broker.domain.measures import EARLIEST, LATEST, SKETCHES, states
 from broker.domain.model import Dimension, Measure, MeasureKind
 from broker.domain.plan import BUCKET, Leaf, Rows, ScanResult, key_name, state_name
 from broker.domain.query import AbsoluteRange, Grain
@@ -175,14 +175,18 @@ def test_a_table_gets_rows_as_copy_reads_them() -> None:
         (1, 'a"b', Decimal("1.50"), True, days, 3, 0.1, late),
         (2, None, None, None, None, 0, float("nan"), None),
         (3, "", Decimal("-0.25"), False, 0, 1, float("-inf"), 0),
+        (4, None, None, None, None, 1, None, LATEST),
+        (5, None, None, None, None, 1, None, EARLIEST),
     )
     lines = (
         b'"2024-03-29 00:15:00.000000+00","a""b",1.50,"t","2024-02-29",3,0.1,"2024-03-29 01:02:03.000004+00"\n'
         b'"2024-03-29 00:30:00.000000+00",,,,,0,NaN,\n'
         b'"2024-03-29 00:45:00.000000+00","",-0.25,"f","1970-01-01",1,-inf,"1970-01-01 00:00:00.000000+00"\n'
+        b'"2024-03-29 01:00:00.000000+00",,,,,1,,"infinity"\n'
+        b'"2024-03-29 01:15:00.000000+00",,,,,1,,"-infinity"\n'
     )
     built = segment_write.build(ScanResult((Rows(columns, rows),)), wanted)
-    assert built == BuiltFiles(3, rows=(lines,))
+    assert built == BuiltFiles(5, rows=(lines,))
     assert segment_write.build(ScanResult(()), wanted) == BuiltFiles(0)
 
 
