@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -10,7 +10,7 @@ from broker.domain.model import Dimension
 from broker.domain.plan import Scan
 from broker.domain.principal import Principal
 from broker.domain.query import Condition, Filter, Operator
-from broker.domain.rollup import ALWAYS, FAR_FUTURE, FAR_PAST, Rule, Span, micros
+from broker.domain.rollup import ALWAYS, EPOCH, FAR_FUTURE, FAR_PAST, Rule, Span, micros
 from broker.domain.values import DataType, Scalar
 from broker.policy.rollups.normal import members
 
@@ -58,9 +58,7 @@ def asked_of(scan: Scan, time: Dimension, parts: Iterable[Filter], policy: tuple
     if scan.bounds is not None and scan.time is not None and scan.time.name == time.name:
         start, end = scan.bounds.start, scan.bounds.end
         span, nulls = Span(micros(start), micros(end)), False
-        if time.type is not DataType.DATE:
-            given.append(Condition(time.name, Operator.GE, (start,)))
-            given.append(Condition(time.name, Operator.LT, (end,)))
+        given += _within(time, start, end)
     for part in parts:
         if time.name not in members(part):
             rest.append(part)
@@ -142,6 +140,19 @@ def _ends(value: Scalar, time: Dimension) -> tuple[int, int] | None:
     if not isinstance(value, datetime):
         return None
     return micros(value), micros(value) + 1
+
+
+def _within(time: Dimension, start: datetime, end: datetime) -> Iterator[Condition]:
+    """What a range says of its dimension; a date is in it if its midnight in UTC is."""
+    for operator, at in ((Operator.GE, start), (Operator.LT, end)):
+        if time.type is not DataType.DATE:
+            yield Condition(time.name, operator, (at,))
+            continue
+        day = at.astimezone(UTC).date()
+        if at == EPOCH + timedelta(microseconds=_midnight(day)):
+            yield Condition(time.name, operator, (day,))
+        elif day < date.max:
+            yield Condition(time.name, operator, (day + _DAY,))
 
 
 def _midnight(day: date) -> int:
