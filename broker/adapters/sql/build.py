@@ -162,8 +162,9 @@ class ScanBuilder:
         return [*found, *loose]
 
     def _operand(self, name: str) -> Operand:
-        dimension = self._scan.dataset.dimensions[name]
-        return Operand(self._sql.comparable(dimension), dimension.type)
+        dimension, time = self._scan.dataset.dimensions[name], self._scan.time
+        hidden = self._scan.pieces is not None and time is not None and dimension.sql == time.sql
+        return Operand(self._sql.comparable(dimension), dimension.type, hidden)
 
     def _select(
         self, columns: list[Selected], tables: list[str] | tuple[str, ...], where: list[exp.Expr]

@@ -37,10 +37,15 @@ _LISTS = frozenset({Operator.IN, Operator.NOT_IN})
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """What a condition compares: an expression and the type of its values."""
+    """What a condition compares: an expression and the type of its values.
+
+    Null tests are written as function calls where they are ``hidden``: PostgreSQL (18.4 at least) does not read the
+    default partition for rows whose partition key is in one of several ranges and is not null.
+    """
 
     node: exp.Expr
     type: DataType
+    hidden: bool = False
 
 
 def as_is(value: Scalar) -> Scalar:
@@ -109,6 +114,9 @@ def _condition(operand: Operand, operator: Operator, places: Places) -> exp.Expr
     if comparison := _COMPARISONS.get(operator):
         return comparison(this=node, expression=places.add(kind))
     match operator:
+        case Operator.IS_NULL | Operator.IS_NOT_NULL if operand.hidden:
+            nulls = exp.Literal.number(int(operator is Operator.IS_NULL))
+            return exp.EQ(this=exp.Anonymous(this="NUM_NULLS", expressions=[node]), expression=nulls)
         case Operator.IN:
             return exp.EQ(this=node, expression=exp.Any(this=_array(kind, places)))
         case Operator.NOT_IN:
