@@ -8,7 +8,7 @@ from datetime import UTC
 from broker.domain.plan import Scan
 from broker.domain.query import AbsoluteRange
 from broker.domain.rollup import EPOCH, Rollup, Span, instant, micros
-from broker.domain.timegrid import build
+from broker.domain.timegrid import TooManyBucketsError, build
 from broker.policy.rollups.boundaries import Boundaries
 from broker.policy.rollups.scan import zone_of
 
@@ -16,7 +16,8 @@ from broker.policy.rollups.scan import zone_of
 def snapped(scan: Scan, rollup: Rollup, *, widen: bool = True) -> Scan | None:
     """The scan with bounds that lie on boundaries of the rollup's base, moved outwards, or inwards.
 
-    None where moving them inwards leaves nothing. The grid covers the new bounds. A scan without bounds stays as it is.
+    None where moving them inwards leaves nothing, or outwards makes too many buckets. The grid covers the new bounds. A
+    scan without bounds stays as it is.
     """
     if scan.bounds is None:
         return scan
@@ -29,5 +30,8 @@ def snapped(scan: Scan, rollup: Rollup, *, widen: bool = True) -> Scan | None:
     bounds = AbsoluteRange(start.astimezone(UTC), end.astimezone(UTC))
     grid = scan.grid
     if grid is not None and bounds != scan.bounds:
-        grid = build(bounds, grid.grain, grid.zone)
+        try:
+            grid = build(bounds, grid.grain, grid.zone)
+        except TooManyBucketsError:
+            return None
     return replace(scan, bounds=bounds, grid=grid)

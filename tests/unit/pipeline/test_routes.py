@@ -132,3 +132,10 @@ def test_edges_are_not_moved_for_a_rollup_that_cannot_answer() -> None:
     policy = AnswerPolicy(edge=EdgeMode.SNAP)
     asked = plan(day(2, 10), day(2, 12), DAILY, grain=Grain.HOUR)
     assert router(DAILY).snapped(asked, policy, Consistency.BOUNDED) is asked
+
+
+def test_edges_are_not_moved_so_far_that_there_are_too_many_buckets() -> None:
+    """A minute of the answer is less than the year of a bucket, which holds more minutes than an answer may have."""
+    yearly = replace(ROLLUP, name="yearly", grains=(Grain.YEAR,), partition=Grain.YEAR)
+    asked = plan(day(2, 10), day(2, 12), yearly, grain=Grain.MINUTE)
+    assert router(yearly).snapped(asked, AnswerPolicy(edge=EdgeMode.SNAP), Consistency.BOUNDED) is asked
