@@ -109,6 +109,9 @@ def _seconds(deadline: str | None) -> float | None:
     from broker.cli.ask.shorthand import parse_duration
 
     try:
-        return parse_duration(deadline).ToTimedelta().total_seconds()
+        seconds = parse_duration(deadline).ToTimedelta().total_seconds()
     except UnreadableError as error:
         raise click.BadParameter(str(error), param_hint="--deadline") from None
+    if not seconds:
+        raise click.BadParameter("no time at all; nothing can be answered in it.", param_hint="--deadline")
+    return seconds

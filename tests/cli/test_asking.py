@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import asyncpg
 import polars as pl
 import pytest
 
@@ -108,6 +105,7 @@ def test_a_question_may_come_from_standard_input(demo: Demo) -> None:
         (["query", "flights", "-w", "origin ="], 2, "where: expected a value"),
         (["query", "flights", "-m", "flights", "-f", "-"], 2, "not several of them"),
         (["query", "flights", "--deadline", "soon"], 2, "length of time"),
+        (["query", "flights", "--deadline", "0ms"], 2, "no time at all"),
         (["query", "flights", "--format", "xml"], 2, "Invalid value"),
         (["explore", "flights", "-m", "flights", "-o", "x"], 2, "goes to the screen"),
         (["explore", "--sql", "SELECT 1"], 4, "SQL_DISABLED"),
@@ -138,7 +136,6 @@ def test_a_question_may_come_from_standard_input(demo: Demo) -> None:
             2,
             "http://127.0.0.1:1 is no gRPC address. Write it as HOST:PORT",
         ),
-        (["query", "flights", "-m", "flights", "--deadline", "0ms"], 7, "no answer came in time"),
         (["jobs", "get", "nope"], 4, "JOB_NOT_FOUND"),
         (["watch", "nope"], 4, "JOB_NOT_FOUND"),
     ],
@@ -193,87 +190,6 @@ def test_arrow_on_standard_output_is_a_stream(demo: Demo) -> None:
         check=True,
     )
     assert pl.read_ipc_stream(result.stdout).height == 3
-
-
-def test_a_reader_that_has_seen_enough_ends_the_command_without_noise(demo: Demo) -> None:
-    command = [sys.executable, "-m", "broker", "explore", "flights", "-m", "flights", "-b", "tailnum,dest"]
-    with subprocess.Popen(
-        [*command, "--format", "csv"],
-        env=environment(QUERYBROKER_ADDRESS=demo.address),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == b""
-
-
-# SIGINT is ignored by what a shell starts in the background, and such may be the ancestor of this process.
-INTERRUPTIBLE = """
-import signal, sys
-from broker.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(main())
-"""
-BLOCKED = (
-    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%first_tailnum%'"
-)
-"""Of all that waits for the lock, this question: rollups and samples of the table wait too."""
-
-
-async def test_ctrl_c_leaves_a_job_alone_and_says_so(demo: Demo) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(
-            sys.executable,
-            "-c",
-            INTERRUPTIBLE,
-            "submit",
-            "flights",
-            "-m",
-            "flights",
-            "-b",
-            "tailnum",
-            "--wait",
-        ),
-        env=environment(QUERYBROKER_ADDRESS=demo.address),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    name = (await process.stdout.readline()).decode().strip()
-    process.send_signal(signal.SIGINT)
-    _, said = await process.communicate()
-    assert process.returncode == 130
-    assert f"The job is not stopped by this: `broker watch {name}` follows it" in said.decode()
-    assert demo.broker("watch", name).returncode == 0
-
-
-async def test_ctrl_c_cancels_the_query_in_the_database(demo: Demo) -> None:
-    holder, watcher = await asyncpg.connect(demo.dsn), await asyncpg.connect(demo.dsn)
-    try:
-        async with holder.transaction():
-            await holder.execute("LOCK TABLE flights IN ACCESS EXCLUSIVE MODE")
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", INTERRUPTIBLE, "query", "flights", "-m", "first_tailnum"),
-                *("--policy", "cache_mode=bypass"),  # another test may have asked the same
-                env=environment(QUERYBROKER_ADDRESS=demo.address),
-                cwd=ROOT,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            while not await watcher.fetchval(BLOCKED):
-                assert process.returncode is None
-            process.send_signal(signal.SIGINT)
-            _, said = await process.communicate()
-            assert (process.returncode, b"Stopped." in said) == (130, True)
-            while await watcher.fetchval(BLOCKED):  # it ends although the lock is still held
-                pass
-    finally:
-        await holder.close()
-        await watcher.close()
 
 
 def test_wrong_usage_is_answered_with_what_was_probably_meant() -> None:
