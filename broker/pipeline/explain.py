@@ -20,7 +20,6 @@ from broker.pipeline.routed import considered, refusal, unaccepted
 from broker.pipeline.sealed import covers_of, missing, refusal_of
 from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources, exactness_of, parts_of, passed_over, steps_of
-from broker.policy.rollups.untimed import timed
 from broker.ports.store import QueryStore
 
 GRANT = "explain.statements"
@@ -76,7 +75,7 @@ class Explainer:
             for piece in cover.rollups:
                 rollup = route.rollup(piece.rollup)
                 if rollup.storage is not Storage.SEGMENTS:
-                    stored = timed(each.stored(rollup), rollup, each.asked, cover.pieces)
+                    stored = each.stored(rollup, cover.pieces)
                     found += self.store.rolled_statements(stored, finish, rollup, piece.spans)
         return tuple(found)
 

@@ -37,7 +37,6 @@ from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources
 from broker.policy.rollups.reasons import told
 from broker.policy.rollups.seals import Seals, seals_of
-from broker.policy.rollups.untimed import timed
 from broker.ports.rollups import SegmentMirror
 from broker.ports.store import QueryStore, Snapshot
 
@@ -147,9 +146,8 @@ class Rolled:
         if piece is None:
             return None
         (scan,), rollup, finish = route.scans, route.rollup(piece.rollup), _unfinished(plan.finish)
-        alone = await store.read_rolled_alone(
-            pool, scan.stored(rollup), finish, rollup, piece.spans, deadline, plan.shape
-        )
+        stored = scan.stored(rollup, (piece,))
+        alone = await store.read_rolled_alone(pool, stored, finish, rollup, piece.spans, deadline, plan.shape)
         if alone is None:
             return None
         found = {**route.known, **{each.rollup: each for each in alone.coverage}}
@@ -204,7 +202,7 @@ class Rolled:
                 grouped.append(self._block(route, rollup, piece, coverage[rollup.name], finish))
                 continue
             else:
-                stored = timed(route.stored(rollup), rollup, route.asked, cover.pieces)
+                stored = route.stored(rollup, cover.pieces)
                 found = await snapshot.read_rollup(stored, finish, rollup, piece.spans)
             grouped += found.grouped
             for measure, blocks in found.values.items():

@@ -30,6 +30,7 @@ from broker.policy.rollups.reasons import Reasons
 from broker.policy.rollups.seals import Seals, seals_of
 from broker.policy.rollups.snap import snapped
 from broker.policy.rollups.stored import Memory
+from broker.policy.rollups.untimed import timed
 
 _STORED = Change(Scan, "filter", "policies")
 ROLLED = frozenset({AnswerKind.ROLLUP, AnswerKind.HYBRID})
@@ -51,9 +52,9 @@ class ScanRoute:
     filters: Mapping[str, Filter | None] = field(default_factory=dict)
     asked: Asked | None = None
 
-    def stored(self, rollup: Rollup) -> Scan:
-        """The scan over stored values: what its filter and the row policies ask of them, and no more."""
-        return _STORED(self.scan, self.filters[rollup.name], ())
+    def stored(self, rollup: Rollup, pieces: Sequence[Piece]) -> Scan:
+        """The scan over stored values for one of the pieces of an answer: what is asked of them, and no more."""
+        return timed(_STORED(self.scan, self.filters[rollup.name], ()), rollup, self.asked, pieces)
 
 
 @dataclass(frozen=True, slots=True)

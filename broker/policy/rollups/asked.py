@@ -10,7 +10,7 @@ from broker.domain.model import Dimension
 from broker.domain.plan import Scan
 from broker.domain.principal import Principal
 from broker.domain.query import Condition, Filter, Operator
-from broker.domain.rollup import ALWAYS, EPOCH, FAR_FUTURE, FAR_PAST, Rule, Span, micros
+from broker.domain.rollup import ALWAYS, FAR_FUTURE, FAR_PAST, Rule, Span, micros
 from broker.domain.values import DataType, Scalar
 from broker.policy.rollups.normal import members
 
@@ -149,7 +149,7 @@ def _within(time: Dimension, start: datetime, end: datetime) -> Iterator[Conditi
             yield Condition(time.name, operator, (at,))
             continue
         day = at.astimezone(UTC).date()
-        if at == EPOCH + timedelta(microseconds=_midnight(day)):
+        if micros(at) == _midnight(day):
             yield Condition(time.name, operator, (day,))
         elif day < date.max:
             yield Condition(time.name, operator, (day + _DAY,))

@@ -27,7 +27,6 @@ class Tally:
     """What was compared, how rollups answered or why not, and what was wrong."""
 
     compared: int = 0
-    alike: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -61,8 +60,6 @@ class Tally:
         if found:
             parts = [(part.source_name, _shown(part.interval)) for part in rolled.status.parts]
             self.wrong.append((query, f"{found}\nfrom {parts}"))
-        else:
-            self.alike += 1
 
 
 async def compare(

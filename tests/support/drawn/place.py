@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import asyncpg
 
-from broker.adapters.migrate import COMPONENTS, migrate
 from querybroker import Client
 from tests.support.drawn import changes, tables
 from tests.support.drawn.models import DrawnDataset, configuration
-from tests.support.pg import Connection
+from tests.support.pg import Connection, prepare
 from tests.support.rollups import entered, install
 from tests.support.server import RunningBroker, running_broker
 
@@ -37,11 +36,9 @@ class DrawnPlace:
     datasets: Sequence[DrawnDataset]
     broker: RunningBroker
     changed: int = 0
-    failed: list[str] = field(default_factory=list)
-    """Rollups that could not be refreshed as a whole, and why."""
 
-    async def refresh(self) -> None:
-        """Brings every rollup up to date, as far as that goes."""
+    async def refresh(self) -> list[str]:
+        """Brings every rollup up to date, and tells which could not be refreshed, and why."""
         names = [
             f"datasets/{each.shape.name}/rollups/{rollup}"
             for each in self.datasets
@@ -51,11 +48,8 @@ class DrawnPlace:
         jobs = [await self.client.rollups.refresh(name) for name in names]
         waiting = (self.client.jobs.wait(job.name, timeout=120) for job in jobs)
         ended = await asyncio.gather(*waiting, return_exceptions=True)
-        self.failed = [
-            f"{name}: {error}"
-            for name, error in zip(names, ended, strict=True)
-            if isinstance(error, Exception)
-        ]
+        ends = zip(names, ended, strict=True)
+        return [f"{name}: {error}" for name, error in ends if isinstance(error, BaseException)]
 
     async def change(self, random: Random, dataset: DrawnDataset) -> str:
         """Changes the tables of a dataset in one transaction, and tells how; what is refused changes nothing."""
@@ -74,18 +68,17 @@ async def drawn_place(
     dsn: str, home: Path, datasets: Sequence[DrawnDataset], random: Random
 ) -> AsyncIterator[DrawnPlace]:
     """Everything is made, and nothing is built."""
-    connection = await asyncpg.connect(dsn)
     config = home / "drawn.yaml"
     config.write_text(configuration(datasets))
     settings = {**SETTINGS, "rollups.mirror_dir": str(home / "mirror")}
+    schema: list[str] = []
+    for dataset in datasets:
+        rows = tables.inserted(random, dataset.shape, 1, random.choice((ROWS // 4, ROWS)))
+        schema += (tables.ddl(dataset.shape), rows, *dataset.views)
+    await prepare(dsn, ";\n".join((*schema, "ANALYZE")))
     async with AsyncExitStack() as stack:
+        connection = await asyncpg.connect(dsn)
         stack.push_async_callback(connection.close)
-        for dataset in datasets:
-            rows = tables.inserted(random, dataset.shape, 1, random.choice((ROWS // 4, ROWS)))
-            await connection.execute(";\n".join((tables.ddl(dataset.shape), rows, *dataset.views)))
-        await connection.execute("ANALYZE")
-        for component in COMPONENTS:
-            await migrate(dsn, component)
         await install(dsn, config)
         await entered(stack, running_broker(dsn, home, config=config, overrides=settings, role="worker"))
         broker = await entered(stack, running_broker(dsn, home, config=config, overrides=settings))
