@@ -107,7 +107,7 @@ async def test_how_a_call_was_cut_short_is_told(broker: Serving, observed: Obser
     broker.queries.on_dashboard = endless
     stub = QueryServiceStub(broker.channel)
     with pytest.raises(grpc.aio.AioRpcError):
-        await stub.Dashboard(REQUEST, timeout=0.02)
+        await stub.Dashboard(REQUEST, timeout=0.5)
     await ended.wait()
     begun.clear()
     ended.clear()

@@ -28,7 +28,7 @@ CREATE VIEW shifting AS SELECT 1::bigint AS id, 'secret' AS note;
 CREATE VIEW asleep AS SELECT 1::bigint AS id, 'slept'::text || pg_sleep(30)::text AS note;
 CREATE VIEW allowed AS SELECT current_setting('statement_timeout') AS note;
 CREATE VIEW locked AS SELECT 1::bigint AS id, pg_advisory_xact_lock_shared(42)::text AS note;
-CREATE VIEW tired AS SELECT 1::bigint AS id, pg_sleep(0.5)::text AS note;
+CREATE VIEW tired AS SELECT 1::bigint AS id, pg_sleep(1.5)::text AS note;
 CREATE FUNCTION twice(bigint) RETURNS bigint IMMUTABLE LANGUAGE sql AS 'SELECT $1 * 2';
 ANALYZE;
 """
