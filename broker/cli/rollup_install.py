@@ -143,7 +143,7 @@ def drop(
         )
         assert len(names) == sum(len(rollups) for _, rollups in meant)
     else:
-        from broker.cli.rollup_work import listed_rollups
+        from broker.cli.rollup_jobs import listed_rollups
 
         names = [rollup.name for rollup in listed_rollups(connection, targets)]
         asked(f"Drop {listed} at {connection.address}?", yes=yes, told="Nothing was dropped.")

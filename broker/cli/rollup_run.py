@@ -10,25 +10,18 @@ import click
 from broker.cli.configuration import configuration_options, load_configuration
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.exits import EndedError, Exit
+from broker.cli.rollup_in_process import directly, known, verified_directly
+from broker.cli.rollup_jobs import as_jobs, listed_rollups
 from broker.cli.rollup_names import Target, chosen, resource, short_name, targets_argument
 from broker.cli.rollup_ranges import interval_of
-from broker.cli.rollup_work import (
-    VERIFY_SECONDS,
-    as_jobs,
-    directly,
-    known,
-    listed_rollups,
-    show,
-    tell,
-    verified_directly,
-    with_spinner,
-)
 
 if TYPE_CHECKING:
     from broker.app.rollup_direct import Direct
     from querybroker.client import Client
     from querybroker.v1.admin_service_pb2 import VerifyRollupResponse
 
+_VERIFY_SECONDS = 600.0
+"""Deadline of a comparison that is given none; servers cut longer ones to it."""
 _RANGE = click.option(
     "-r",
     "--range",
@@ -120,6 +113,8 @@ def status(
         listed = ListRollupsResponse(rollups=rollups)
         click.echo(MessageToJson(listed, preserving_proto_field_name=True, ensure_ascii=False))
     else:
+        from broker.cli.render.rollups import show
+
         show(rollups, partitions=partitions)
     from querybroker.v1 import admin_service_pb2 as pb
 
@@ -146,12 +141,16 @@ def verify(
     One that differs is quarantined: it answers no more until `broker rollup release`. What is not built, has changed
     or is sealed is not compared. Ends with exit code 4 when something differs.
     """
+    from broker.cli.render.console import with_spinner
+    from broker.cli.render.rollups import tell
+
     if direct:
-        found = verified_directly(load_configuration(file, settings), targets, within)
+        loaded = load_configuration(file, settings)
+        found = with_spinner("comparing", lambda: verified_directly(loaded, targets, within))
     else:
         rollups = listed_rollups(connection, targets)
 
-        deadline = connection.deadline or VERIFY_SECONDS
+        deadline = connection.deadline or _VERIFY_SECONDS
 
         async def verified(client: Client) -> list[VerifyRollupResponse]:
             verify = client.rollups.verify

@@ -39,13 +39,14 @@ def watch(name: str, connection: Connection) -> None:
 
 
 @contextmanager
-def going_on(name: str) -> Iterator[None]:
-    """Says after Ctrl-C that the job is not stopped by it."""
+def going_on(*names: str) -> Iterator[None]:
+    """Says after Ctrl-C that the jobs are not stopped by it."""
     try:
         yield
     except KeyboardInterrupt:
-        text = f"`broker watch {name}` follows it, `broker jobs cancel {name}` stops it."
-        click.echo(f"The job is not stopped by this: {text}", err=True)
+        what, which, name = ("job is", "it", *names) if len(names) == 1 else ("jobs are", "one", "NAME")
+        text = f"`broker watch {name}` follows {which}, `broker jobs cancel {name}` stops it."
+        click.echo(f"The {what} not stopped by this: {text}", err=True)
         raise
 
 

@@ -67,25 +67,19 @@ def test_a_reader_that_has_seen_enough_ends_the_command_without_noise(demo: Demo
         assert process.stderr.read() == b""
 
 
-async def test_ctrl_c_leaves_a_job_alone_and_says_so(demo: Demo) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(
-            sys.executable,
-            "-c",
-            INTERRUPTIBLE,
-            "submit",
-            "flights",
-            "-m",
-            "flights",
-            "-b",
-            "tailnum",
-            "--wait",
-        ),
+async def interruptible(demo: Demo, *arguments: str) -> asyncio.subprocess.Process:
+    """A command that Ctrl-C ends."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", INTERRUPTIBLE, *arguments),
         env=environment(QUERYBROKER_ADDRESS=demo.address),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+
+
+async def test_ctrl_c_leaves_a_job_alone_and_says_so(demo: Demo) -> None:
+    process = await interruptible(demo, "submit", "flights", "-m", "flights", "-b", "tailnum", "--wait")
     assert process.stdout is not None
     name = (await process.stdout.readline()).decode().strip()
     process.send_signal(signal.SIGINT)
@@ -95,18 +89,26 @@ async def test_ctrl_c_leaves_a_job_alone_and_says_so(demo: Demo) -> None:
     assert demo.broker("watch", name).returncode == 0
 
 
+async def test_ctrl_c_leaves_the_jobs_that_build_rollups_alone_and_says_so(demo: Demo) -> None:
+    process = await interruptible(demo, "rollup", "build", "flights")
+    assert process.stderr is not None
+    names = [(await process.stderr.readline()).decode().split()[-1] for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    _, said = await process.communicate()
+    assert process.returncode == 130
+    assert "The jobs are not stopped by this: `broker watch NAME` follows one" in said.decode()
+    for name in names:
+        assert demo.broker("watch", name).returncode == 0
+
+
 async def test_ctrl_c_cancels_the_query_in_the_database(demo: Demo) -> None:
     holder, watcher = await asyncpg.connect(demo.dsn), await asyncpg.connect(demo.dsn)
     try:
         async with holder.transaction():
             await holder.execute("LOCK TABLE flights IN ACCESS EXCLUSIVE MODE")
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", INTERRUPTIBLE, "query", "flights", "-m", "first_tailnum"),
-                *("--policy", "cache_mode=bypass"),  # another test may have asked the same
-                env=environment(QUERYBROKER_ADDRESS=demo.address),
-                cwd=ROOT,
-                stderr=asyncio.subprocess.PIPE,
-            )
+            # Another test may have asked the same.
+            asked = ("query", "flights", "-m", "first_tailnum", "--policy", "cache_mode=bypass")
+            process = await interruptible(demo, *asked)
             while not await watcher.fetchval(BLOCKED):
                 assert process.returncode is None
             process.send_signal(signal.SIGINT)

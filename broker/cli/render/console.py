@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 _WIDE = 500
+T = TypeVar("T")
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -34,3 +36,9 @@ def listing(columns: Iterable[str] = (), *, title: str = "", right: Collection[s
     for column in columns:
         table.add_column(column, overflow="fold", justify="right" if column in right else "left")
     return table
+
+
+def with_spinner(what: str, work: Callable[[], T]) -> T:
+    """Shows that something goes on."""
+    with console(stderr=True).status(what):
+        return work()

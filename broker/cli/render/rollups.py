@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
+import click
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.table import Table
 from rich.text import Text
 
 from broker.cli.render.cells import size_text
-from broker.cli.render.console import listing
-from broker.cli.render.status import clock_text, short
+from broker.cli.render.console import console, listing
+from broker.cli.render.status import clock_text, interval_text, short
 from broker.cli.rollup_names import short_name
 from querybroker.v1 import admin_service_pb2 as pb
 from querybroker.v1 import query_pb2
@@ -93,3 +94,29 @@ def _clock(instant: datetime | None) -> str:
 
 def _end(at: Timestamp | None) -> str:
     return "…" if at is None else clock_text(at.ToDatetime(UTC))
+
+
+def show(rollups: Sequence[pb.Rollup], *, partitions: bool) -> None:
+    """Prints rollups as tables, and what there is to say of them."""
+    screen = console()
+    screen.print(rollup_table(rollups))
+    for rollup in rollups if partitions else ():
+        screen.print(partition_table(rollup))
+    for line in remarks(rollups):
+        click.echo(line, err=True)
+
+
+def tell(found: pb.VerifyRollupResponse) -> None:
+    """Says what came of a comparison."""
+    name, compared = short_name(found.rollup.name), found.compared_bucket_count
+    if not compared:
+        click.echo(f"{name}: nothing to compare; `broker rollup status {name}` tells what is built.")
+        return
+    if not found.mismatched_bucket_count:
+        click.echo(f"{name}: {compared:,} buckets compared, all equal to the source.")
+        return
+    click.echo(f"{name}: {found.mismatched_bucket_count:,} of {compared:,} buckets differ from the source:")
+    for interval in found.mismatches:
+        click.echo(f"  {interval_text(interval)}")
+    if found.rollup.state_message:
+        click.echo(f"  {found.rollup.state_message}")

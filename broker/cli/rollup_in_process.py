@@ -1,85 +1,22 @@
-"""What the commands over rollups share: jobs of a broker, and the same work in this process."""
+"""What ``--direct`` does with rollups, in this process: builds them, looks at them, compares them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import click
-
-from broker.cli.connection import Connection, call
-from broker.cli.exits import EndedError, Exit, fail
 from broker.cli.rollup_direct import with_direct, with_store
-from broker.cli.rollup_names import Target, chosen, short_name
-from broker.cli.rollup_ranges import interval_of, span_of
+from broker.cli.rollup_names import Target, chosen
+from broker.cli.rollup_ranges import span_of
 
 if TYPE_CHECKING:
     from broker.adapters.pg_rollups import PgRollups
     from broker.app.rollup_direct import Direct
     from broker.config.loader import Configuration
     from broker.rollups.refresh import RefreshProgress
-    from querybroker.client import Client
     from querybroker.v1.admin_service_pb2 import Rollup, VerifyRollupResponse
-    from querybroker.v1.job_pb2 import Job
 
-T = TypeVar("T")
 _DAY = 86_400.0
-VERIFY_SECONDS = 600.0
-"""Deadline of a comparison that is given none; servers cut longer ones to it."""
-
-
-def listed_rollups(connection: Connection, targets: Sequence[Target]) -> list[Rollup]:
-    """The rollups of a broker that are meant; no targets mean all. Ends the command when there is none of a name."""
-
-    async def listed(client: Client) -> list[Rollup]:
-        found: list[Rollup] = []
-        datasets = dict.fromkeys(target.dataset for target in targets) or {"": None}
-        for dataset in datasets:
-            async with aclosing(client.rollups.list(dataset, timeout=connection.deadline)) as rollups:
-                found += [rollup async for rollup in rollups]
-        return found
-
-    rollups = call(connection, listed, within="")
-    if not targets:
-        return rollups
-    meant: dict[str, Rollup] = {}
-    for target in targets:
-        own = {r.name: r for r in rollups if target.holds(*short_name(r.name).split("."))}
-        if not own:
-            known = ", ".join(short_name(rollup.name) for rollup in rollups)
-            fail(f"The broker has no rollup {target}{f'; it has {known}' if known else ''}.", Exit.REFUSED)
-        meant |= own
-    return list(meant.values())
-
-
-def as_jobs(
-    connection: Connection, targets: Sequence[Target], within: str, method: str, *, wait: bool
-) -> None:
-    """Submits a job for each rollup and follows them to their ends, one after the other."""
-    from broker.cli.render.console import console
-    from broker.cli.watch import follow, show_end
-
-    rollups = listed_rollups(connection, targets)
-
-    async def submitted(client: Client) -> list[Job]:
-        ask = getattr(client.rollups, method)
-        return [
-            await ask(r.name, interval_of(within, r.time_zone), timeout=connection.deadline) for r in rollups
-        ]
-
-    jobs = call(connection, submitted, within="")
-    for rollup, job in zip(rollups, jobs, strict=True):
-        click.echo(f"{short_name(rollup.name)}: {job.name}", err=True)
-    if not wait:
-        return
-
-    async def followed(client: Client) -> list[Job]:
-        return [await follow(client, job.name, console(stderr=True)) for job in jobs]
-
-    codes = [show_end(job, connection.address) for job in call(connection, followed)]
-    if any(code is not Exit.OK for code in codes):
-        raise EndedError(next(code for code in codes if code is not Exit.OK))
 
 
 def directly(loaded: Configuration, targets: Sequence[Target], within: str, *, anew: bool) -> None:
@@ -182,46 +119,7 @@ def verified_directly(
                 )
         return found
 
-    return with_spinner("comparing", lambda: with_direct(loaded, compared))
-
-
-def with_spinner(what: str, work: Callable[[], T]) -> T:
-    """Shows that something goes on."""
-    from broker.cli.render.console import console
-
-    with console(stderr=True).status(what):
-        return work()
-
-
-def show(rollups: Sequence[Rollup], *, partitions: bool) -> None:
-    """Prints rollups as tables, and what there is to say of them."""
-    from broker.cli.render.console import console
-    from broker.cli.render.rollups import partition_table, remarks, rollup_table
-
-    screen = console()
-    screen.print(rollup_table(rollups))
-    for rollup in rollups if partitions else ():
-        screen.print(partition_table(rollup))
-    for line in remarks(rollups):
-        click.echo(line, err=True)
-
-
-def tell(found: VerifyRollupResponse) -> None:
-    """Says what came of a comparison."""
-    from broker.cli.render.status import interval_text
-
-    name, compared = short_name(found.rollup.name), found.compared_bucket_count
-    if not compared:
-        click.echo(f"{name}: nothing to compare; `broker rollup status {name}` tells what is built.")
-        return
-    if not found.mismatched_bucket_count:
-        click.echo(f"{name}: {compared:,} buckets compared, all equal to the source.")
-        return
-    click.echo(f"{name}: {found.mismatched_bucket_count:,} of {compared:,} buckets differ from the source:")
-    for interval in found.mismatches:
-        click.echo(f"  {interval_text(interval)}")
-    if found.rollup.state_message:
-        click.echo(f"  {found.rollup.state_message}")
+    return with_direct(loaded, compared)
 
 
 def _partitions(count: int) -> str:
