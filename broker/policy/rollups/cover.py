@@ -33,13 +33,14 @@ def cover(
     gone, nor from segments of others, which may have been built after that: the spans of the coverage, which may hold
     more rollups than the candidates, and ``sealed`` ones along the same time dimension. A rollup that may miss
     rows later than ``lateness_allowed`` seconds is not used; None allows any lateness. With ``require`` at least one
-    rollup takes part, and the tables give only what no rollup holds, in as many spans as it takes; without ``live``
-    they give nothing. ``memory`` makes it faster where segments are seen again, ``asked`` where it is known already
-    what the scan asks of rollups over the candidates' time dimension.
+    rollup takes part, and the tables give only what no rollup holds, in as many spans as it takes, and as little beside
+    it as buckets of two rollups allow that do not meet; without ``live`` they give nothing. ``memory`` makes it faster
+    where segments are seen again, ``asked`` where it is known already what the scan asks of rollups over the
+    candidates' time dimension.
 
     The range is cut where a bucket, a segment or a change of any rollup begins or ends. :mod:`cheapest` says what is
-    minimised over these intervals, for the best
-    ``MAX_COMBINED`` candidates. Of equal costs the fresher cover is taken, then that of fewer spans, then by name.
+    minimised over these intervals, for the best ``MAX_COMBINED`` candidates. Of equal costs the fresher cover is taken,
+    then that of fewer spans, then by name.
     """
     own = Terms(lateness_allowed, require, live, sealed, asked)
     return Covering(scan, candidates, coverage, costs, own, excluded, memory or Memory()).find()

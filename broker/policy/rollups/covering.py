@@ -32,6 +32,8 @@ from broker.policy.rollups.reasons import Reasons
 from broker.policy.rollups.stored import Memory, Places
 from broker.policy.rollups.ways import Ways
 
+UNWANTED = 1 << 130
+"""What a microsecond costs from the tables that a required rollup holds: more than any cover, less than never."""
 MAX_COMBINED = 6
 """Rollups that may take part, of those that hold something: the ones that beside the tables alone cost least."""
 
@@ -73,14 +75,19 @@ class Covering:
         if len(own) == 1 and (whole := self._whole(own[0])) is not None:
             return whole
         cuts = self._cuts(own, sealed)
-        own, problem, cuts = self._problem(own, cuts, sealed)
+        kept, problem, between = self._problem(own, cuts, sealed)
         best = cheapest(problem, None if self._terms.require else self._costs.max_live_spans)
+        if (
+            best is None and self._terms.require
+        ):  # buckets of two rollups need not meet where both hold something
+            kept, problem, between = self._problem(own, cuts, sealed, live_beside=UNWANTED)
+            best = cheapest(problem, None)
         if best is None:
-            self._impossible(own, problem)
+            self._impossible(kept, problem)
             return self._cover((), 0.0)
         total, sources = best
-        names = ["" if source == LIVE else own[source].rollup.name for source in sources]
-        return self._cover(pieces(names, cuts), seconds(total))
+        names = ["" if source == LIVE else kept[source].rollup.name for source in sources]
+        return self._cover(pieces(names, between), seconds(total % UNWANTED))
 
     def _whole(self, held: Held) -> Cover | None:
         """All of the range from one rollup, where no other choice can be as cheap: when it is no dearer than the tables
@@ -121,11 +128,8 @@ class Covering:
         reach = Span(0, 0)
         if self._costs.extent is None and not limited(self._span):
             known = [each.places for each in self._memory.of_all(self._coverage).values()]
-            reach = (
-                Span(min(each.starts[0] for each in known), max(each.ends[-1] for each in known))
-                if known
-                else reach
-            )
+            if known:
+                reach = Span(min(each.starts[0] for each in known), max(each.ends[-1] for each in known))
         return self._costs.extent_of(self._span, reach)
 
     def _allowed(self, rollup: Rollup) -> bool:
@@ -146,13 +150,8 @@ class Covering:
         """Those that may take part: where there are many, the ones that cost least with the tables for the rest."""
         if len(rollups) <= MAX_COMBINED:
             return rollups
-        costs, row, known, coverage, span = (
-            self._costs,
-            self._row,
-            self._memory.of,
-            self._coverage,
-            self._span,
-        )
+        costs, coverage, span = self._costs, self._coverage, self._span
+        row, known = self._row, self._memory.of
         rate, width = costs.live_rate(self._extent), self._within(span)
         shares: dict[tuple[Places, tuple[Grain, ...], str], tuple[Grain | None, int, int, float, float]] = {}
         found: list[tuple[float, str, Rollup]] = []
@@ -222,9 +221,9 @@ class Covering:
         return self._ways.boundaries(held.rollup, held.rollup.base)
 
     def _problem(
-        self, own: Sequence[Held], cuts: list[int], sealed: Sequence[Span]
+        self, own: Sequence[Held], cuts: list[int], sealed: Sequence[Span], live_beside: int = NEVER
     ) -> tuple[list[Held], Problem, list[int]]:
-        """The costs of the intervals that are to be told apart, of the rollups that are worth a look."""
+        """The costs of intervals to be told apart; live, a microsecond that a required rollup holds costs more."""
         costs = self._costs
         place = {cut: i for i, cut in enumerate(cuts)}
         ranks = self._ranks(own)
@@ -242,10 +241,11 @@ class Covering:
         for span in sealed:
             live[place[span.lo] : place[span.hi]] = [NEVER] * (place[span.hi] - place[span.lo])
         if self._terms.require:
-            for entry in entries:
-                live = [
-                    NEVER if mine < NEVER else cost for cost, mine in zip(live, entry.stored, strict=True)
-                ]
+            least = [min(column) for column in zip(*(entry.stored for entry in entries), strict=True)]
+            live = [
+                cost if held >= NEVER else min(NEVER, cost + live_beside * (hi - lo))
+                for cost, held, (lo, hi) in zip(live, least, pairwise(cuts), strict=True)
+            ]
         entries = undominated(entries)
         opens = [entry.opens for entry in entries]
         starts, cuts = merged([entry.stored for entry in entries], live, opens, cuts)
