@@ -30,10 +30,12 @@ def build_model(config: Config, removed: Removed, report: Report) -> Model:
     datasets: dict[str, Dataset] = {}
     for name, given in config.datasets.items():
         dataset = _Builder(name, given, removed, report).build()
-        version = fingerprint(dataset)  # without rollups: they change how an answer is found, not what it is
         members: dict[str, Collection[str]] = {"dimension": given.dimensions, "measure": given.measures}
         rollups = build_rollups(given.rollups, dataset, members, removed, report)
-        ages = dict(given.cache)  # nor do they change what an answer is
+        # Rollups change how an answer is found, not what it is, but for the digits of decimals that they store.
+        stored = replace(dataset, rollups=rollups)
+        version = fingerprint(dataset, *(name for name in sorted(dataset.measures) if stored.rounds(name)))
+        ages = dict(given.cache)  # nor do ages change what an answer is
         kept = given.sample
         datasets[name] = replace(
             dataset,

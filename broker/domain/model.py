@@ -149,6 +149,14 @@ class Dataset:
     sample_every: float = 600.0
     materialised: Materialised | None = None
 
+    def rounds(self, measure: str) -> bool:
+        """Whether each row's value has the measure's digits before it is added up: a decimal that some rollup stores.
+
+        Stored sums have these digits, so sums of sums could not be the sum of rows that have more.
+        """
+        stored = any(measure in rollup.measures for rollup in self.rollups.values())
+        return stored and self.measures[measure].type is DataType.DECIMAL
+
     def time_dimension(self, name: str) -> Dimension | None:
         """The time dimension ``name``, or the default one when the name is empty."""
         dimension = self.dimensions.get(name or self.default_time)

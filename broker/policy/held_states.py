@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from broker.domain.measures import State, leaves, order_keys, states
 from broker.domain.model import Dataset, Measure, MeasureKind
 from broker.domain.plan import Finish, Leaf, Output, Plan, state_name
-from broker.domain.values import Column, ColumnRole
+from broker.domain.values import Column, ColumnRole, DataType
 
 _COUNTED = frozenset({MeasureKind.COUNT, MeasureKind.APPROX_DISTINCT, MeasureKind.EXACT_DISTINCT})
+_SUMMED = frozenset({MeasureKind.SUM, MeasureKind.AVG})
 _STATES = {
     MeasureKind.COUNT: {"n": MeasureKind.COUNT},
     MeasureKind.SUM: {"s": MeasureKind.SUM},
@@ -36,6 +37,8 @@ def values_of(plan: Plan, columns: Sequence[Column], *, merged: bool) -> Values 
     """
     finish = replace(plan.finish, pushed_down=False)
     held = _Columns(plan.main.dataset, columns)
+    if merged and not all(_exact(leaf.measure, plan.main.dataset) for leaf in finish.leaves):
+        return None
     if not merged:
         found = [held.same(output.column.name) for output in finish.outputs]
         given = [name for name in found if name is not None]
@@ -50,6 +53,16 @@ def values_of(plan: Plan, columns: Sequence[Column], *, merged: bool) -> Values 
         if column is not None
     )
     return Values(finish, pairs) if len(pairs) == len(wanted) else None
+
+
+def _exact(measure: Measure, dataset: Dataset) -> bool:
+    """Whether sums of finished sums are the sum of the rows: not where rows may have digits that no answer shows.
+
+    The rows of a dataset that a job made are such sums themselves.
+    """
+    if measure.kind not in _SUMMED or measure.type is not DataType.DECIMAL:
+        return True
+    return dataset.materialised is not None or dataset.rounds(measure.name)
 
 
 def merging(dataset: Dataset, columns: Sequence[Column]) -> frozenset[str]:
@@ -106,7 +119,8 @@ class _Columns:
             case MeasureKind.APPROX_PERCENTILE | MeasureKind.EXACT_PERCENTILE:
                 return kind, measure.sql, measure.filter, measure.type, measure.scale, measure.percentile
             case _:
-                return kind, measure.sql, measure.filter, measure.type, measure.scale
+                rounded = self._dataset.rounds(measure.name)
+                return kind, measure.sql, measure.filter, measure.type, measure.scale, rounded
 
 
 def _as_they_are(finish: Finish, dataset: Dataset, given: Sequence[str]) -> Values:

@@ -76,6 +76,10 @@ CONTAINED = {
         plan("mean_fare", by=("city", "kind"), where=BERLIN),
         plan("mean_fare", by=("kind",), where=BERLIN),
     ),
+    "sums of decimals whose rows may have more digits, not merged": (
+        plan("fare", own=dataset(stored=())),
+        plan("fare", where=BERLIN, own=dataset(stored=())),
+    ),
     "a ratio of its parts": (HELD, plan("fare_per_ride", by=())),
     "a ratio that is not merged": (
         plan("fare_per_ride"),
@@ -134,7 +138,12 @@ CONTAINED = {
     ),
 }  # fmt: skip
 
+_LOOSE = dataset(stored=())
+_ONE = dataset(stored=("fare",))
 REFUSED = {
+    "sums of decimals whose rows may have more digits": (plan("fare", own=_LOOSE), plan("fare", by=(), own=_LOOSE)),
+    "their averages": (plan("paid", "fare", own=_LOOSE), plan("mean_fare", by=(), own=_LOOSE)),
+    "an average of more digits than the sum": (plan("paid", "fare", own=_ONE), plan("mean_fare", own=_ONE)),
     "a dimension that is no key": (HELD, plan("rides", by=("seats",))),
     "a filter on what is no key": (HELD, plan("rides", where=is_("seats", Operator.GT, 2))),
     "a wider filter": (plan("rides", by=("city", "kind"), where=BERLIN), plan("rides", where=BIG)),

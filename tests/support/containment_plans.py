@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -21,7 +22,7 @@ from broker.domain.query import (
 from broker.domain.values import DataType
 from broker.policy.resolve import resolve_query
 from tests.support import rollup_scans
-from tests.support.rollup_scans import ALICE, day
+from tests.support.rollup_scans import ALICE, ROLLUP, day
 
 COUNT, SUM = MeasureKind.COUNT, MeasureKind.SUM
 MORE = (
@@ -37,8 +38,9 @@ MORE = (
 )
 
 
-def dataset(*policies: Any, version: str = "1") -> Dataset:
-    own = rollup_scans.dataset()
+def dataset(*policies: Any, version: str = "1", stored: Sequence[str] = ("fare", "mean_fare")) -> Dataset:
+    """The rides; decimals that are ``stored`` have their digits in every row."""
+    own = rollup_scans.dataset(replace(ROLLUP, measures=tuple(stored)))
     measures = {**own.measures, **{m.name: m for m in MORE}}
     return replace(own, measures=measures, row_policies=policies, version=version)
 

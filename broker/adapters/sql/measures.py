@@ -91,13 +91,8 @@ def _input(measure: Measure, sql: DatasetSql) -> exp.Expr:
 
 
 def _summand(measure: Measure, value: exp.Expr, sql: DatasetSql) -> exp.Expr:
-    """What is added up. Decimals that a rollup keeps have their declared digits in every row, whoever answers.
-
-    Stored sums have these digits, so sums of sums could not be the sum of rows that have more. The cast costs nothing
-    where a column's own type has no more digits: PostgreSQL drops it.
-    """
-    kept = any(measure.name in rollup.measures for rollup in sql.dataset.rollups.values())
-    if kept and measure.type is DataType.DECIMAL:
+    """What is added up. The cast costs nothing where a column's own type has no more digits: PostgreSQL drops it."""
+    if sql.dataset.rounds(measure.name):
         return cast(value.this.copy(), DataType.DECIMAL, measure.scale)
     return value.copy()
 
