@@ -21,8 +21,8 @@ MERGING = frozenset({"COUNT", "SUM", "MIN", "MAX"})
 COARSER = {"HOUR": ("HOUR", "DAY", "WEEK"), "DAY": ("DAY", "WEEK", "MONTH"), "WEEK": ("WEEK",)}
 
 
-def broad(chooser: Chooser, space: QuerySpace) -> q.Query:
-    """Some measures by a dimension or two, over days in which clocks are changed."""
+def broad(chooser: Chooser, space: QuerySpace, edges: Sequence[int] = EDGES) -> q.Query:
+    """Some measures by a dimension or two, over days such as those in which clocks are changed."""
     model = space.model
     few = [name for name, size in space.sizes.items() if size <= MAX_GROUPS]
     query = q.Query(dataset=model.dataset)
@@ -33,7 +33,7 @@ def broad(chooser: Chooser, space: QuerySpace) -> q.Query:
         grain = chooser.choice(("HOUR", "DAY", "DAY", "WEEK"))
         query.time.grain = q.TimeGrain.Value(f"TIME_GRAIN_{grain}")
         query.time.zone = chooser.choice(ZONES)
-        first = chooser.choice(EDGES) - chooser.integer(1, 6)
+        first = chooser.choice(edges) - chooser.integer(1, 6)
         _range(query, first, first + chooser.integer(7, 12 if grain == "HOUR" else 120))
         query.time.gap_fill = chooser.chance(10)
     if chooser.chance(30):

@@ -65,12 +65,13 @@ class DrawnPlace:
 
 @asynccontextmanager
 async def drawn_place(
-    dsn: str, home: Path, datasets: Sequence[DrawnDataset], random: Random
+    dsn: str, home: Path, datasets: Sequence[DrawnDataset], random: Random, **more: object
 ) -> AsyncIterator[DrawnPlace]:
-    """Everything is made, and nothing is built."""
+    """Everything is made, and nothing is built. ``more`` is said of the cache."""
     config = home / "drawn.yaml"
     config.write_text(configuration(datasets))
-    settings = {**SETTINGS, "rollups.mirror_dir": str(home / "mirror")}
+    cache = {f"cache.{name}": value for name, value in more.items()}
+    settings = {**SETTINGS, **cache, "rollups.mirror_dir": str(home / "mirror")}
     schema: list[str] = []
     for dataset in datasets:
         rows = tables.inserted(random, dataset.shape, 1, random.choice((ROWS // 4, ROWS)))
