@@ -77,9 +77,8 @@ class Covering:
         cuts = self._cuts(own, sealed)
         kept, problem, between = self._problem(own, cuts, sealed)
         best = cheapest(problem, None if self._terms.require else self._costs.max_live_spans)
-        if (
-            best is None and self._terms.require
-        ):  # buckets of two rollups need not meet where both hold something
+        if best is None and self._terms.require:
+            # Where two rollups hold something, their buckets need not meet.
             kept, problem, between = self._problem(own, cuts, sealed, live_beside=UNWANTED)
             best = cheapest(problem, None)
         if best is None:
