@@ -32,7 +32,7 @@ from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Rollup, Segment
 from broker.domain.values import Column, ColumnRole, DataType
 from broker.pipeline.fetched import fetched, overlapping
 from broker.pipeline.routes import Route, ScanRoute
-from broker.pipeline.sealed import covers_of, gone
+from broker.pipeline.sealed import covers_of, gone, missing, refusal_of
 from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources
 from broker.policy.rollups.reasons import told
@@ -115,7 +115,8 @@ class Rolled:
             covers = covers_of(route, policy, coverage, seals)
             for cover in covers:
                 if not cover.pieces:
-                    raise unanswerable(cover)
+                    lost = () if route.require else missing(plan, seals)
+                    raise unanswerable(cover, refusal_of(policy, lost))
             sealed = gone(plan, policy, seals, covers)
             if not any(cover.rollups for cover in covers):
                 results = () if streamed else await snapshot.read(plan)
@@ -254,9 +255,15 @@ def _only_piece(route: Route) -> Piece | None:
     return piece
 
 
-def unanswerable(cover: Cover) -> BrokerError:
-    """POLICY_UNSATISFIABLE with the rules by which every rollup was passed over, for a scan that nothing answers."""
+def unanswerable(cover: Cover, sealed: BrokerError | None = None) -> BrokerError:
+    """POLICY_UNSATISFIABLE with the rules by which every rollup was passed over, for a scan that nothing answers.
+
+    ``sealed`` is why the tables cannot, where they could if their rows were still there.
+    """
     why = told([cover.rejected])
+    if sealed is not None:
+        text = f"{sealed.message} Passed over: {why}."
+        return BrokerError(sealed.reason, text, metadata={**sealed.metadata, "why_not": why})
     text = (
         f"No rollup can answer now ({why}), and the policy or the retention of the source leaves nothing else. "
         "Build or refresh the rollup, narrow the range, or allow live answers."

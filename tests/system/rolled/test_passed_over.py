@@ -71,6 +71,18 @@ async def test_explain_and_the_answer_tell_by_which_rules_each_rollup_was_passed
             assert_refused(explained, await asked(client, asking, terms), expected)
 
 
+async def test_who_needs_rows_that_may_be_gone_is_told_so_where_a_rollup_was_passed_over(
+    troubled: Place,
+) -> None:
+    asking = QUESTIONS["SEAL"]
+    async with troubled.client(asking.caller) as client:
+        answer = await asked(client, asking, asking.policy)
+    assert isinstance(answer, QueryBrokerError)
+    assert (answer.metadata["rule"], answer.metadata["why_not"]) == ("SEAL", "daily: SEAL")
+    assert "may be gone" in str(answer)
+    assert "allow live answers" not in str(answer), "the tables cannot give what they no longer have"
+
+
 async def asked(client: Client, asking: Asking, terms: policy_pb2.AnswerPolicy) -> Result | QueryBrokerError:
     """The answer, or why there is none."""
     try:
