@@ -27,7 +27,7 @@ from broker.policy.rollups.costs import Costs
 from broker.policy.rollups.cover import cover as cheapest
 from broker.policy.rollups.normal import conjuncts, joined
 from broker.policy.rollups.reasons import Reasons
-from broker.policy.rollups.seals import Seals, seals_of
+from broker.policy.rollups.seals import Seals, seals_of, untrusted
 from broker.policy.rollups.snap import snapped
 from broker.policy.rollups.stored import Memory
 from broker.policy.rollups.untimed import timed
@@ -122,7 +122,6 @@ class Route:
     def _cover(
         self, route: ScanRoute, coverage: Mapping[str, Coverage], seals: Seals, *, live: bool
     ) -> Cover:
-        time = route.scan.time.name if route.scan.time is not None and route.rollups else ""
         return cheapest(
             route.scan,
             route.rollups,
@@ -131,7 +130,7 @@ class Route:
             lateness_allowed=self.lateness,
             require=self.require,
             live=live,
-            sealed=seals.get(time, ()),
+            sealed=untrusted(route.rollups, seals),
             excluded=route.rejected,
             memory=self.memory,
             asked=route.asked,

@@ -80,6 +80,17 @@ def test_segments_are_not_trusted_where_another_rollup_is_sealed(partial: Partia
         assert cover.live == (span(day(1), day(20)),)
 
 
+@pytest.mark.parametrize("time", ["at", "due"])
+def test_segments_are_not_trusted_where_what_is_sealed_is_along_another_time(time: str) -> None:
+    """Or along the same one; the sealed rollup itself is no candidate."""
+    route = routed(condition(Operator.LT, day(15)))
+    coverage = {"r": covered(segment(1, day(1), day(20)))}
+    (trusted,) = covers_of(route, AnswerPolicy(), coverage, {})
+    assert trusted.rollups
+    (cover,) = covers_of(route, AnswerPolicy(), coverage, {time: (SEALED,)})
+    assert cover.pieces == ()
+
+
 @pytest.mark.parametrize(
     ("asked", "read"),
     [
