@@ -1,4 +1,4 @@
-"""Rollups of datasets that are drawn at random answer as their tables do, through random changes and refreshes.
+"""Rollups of datasets that are drawn at random answer as their tables do, through random changes, refreshes and seals.
 
 A failure names the seed; the environment variable DRAWN_SEED asks for other datasets, DRAWN_QUESTIONS for more of them.
 """
@@ -20,12 +20,15 @@ from tests.oracle.zones import micros
 from tests.support.drawn.asking import Tally, compare
 from tests.support.drawn.models import draw
 from tests.support.drawn.place import DrawnPlace, drawn_place
+from tests.support.drawn.sealing import ask, judge
 from tests.support.drawn.space import DrawnSpace
 
 SEED = int(os.environ.get("DRAWN_SEED", "4"))
 QUESTIONS = int(os.environ.get("DRAWN_QUESTIONS", "15"))
 """Of each dataset in each state."""
 DATASETS = 5
+SEALED = 2
+"""Datasets in which partitions are sealed."""
 REPORTS = 3
 
 
@@ -50,7 +53,25 @@ async def test_drawn_rollups_answer_as_their_tables_do(place: DrawnPlace) -> Non
                 await place.change(random, dataset)
         for space in spaces:
             queries = [space.query(chooser) for _ in range(QUESTIONS)]
-            await compare(place.client, space.model, queries, tally)
+            own = len(queries) * 2 // 5
+            await compare(place.client, space.model, queries[own:], tally)
+            await compare(place.limited, space.model, queries[:own], tally)
+    await place.refresh()
+    for dataset, space in random.sample(list(zip(place.datasets, spaces, strict=True)), SEALED):
+        queries = [space.query(chooser) for _ in range(QUESTIONS)]
+        before = await ask(place.client, queries, rollup="forbid")
+        gone = await place.seal(random, dataset)
+        if not gone:
+            continue
+        await place.until_sealed(dataset)
+        for statement in gone:
+            await place.connection.execute(statement)
+        for refreshed in (False, True):
+            if refreshed:
+                await place.refresh()
+            for partial in ("forbid", "allow"):
+                after = await ask(place.client, queries, partial=partial)
+                judge(space.model, queries, before, after, tally, partial=partial == "allow")
     shown = [f"{text_format.MessageToString(query)}{what}" for query, what in tally.wrong[:REPORTS]]
     assert not tally.wrong, "\n\n".join([f"seed {SEED}: {len(tally.wrong)} of {tally.compared}", *shown])
     rolled = sum(tally.kinds.values())

@@ -128,6 +128,12 @@ def measures(random: Random, shape: Shape) -> dict[str, Member]:
         "worth": _over("sum", "DECIMAL", DECIMALS, 2, sql="n * i"),
         "distinct_s": _over("approx_distinct", "STRING", (), column="s"),
         "distinct_i": _over("approx_distinct", "INT64", (), column="i"),
+        # A sketch keeps all of some 200 values, more than a table has of them: then percentiles are equal, too.
+        "half_i": _over("approx_percentile", "DOUBLE", (0.0, 1.0, 2.0), column="i", percentile=0.5),
+        "most_n": _over("approx_percentile", "DOUBLE", (0.0, 99.99), column="n", percentile=0.9),
+        "least_h": _over(
+            "approx_percentile", "DOUBLE", (0.5, 3.0), column="h", percentile=0.1, filter="i > 0"
+        ),
         "exactly": _over("exact_distinct", "STRING", (0, 1, 2), column="s"),
         "each": _ratio("sum_n", "rows"),
         "per_i": _ratio("sum_i", "named"),

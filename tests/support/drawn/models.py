@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import yaml
 
+from broker.adapters.auth_keys import digest
 from broker.config.findings import ConfigError
 from broker.config.loader import load_text
 from querybroker.v1 import query_pb2 as q
@@ -17,7 +18,8 @@ from tests.oracle.choosing import Seeded
 from tests.oracle.model import OracleModel
 from tests.oracle.values import condition
 from tests.support.drawn import members as m
-from tests.support.drawn.tables import Shape, shape
+from tests.support.drawn.policies import CALLER_KEY, policies
+from tests.support.drawn.tables import Shape, shape, token
 
 GRAINS = (
     "fifteen_minutes day month", "fifteen_minutes hour day week", "minute hour day", "hour", "hour day",
@@ -48,7 +50,7 @@ class DrawnModel(OracleModel):
 class DrawnDataset:
     """A dataset: its table, how it is declared, its members, and what more the database needs for its rollups.
 
-    ``filters`` has the conditions of every rollup.
+    ``filters`` has the conditions of every rollup, ``attributes`` what row policies compare with of a caller.
     """
 
     shape: Shape
@@ -57,12 +59,15 @@ class DrawnDataset:
     measures: Mapping[str, m.Member]
     views: Sequence[str]
     filters: Mapping[str, Sequence[q.Condition]]
+    attributes: Mapping[str, str]
 
     def model(self, rollup: str = "") -> DrawnModel:
         """The dataset as the generator of questions sees it; of a rollup what it stores, and no more."""
         dimensions, measures = self._stored(rollup) if rollup else (set(self.dimensions), set(self.measures))
         inexact = {
-            name for name, each in self.measures.items() if each.inexact or each.kind == "approx_distinct"
+            name
+            for name, each in self.measures.items()
+            if each.inexact or each.kind in ("approx_distinct", "approx_percentile")
         }
         return DrawnModel(
             self.shape.name,
@@ -101,10 +106,14 @@ class DrawnDataset:
 
 
 def configuration(datasets: Sequence[DrawnDataset]) -> str:
-    """The file for some datasets."""
-    return yaml.safe_dump(
-        {"datasets": {each.shape.name: each.given for each in datasets}}, allow_unicode=True
-    )
+    """The file for some datasets, and for a caller whom their row policies concern beside those who see all."""
+    attributes = {name: value for each in datasets for name, value in each.attributes.items()}
+    caller = {"attributes": attributes, "hashes": [f"sha256:{digest(CALLER_KEY).hex()}"]}
+    given = {
+        "auth": {"anonymous": {"enabled": True}, "api_keys": {"caller": caller}},
+        "datasets": {each.shape.name: each.given for each in datasets},
+    }
+    return yaml.safe_dump(given, allow_unicode=True)
 
 
 def draw(random: Random, name: str) -> DrawnDataset:
@@ -127,6 +136,7 @@ def draw(random: Random, name: str) -> DrawnDataset:
         "dimensions": {each: dict(member.given) for each, member in chosen.items()},
         "measures": {each: dict(member.given) for each, member in kept.items()},
     }
+    given["row_policies"], attributes = policies(random, name, chosen)
     rollups: dict[str, Any] = {}
     views: list[str] = []
     filters: dict[str, Sequence[q.Condition]] = {}
@@ -142,7 +152,7 @@ def draw(random: Random, name: str) -> DrawnDataset:
         if _valid(name, {**given, "rollups": {called: drawn}}):
             rollups[called], filters[called] = drawn, own_filter
             views += [view] if view else []
-    return DrawnDataset(own, {**given, "rollups": rollups}, chosen, kept, views, filters)
+    return DrawnDataset(own, {**given, "rollups": rollups}, chosen, kept, views, filters, attributes)
 
 
 def _rollup(
@@ -164,9 +174,13 @@ def _rollup(
         found["zone"] = random.choice((*ZONES, own.zone))
     if random.random() < 0.35:
         found["storage"] = "table"
-        found["measures"] = [name for name in found["measures"] if measures[name].kind != "approx_distinct"]
+        found["measures"] = [
+            name for name in found["measures"] if not measures[name].kind.startswith("approx")
+        ]
     if random.random() < 0.1:
         found["start"] = str(own.first)
+    if random.random() < 0.15:
+        found |= {"tracking": "change_token", "token": token(own)}
     return found
 
 

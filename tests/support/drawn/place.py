@@ -11,11 +11,16 @@ from random import Random
 
 import asyncpg
 
-from querybroker import Client
+from broker.domain.errors import BrokerError
+from broker.domain.rollup import Span, instant
+from querybroker import Client, QueryBrokerError, policy, query
 from tests.support.drawn import changes, tables
 from tests.support.drawn.models import DrawnDataset, configuration
+from tests.support.drawn.policies import CALLER_KEY
+from tests.support.drawn.tables import instants
+from tests.support.eventually import eventually
 from tests.support.pg import Connection, prepare
-from tests.support.rollups import entered, install
+from tests.support.rollups import entered, install, rollup_store
 from tests.support.server import RunningBroker, running_broker
 
 ROWS = 150
@@ -29,12 +34,16 @@ SETTINGS = {
 
 @dataclass(slots=True)
 class DrawnPlace:
-    """The database, the datasets in it, and a client of the broker. ``changed`` counts the changes so far."""
+    """The database, the datasets in it, and clients of the broker: ``limited`` is concerned by row policies.
+    ``changed`` counts the changes so far."""
 
     connection: Connection
     client: Client
+    limited: Client
     datasets: Sequence[DrawnDataset]
     broker: RunningBroker
+    dsn: str
+    config: Path
     changed: int = 0
 
     async def refresh(self) -> list[str]:
@@ -62,6 +71,47 @@ class DrawnPlace:
             return f"-- refused: {error}\n{statements}"
         return statements
 
+    async def until_sealed(self, dataset: DrawnDataset) -> None:
+        """Returns when the broker knows that partitions of the dataset are sealed."""
+
+        async def known() -> bool:
+            try:
+                await self.client.ask(
+                    query(dataset=dataset.shape.name, measures=["rows"]), policy=policy(rollup="forbid")
+                )
+            except QueryBrokerError as error:
+                return error.metadata.get("rule") == "SEAL"
+            return False
+
+        await eventually(known, "the seals are known")
+
+    async def seal(self, random: Random, dataset: DrawnDataset) -> list[str]:
+        """Seals partitions of one rollup, and gives the statements that delete their rows from the table."""
+        own = [
+            name
+            for name, given in dataset.given["rollups"].items()
+            if given.get("storage") != "external" and "tracking" not in given
+        ]
+        if not own:
+            return []
+        async with rollup_store(self.dsn, self.config) as (store, model):
+            declared = model.datasets[dataset.shape.name]
+            rollup = declared.rollups[random.choice(own)]
+            try:
+                partitions = (await store.status(declared, rollup)).partitions
+            except BrokerError:  # times that are too far apart
+                return []
+            spans = [each.span for each in partitions if each.segment]
+            if not spans:
+                return []
+            span = Span(spans[0].lo, random.choice(spans).hi)
+            sealed = await store.seal(rollup, span)
+        time = instants(dataset.shape, rollup.time)
+        return [
+            f"DELETE FROM {dataset.shape.name} WHERE {time} >= '{instant(span.lo)}' AND {time} < '{instant(span.hi)}'"
+            for span in sealed
+        ]
+
 
 @asynccontextmanager
 async def drawn_place(
@@ -84,4 +134,5 @@ async def drawn_place(
         await entered(stack, running_broker(dsn, home, config=config, overrides=settings, role="worker"))
         broker = await entered(stack, running_broker(dsn, home, config=config, overrides=settings))
         client = await stack.enter_async_context(Client(broker.address, throttle=False))
-        yield DrawnPlace(connection, client, datasets, broker)
+        limited = await stack.enter_async_context(Client(broker.address, throttle=False, api_key=CALLER_KEY))
+        yield DrawnPlace(connection, client, limited, datasets, broker, dsn, config)

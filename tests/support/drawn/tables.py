@@ -196,3 +196,23 @@ def inserted(random: Random, shape: Shape, first: int, count: int) -> str:
     """The statement that inserts so many random rows, numbered from ``first``."""
     rows = ",\n".join(row(random, shape, first + i) for i in range(count))
     return f"INSERT INTO {shape.name} ({', '.join(COLUMNS)}) VALUES\n{rows}"
+
+
+def token(shape: Shape) -> str:
+    """A query whose value is another one after every change of the table, or of those that are joined to it."""
+    tables = (shape.name, f"{shape.name}_names", f"{shape.name}_fars")
+    sums = (
+        f"(SELECT coalesce(sum(hashtextextended(t::text, 0)), 0) FROM public.{each} AS t)" for each in tables
+    )
+    return f"SELECT concat_ws(' ', {', '.join(sums)})"
+
+
+def instants(shape: Shape, time: str) -> str:
+    """The SQL of a time dimension as an instant; dates are their midnights in UTC."""
+    column = f"{shape.name}.{time}"
+    if time == "moment" or (time == "at" and shape.time == "zoned"):
+        return column
+    if time == "at" and shape.time == "seconds":
+        return f"to_timestamp({column})"
+    zone = shape.zone if time == "at" and shape.time == "local" else "UTC"
+    return f"({column}::timestamp AT TIME ZONE '{zone}')"
