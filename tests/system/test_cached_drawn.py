@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -38,9 +39,10 @@ CACHED = (a.ANSWER_KIND_CACHE_FRESH, a.ANSWER_KIND_CACHE_STALE)
 
 @pytest.fixture
 async def place(fresh_database: FreshDatabase, tmp_path: Path) -> AsyncIterator[DrawnPlace]:
-    """The datasets of the seed, and a broker whose answers stay fresh for an hour."""
+    """The datasets of the seed, most without rollups, and a broker whose answers stay fresh for an hour."""
     random = Random(SEED)
     drawn = [draw(random, f"d{i}") for i in range(DATASETS)]
+    drawn[1:] = [replace(each, given={**each.given, "rollups": {}}) for each in drawn[1:]]
     ages = {"memory": "64MiB", "soft_age": "1h", "hard_age": "2h"}
     async with drawn_place(await fresh_database(), tmp_path, drawn, random, **ages) as made:
         yield made
