@@ -134,10 +134,18 @@ class PgRollups:
             return await publish(connection, row, dataset, rollup, lease, built)
 
     async def seal(self, rollup: Rollup, span: Span) -> tuple[Span, ...]:
-        """Keeps the segments within the span as they are; those that miss changes are left out."""
+        """Keeps the segments within the span as they are.
+
+        Left out are those that miss changes, and those that were built after others had been sealed there.
+        """
         async with self._database.transaction() as connection:
             row = await self._installed(connection, rollup)
-            found = await connection.fetch(q.SEAL, row.source, row.id, *span)
+            try:
+                found = await connection.fetch(q.SEAL, row.source, row.id, *span)
+            except asyncpg.UndefinedColumnError:
+                raise _state(
+                    rollup, "has tables of an earlier version. Run `broker rollup install`"
+                ) from None
             if found:
                 await connection.execute(q.CHANGED, row.id)
         return tuple(sorted(Span(r["lo"], r["hi"]) for r in found))

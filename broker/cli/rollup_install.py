@@ -11,6 +11,7 @@ import click
 
 from broker.cli.configuration import configuration_options, load_configuration
 from broker.cli.connection import Connection, call, connection_options
+from broker.cli.exits import EndedError, Exit
 from broker.cli.rollup_direct import asked, shown_database, with_store
 from broker.cli.rollup_names import Target, chosen, resource, targets_argument
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 COMPONENT = "rollups"
 """Name of the tables of rollups among the migrations."""
+_KEEP = (
+    "Keep its rows: it is not built, misses changes, or was built after another rollup was sealed there. "
+    "`broker rollup refresh` mends the first two; what was built too late cannot be sealed."
+)
 
 
 @click.command()
@@ -85,7 +90,8 @@ def seal(targets: tuple[Target, ...], before: str, yes: bool, file: Path, settin
     """Keep partitions for ever as they are, before their rows are deleted from the source.
 
     Sealed partitions go on answering. They are never built again, and changes of their rows are not noticed any more. A
-    partition that misses changes is not sealed: refresh it first.
+    partition that misses changes is not sealed: refresh it first. Nor is one that was built after partitions of another
+    rollup were sealed there, because rows may have been deleted by then. Ends with code 4 when some are not sealed.
     """
     from broker.config.rollup_times import read_start
     from broker.domain.rollup import FAR_PAST, Span, instant, micros
@@ -98,19 +104,27 @@ def seal(targets: tuple[Target, ...], before: str, yes: bool, file: Path, settin
                 raise click.BadParameter(f"{before!r} is no date such as 2020-01-01.", param_hint="--before")
     asked(f"Seal the partitions before {before} for ever?", yes=yes, told="Nothing was sealed.")
 
-    async def sealed(store: PgRollups) -> None:
+    async def sealed(store: PgRollups) -> int:
+        left = 0
         for dataset, rollups in meant:
             for rollup in rollups:
                 end = read_start(before, rollup.zone)
                 assert end is not None
                 spans = await store.seal(rollup, Span(FAR_PAST, micros(end)))
                 newest = f", the newest up to {instant(spans[-1].hi):%Y-%m-%d %H:%M} UTC" if spans else ""
-                click.echo(
-                    f"{dataset.name}.{rollup.name}: sealed {_count(len(spans), 'partition')}{newest}.",
-                    err=True,
-                )
+                name = f"{dataset.name}.{rollup.name}"
+                click.echo(f"{name}: sealed {_count(len(spans), 'partition')}{newest}.", err=True)
+                known = (await store.status(dataset, rollup)).partitions
+                others = [p.span for p in known if p.span.hi <= micros(end) and p.span not in spans]
+                left += len(others)
+                if others:
+                    oldest = f"{instant(others[0].lo):%Y-%m-%d %H:%M} UTC"
+                    told = f"{_count(len(others), 'partition')} from {oldest} on"
+                    click.echo(f"{name}: did not seal {told}. {_KEEP}", err=True)
+        return left
 
-    with_store(loaded, sealed)
+    if with_store(loaded, sealed):
+        raise EndedError(Exit.REFUSED)
 
 
 @click.command()

@@ -170,6 +170,12 @@ def test_a_rollup_from_its_installation_to_its_end(shop: Shop) -> None:
     assert "orders.daily: sealed 1 partition, the newest up to 2024-02-01 00:00 UTC." in sealed.stderr
     states = [p["state"] for p in shop.status()["daily"]["partitions"]]
     assert states == ["PARTITION_STATE_SEALED", "PARTITION_STATE_VALID", "PARTITION_STATE_VALID"]
+    shop.sql("UPDATE orders SET amount = 1 WHERE ordered_at >= '2024-02-01Z' AND ordered_at < '2024-02-02Z'")
+    refused = shop.rollup("seal", "orders.daily", "--before", "2024-03-01", "--yes")
+    assert refused.returncode == 4
+    assert (
+        "orders.daily: did not seal 1 partition from 2024-02-01 00:00 UTC on. Keep its rows" in refused.stderr
+    )
 
     assert shop.rollup("drop", "orders.daily", "--direct", stdin="n\n").returncode == 2
     assert shop.rollup("drop", "orders.daily", "--direct", "--yes").returncode == 0

@@ -14,7 +14,7 @@ from broker.adapters.pg_rollups import PgRollups
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.model import Dataset
 from broker.domain.query import Grain
-from broker.domain.rollup import SegmentFile, Span, Storage, micros
+from broker.domain.rollup import Rollup, SegmentFile, Span, Storage, micros
 from broker.ports.rollups import BuildLease, Built, LeaseLostError
 from broker.runtime.clock import SystemClock
 from tests.integration.rollups.build.conftest import ByHand
@@ -196,6 +196,26 @@ async def test_a_sealed_segment_is_never_built_again_and_one_that_misses_changes
     await rollups.release(lease)
     await rollups.sweep(dataset, 0)
     assert await marks(owner) == 0, "a sealed segment needs none"
+
+
+async def test_what_is_built_after_others_were_sealed_there_is_not_sealed(
+    rollups: PgRollups, owner: Connection
+) -> None:
+    """Rows may have been deleted in between."""
+
+    async def publish(rollup: Rollup, number: int) -> None:
+        lease = await rollups.lease(rollup, month(number), "one", 60)
+        assert lease is not None
+        await rollups.publish(lease, rollup, await built(owner))
+        await rollups.release(lease)
+
+    await publish(BY_SITE, 1)
+    assert await rollups.seal(BY_SITE, month(1)) == (month(1),)
+    for number in (1, 2):
+        await publish(AS_TABLE, number)
+    await publish(BY_SITE, 2)
+    assert await rollups.seal(BY_SITE, month(2)) == (month(2),)
+    assert await rollups.seal(AS_TABLE, Span(month(1).lo, month(2).hi)) == (month(2),), "built before that"
 
 
 async def test_what_has_left_the_retention_is_retired(
