@@ -9,6 +9,7 @@ from broker.adapters.pg_store import PgStore
 from broker.app.process import Process
 from broker.pipeline.admitted import Seats
 from broker.pipeline.estimated import Estimated
+from broker.pipeline.known_seals import Known
 from broker.ports.aggregator import Aggregator
 from broker.rollups.kept_samples import KeptSamples
 
@@ -17,8 +18,13 @@ _SEEDS = 2**31
 
 
 def estimated(
-    store: PgStore, aggregator: Aggregator, seats: Seats, own: Process, kept: KeptSamples | None = None
+    store: PgStore,
+    aggregator: Aggregator,
+    seats: Seats,
+    own: Process,
+    sealed: Known,
+    kept: KeptSamples | None = None,
 ) -> Estimated:
     """Estimates from samples of the store's tables, in the seats that ``seats`` gives, or from what is kept of them."""
     seeds = partial(own.random.randrange, _SEEDS)
-    return Estimated(PgSamples(store), aggregator, seats, own.clock, seeds, kept)
+    return Estimated(PgSamples(store), aggregator, seats, own.clock, seeds, sealed, kept)

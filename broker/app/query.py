@@ -99,7 +99,7 @@ def build_query_service(
     )
     gate = build_gate(settings, model, store, seats)
     sql = SqlStream(gate, store, aggregator, admission, classifying, clock, limits, ids, load)
-    explainer = Explainer(store, classifying, seats)
+    explainer = Explainer(store, classifying, seats, rollups.sealed)
     planner = build_planner(model, telemetry, grids)
     meter = Meter(settings.tenants, settings.default_tenant, clock)
     return QueryService(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from broker.adapters.pg_rollup_database import open_rollup_database
 from broker.adapters.pg_rollup_schema import PgRollupSchema
@@ -22,9 +22,10 @@ from broker.config.settings import Settings
 from broker.domain.deadline import Deadline
 from broker.domain.model import Dataset, Model
 from broker.domain.pool import PoolName
-from broker.domain.rollup import ALWAYS, Coverage, Rollup
+from broker.domain.rollup import ALWAYS, Rollup
 from broker.pipeline.both import Twice
 from broker.pipeline.execute import Noted
+from broker.pipeline.known_seals import KnownSeals
 from broker.pipeline.noted import RollupNotes
 from broker.pipeline.rolled import Rolled
 from broker.pipeline.routes import Router
@@ -48,10 +49,11 @@ READ_SECONDS = 5.0
 class Rollups:
     """The parts; ``store`` and ``mirror`` are None where the model declares no rollups. ``answers`` counts theirs.
 
-    ``kept`` is None where no dataset is to have a sample.
+    ``sealed`` is what is known to be sealed. ``kept`` is None where no dataset is to have a sample.
     """
 
     router: Router
+    sealed: KnownSeals
     rolled: Rolled
     store: PgRollups | None = None
     mirror: Mirror | None = None
@@ -73,31 +75,33 @@ async def rollups(
 async def _rollups(
     settings: Settings, model: Model, queries: QueryStore, own: Process
 ) -> AsyncIterator[Rollups]:
-    router = Router(model)
+    router, sealed = Router(model), KnownSeals(own.clock.monotonic)
     datasets = [dataset for dataset in model.datasets.values() if dataset.rollups]
     if not datasets:
-        yield Rollups(router, Rolled(None))
+        yield Rollups(router, sealed, Rolled(None, sealed))
         return
 
-    async def read(dataset: Dataset) -> tuple[Sequence[Coverage], datetime]:
-        deadline = Deadline.after(READ_SECONDS, own.clock.monotonic())
-        async with queries.snapshot(PoolName.ADMIN, deadline) as snapshot:
+    async def look(dataset: Dataset) -> None:
+        began = own.clock.monotonic()
+        async with queries.snapshot(PoolName.ADMIN, Deadline.after(READ_SECONDS, began)) as snapshot:
             found, _ = await snapshot.coverage(dataset, tuple(dataset.rollups.values()), ALWAYS)
-        return found, snapshot.as_of - timedelta(seconds=snapshot.replica_lag or 0.0)
+        lag = snapshot.replica_lag or 0.0
+        router.learn(dataset, found, snapshot.as_of - timedelta(seconds=lag))
+        sealed.learn(dataset, found, began - lag)
 
     async with open_rollups(settings, model, own.clock) as store:
         options = mirror_options(settings)
         mirror = Mirror(options, store, own.clock, own.telemetry)
         await mirror.open()
         recall = Recall(options.directory, options.scope, datasets, own.clock)
-        watch = Watch(datasets, read, router, own.random, recall.write)
+        watch = Watch(datasets, look, own.random, lambda: recall.write(router.looks))
         follower = Follower(mirror, store, lambda: rollups_of(datasets), own.clock, own.random, own.telemetry)
         await watch.look()
         recalled = _recalled(recall, router, mirror, datasets)
         work = {"rollup watch": watch.run(), "mirror": follower.run(), "recall": recalled}
         try:
             async with behind(work):
-                yield Rollups(router, Rolled(mirror), store, mirror)
+                yield Rollups(router, sealed, Rolled(mirror, sealed), store, mirror)
         finally:
             await mirror.close()
 

@@ -28,5 +28,5 @@ def lower_rungs(
     """From the best down; which of them may answer decides each for itself."""
     seats = while_up(admin_seats(admission, itertools.count(FIRST)), database.pools.down)
     stale = stale_rollup(rollups, aggregator, own.clock)
-    estimates = estimated(database.store, aggregator, seats, own, rollups.kept)
+    estimates = estimated(database.store, aggregator, seats, own, rollups.sealed.last, rollups.kept)
     return [estimates] if stale is None else [stale, estimates]

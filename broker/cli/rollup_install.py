@@ -92,9 +92,13 @@ def seal(targets: tuple[Target, ...], before: str, yes: bool, file: Path, settin
     Sealed partitions go on answering. They are never built again, and changes of their rows are not noticed any more. A
     partition that misses changes is not sealed: refresh it first. Nor is one that was built after partitions of another
     rollup were sealed there, because rows may have been deleted by then. Ends with code 4 when some are not sealed.
+    Delete rows after it has ended: it waits until every broker knows.
     """
+    import asyncio
+
     from broker.config.rollup_times import read_start
     from broker.domain.rollup import FAR_PAST, Span, instant, micros
+    from broker.pipeline.known_seals import SETTLE_SECONDS
 
     loaded = load_configuration(file, settings)
     meant = chosen(loaded.model.datasets, targets)
@@ -105,12 +109,13 @@ def seal(targets: tuple[Target, ...], before: str, yes: bool, file: Path, settin
     asked(f"Seal the partitions before {before} for ever?", yes=yes, told="Nothing was sealed.")
 
     async def sealed(store: PgRollups) -> int:
-        left = 0
+        left, any_sealed = 0, False
         for dataset, rollups in meant:
             for rollup in rollups:
                 end = read_start(before, rollup.zone)
                 assert end is not None
                 spans = await store.seal(rollup, Span(FAR_PAST, micros(end)))
+                any_sealed = any_sealed or bool(spans)
                 newest = f", the newest up to {instant(spans[-1].hi):%Y-%m-%d %H:%M} UTC" if spans else ""
                 name = f"{dataset.name}.{rollup.name}"
                 click.echo(f"{name}: sealed {_count(len(spans), 'partition')}{newest}.", err=True)
@@ -121,6 +126,9 @@ def seal(targets: tuple[Target, ...], before: str, yes: bool, file: Path, settin
                     oldest = f"{instant(others[0].lo):%Y-%m-%d %H:%M} UTC"
                     told = f"{_count(len(others), 'partition')} from {oldest} on"
                     click.echo(f"{name}: did not seal {told}. {_KEEP}", err=True)
+        if any_sealed:
+            click.echo(f"Waiting {SETTLE_SECONDS:.0f} s, until every broker knows of it ...", err=True)
+            await asyncio.sleep(SETTLE_SECONDS)
         return left
 
     if with_store(loaded, sealed):

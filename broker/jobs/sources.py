@@ -26,9 +26,9 @@ from broker.domain.values import ResultFormat
 from broker.domain.work import ExportWork, JobAsk, ReportWork
 from broker.jobs.kind import JobContext
 from broker.pipeline import status
-from broker.pipeline.rolled import Seen
 from broker.pipeline.routed import considered, refusal
 from broker.pipeline.sealed import gone, missing
+from broker.pipeline.seen import Seen
 from broker.pipeline.stage import Question
 from broker.policy.admission.values import Quantiles
 from broker.policy.classify import Classified

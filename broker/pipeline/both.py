@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from broker.domain.deadline import Deadline
 from broker.domain.pool import PoolName
 from broker.domain.principal import Criticality
-from broker.pipeline.rolled import Rolled, Seen
+from broker.pipeline.rolled import Rolled
 from broker.pipeline.sealed import missing
+from broker.pipeline.seen import Seen
 from broker.pipeline.stage import Question
 from broker.policy.admission.values import AdmissionRequest, Outcome
 from broker.ports.aggregator import Aggregator

@@ -95,13 +95,7 @@ class Classifying:
         await self._ask(context, plans, subjects, wanted[:MOST_ASKED])
         now = self.clock.monotonic()
         found = [
-            Prospect(
-                plan,
-                self.classifier.classify(subject, now),
-                route,
-                live,
-                self.router.seals(plan.main.dataset),
-            )
+            Prospect(plan, self.classifier.classify(subject, now), route, live)
             for plan, subject, route, live in zip(plans, subjects, routes, lives, strict=True)
         ]
         if foretold is not None:

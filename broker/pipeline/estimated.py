@@ -37,6 +37,7 @@ from broker.domain.sample import BlockSums, Figure, NoEstimate
 from broker.domain.terms import AnswerPolicy, CacheMode, Consistency, RollupMode
 from broker.pipeline.admitted import Seats
 from broker.pipeline.drawing import Asked, Seeds, draw
+from broker.pipeline.known_seals import Known
 from broker.pipeline.ladder import declined
 from broker.pipeline.sealed import missing
 from broker.pipeline.stage import Group, Question
@@ -82,10 +83,11 @@ class Estimated:
         seats: Seats,
         clock: Clock,
         seeds: Seeds,
+        sealed: Known,
         kept: Samples | None = None,
     ) -> None:
         self._samples, self._aggregator, self._seats, self._kept = samples, aggregator, seats, kept
-        self._clock, self._seeds = clock, seeds
+        self._clock, self._seeds, self._sealed = clock, seeds, sealed
         self._lane = asyncio.Semaphore(LANE)
         self._waiting = 0
 
@@ -122,7 +124,8 @@ class Estimated:
 
     def _hindered(self, question: Question, group: Group) -> tuple[NoEstimate, ...]:
         found = list(hindrances(question.plan))
-        if question.seals is None or missing(question.plan, question.seals):
+        seals = self._sealed(question.plan.main.dataset)
+        if seals is None or missing(question.plan, seals):
             found.append(NoEstimate.SEALED)
         if group.consistency is Consistency.SNAPSHOT and len(group.questions) > 1:
             found.append(NoEstimate.POLICY)

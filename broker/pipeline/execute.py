@@ -16,7 +16,8 @@ from typing import Any
 from broker.domain.answer import Answer, Cost, Table
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.pool import PoolName
-from broker.pipeline.rolled import Reading, Rolled, Seen
+from broker.pipeline.rolled import Reading, Rolled
+from broker.pipeline.seen import Seen
 from broker.pipeline.stage import Group, Outcome, Question
 from broker.pipeline.status import Sources, status_of
 from broker.pipeline.timed import Timer

@@ -15,9 +15,11 @@ from broker.pipeline.admitted import Seats
 from broker.pipeline.bounds import error_bounds
 from broker.pipeline.classified import Classifying
 from broker.pipeline.foretold import Prospect
-from broker.pipeline.rolled import Seen, unanswerable
+from broker.pipeline.known_seals import Known
+from broker.pipeline.rolled import unanswerable
 from broker.pipeline.routed import considered, refusal, unaccepted
 from broker.pipeline.sealed import covers_of, missing, refusal_of
+from broker.pipeline.seen import Seen
 from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources, exactness_of, parts_of, passed_over, steps_of
 from broker.ports.store import QueryStore
@@ -27,11 +29,15 @@ GRANT = "explain.statements"
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """Explains plans. The planner, or the rollups' coverage, is asked for, which takes one of ``seats``."""
+    """Explains plans. The planner, or the rollups' coverage, is asked for, which takes one of ``seats``.
+
+    ``known`` is what is known to be sealed.
+    """
 
     store: QueryStore
     classifying: Classifying
     seats: Seats
+    known: Known
 
     async def explain(self, plan: Plan, ask: ExplainAsk, context: CallContext) -> Explanation:
         """How the plan would be answered under the policy. A policy that nothing satisfies shows as a refusal."""
@@ -43,9 +49,7 @@ class Explainer:
             if not sources.used:
                 estimate = await self.store.estimate(plan, context.deadline)
                 classified = self.classifying.estimated(context, ask.kind, plan, estimate)
-        question = Question(
-            "", plan, ask.policy, ResultFormat.COLUMNS, classified, (), asked.route, None, asked.seals
-        )
+        question = Question("", plan, ask.policy, ResultFormat.COLUMNS, classified, (), asked.route)
         bounds = plan.main.bounds
         return Explanation(
             columns=plan.columns,
@@ -81,16 +85,18 @@ class Explainer:
 
     async def _sources(self, asked: Prospect, policy: AnswerPolicy, context: CallContext) -> Sources:
         """Where the question would be answered now."""
-        plan, route, seals = asked.plan, asked.route, asked.seals
+        plan, route = asked.plan, asked.route
+        known = self.known(plan.main.dataset)
         covers = route.passed_over if route is not None else ()
         rolled = route is not None and bool(route.rollups)
-        if not rolled and seals is not None:
-            return Sources(context.received, covers=covers, sealed=missing(plan, seals, covers))
+        if not rolled and known is not None:
+            return Sources(context.received, covers=covers, sealed=missing(plan, known, covers))
         async with self.store.snapshot(PoolName.ADMIN, context.deadline) as snapshot:
             seen, coverage = Seen(snapshot), dict[str, Coverage]()
-            seals = seals if seals is not None else await seen.seals(plan.main.dataset)
             if route is not None and rolled:
                 coverage = dict(await seen.coverage(route))
+            seals = await seen.seals(plan.main.dataset, known, coverage)
+            if route is not None and rolled:
                 covers = covers_of(route, policy, coverage, seals)
             sealed = missing(plan, seals, covers)
             return Sources(snapshot.as_of, snapshot.replica_lag, covers, coverage, sealed)

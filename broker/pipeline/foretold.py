@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from broker.domain.plan import Plan
 from broker.domain.request import CallContext
@@ -20,7 +20,6 @@ from broker.domain.terms import AnswerPolicy, Consistency, EdgeMode
 from broker.pipeline.routes import Route, Router
 from broker.policy.classify import Classified, Subject
 from broker.policy.cost_key import size_of
-from broker.policy.rollups.seals import Seals
 from broker.ports.clock import Clock
 
 HOLDS = 0.25
@@ -42,7 +41,6 @@ class Prospect:
     classified: Classified
     route: Route | None = None
     live: Classified | None = None
-    seals: Seals | None = field(default_factory=dict)
 
 
 class Foretold:
@@ -79,7 +77,7 @@ class Foretold:
         route = self._router.again(told.route, plan, consistency)
         if route is None:
             return None
-        return Prospect(plan, before.classified, route, before.live, self._router.seals(plan.main.dataset))
+        return Prospect(plan, before.classified, route, before.live)
 
     def keep(
         self, context: CallContext, prospect: Prospect, policy: AnswerPolicy, consistency: Consistency

@@ -14,7 +14,6 @@ from datetime import datetime
 from broker.domain.change import Change
 from broker.domain.deadline import Deadline
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.model import Dataset
 from broker.domain.plan import (
     BUCKET,
     Block,
@@ -28,15 +27,16 @@ from broker.domain.plan import (
     state_name,
 )
 from broker.domain.pool import PoolName
-from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Rollup, Segment, Span, Storage
+from broker.domain.rollup import Cover, Coverage, Piece, Rollup, Segment, Span, Storage
 from broker.domain.values import Column, ColumnRole, DataType
 from broker.pipeline.fetched import fetched, overlapping
+from broker.pipeline.known_seals import Known, nobody_knows
 from broker.pipeline.routes import Route, ScanRoute
 from broker.pipeline.sealed import covers_of, gone, missing, refusal_of
+from broker.pipeline.seen import Seen
 from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources
 from broker.policy.rollups.reasons import told
-from broker.policy.rollups.seals import Seals, seals_of
 from broker.ports.rollups import SegmentMirror
 from broker.ports.store import QueryStore, Snapshot
 
@@ -58,38 +58,11 @@ class Reading:
         return Sources(as_of, lag, self.covers, self.coverage, self.sealed)
 
 
-class Seen:
-    """The coverage that one snapshot has shown so far: the panels of a dashboard mostly ask for the same."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-        self._found: dict[str, tuple[Span, dict[str, Coverage]]] = {}
-
-    async def coverage(self, route: Route) -> Mapping[str, Coverage]:
-        """What of the route's rollups the snapshot may use, within the route's span at least."""
-        dataset = route.scans[0].scan.dataset
-        span, found = self._found.get(dataset.name, (route.span, {}))
-        wider = Span(min(span.lo, route.span.lo), max(span.hi, route.span.hi))
-        missing = [r for r in route.rollups if wider != span or r.name not in found]
-        if missing:
-            kept = {} if wider != span else found
-            coverages, _ = await self._snapshot.coverage(dataset, missing, wider)
-            found = {**kept, **{each.rollup: each for each in coverages}}
-            self._found[dataset.name] = wider, found
-        return found
-
-    async def seals(self, dataset: Dataset) -> Seals:
-        """The spans, by time dimension, whose rows the tables may no longer have."""
-        rollups = tuple(dataset.rollups.values())
-        found = await self._snapshot.coverage(dataset, rollups, ALWAYS) if rollups else ((), "")
-        return seals_of(dataset, found[0])
-
-
 class Rolled:
-    """The reader. ``mirror`` is None where no rollup is stored as segments."""
+    """The reader. ``mirror`` is None where no rollup is stored as segments; ``known`` is what is known to be sealed."""
 
-    def __init__(self, mirror: SegmentMirror | None) -> None:
-        self._mirror = mirror
+    def __init__(self, mirror: SegmentMirror | None, known: Known = nobody_knows) -> None:
+        self._mirror, self._known = mirror, known
 
     async def read(
         self,
@@ -106,11 +79,13 @@ class Rolled:
             BrokerError: Those of a snapshot; POLICY_UNSATISFIABLE when a rollup is required and none can answer.
         """
         plan, route, policy = question.plan, question.route, question.policy
-        seals = question.seals if question.seals is not None else await seen.seals(plan.main.dataset)
+        dataset = plan.main.dataset
+        known = self._known(dataset)
         if route is None or not route.rollups:
-            sealed = gone(plan, policy, seals)
+            sealed = gone(plan, policy, await seen.seals(dataset, known))
             return self.live(question, () if streamed else await snapshot.read(plan), sealed)
         coverage = await seen.coverage(route)
+        seals = await seen.seals(dataset, known, coverage)
         while True:
             covers = covers_of(route, policy, coverage, seals)
             for cover in covers:
@@ -137,10 +112,11 @@ class Rolled:
     ) -> tuple[datetime, Reading] | None:
         """The states of a question that one statement can give, and when they were read; None when it takes more."""
         plan, route = question.plan, question.route
-        if question.seals is None:
+        known = self._known(plan.main.dataset)
+        if known is None:
             return None
         if route is None or not route.rolled:
-            sealed = gone(plan, question.policy, question.seals)
+            sealed = gone(plan, question.policy, known)
             alone = await store.read_alone(pool, plan, deadline)
             return None if alone is None else (alone.as_of, self.live(question, alone.results, sealed))
         piece = _only_piece(route)

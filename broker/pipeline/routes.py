@@ -172,10 +172,6 @@ class Router:
         """The last look at each dataset."""
         return self._looks
 
-    def seals(self, dataset: Dataset) -> Seals | None:
-        """The spans, by time dimension, whose rows the tables may no longer have; None while that is not known."""
-        return self._seals.get(dataset.name) if dataset.name in self._candidates else {}
-
     def concerns(self, plan: Plan, policy: AnswerPolicy) -> bool:
         """Whether the plan's dataset has rollups, and the caller accepts answers from them."""
         if policy.rollup is RollupMode.FORBID or not ROLLED & policy.accepted_kinds:

@@ -1,7 +1,8 @@
 """What the tables may no longer have: rows whose partitions were sealed before retention dropped them.
 
 An answer that needs such rows from the tables would be short. It is refused, or, for callers who accept incomplete
-answers, says which intervals it may miss. A seal is known a moment after it was set, and rows are dropped after that.
+answers, says which intervals it may miss. What is
+sealed is read in the snapshot, or known from a look that is still good (:mod:`broker.pipeline.known_seals`).
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ class QueryService:
         for (name, each), p in zip(asked, found, strict=True):
             decided = p.classified.classification
             self.telemetry.classified(str(decided.cost_class), str(decided.basis))
-            own = (p.route, p.live, p.seals, each.key if self.cached is not None else "")
+            own = (p.route, p.live, each.key if self.cached is not None else "")
             questions.append(Question(name, p.plan, each.policy, each.format, p.classified, (), *own))
         return (*questions,)
 

@@ -8,7 +8,7 @@ the rest on. Data goes down once and comes back once; the recipes list the stage
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from broker.domain.answer import Answer, AnswerKind, LadderStep
 from broker.domain.change import Change
@@ -22,7 +22,6 @@ from broker.domain.work import JobAsk
 from broker.pipeline.flow import Flow
 from broker.pipeline.routes import Route
 from broker.policy.classify import Classified
-from broker.policy.rollups.seals import Seals
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +29,7 @@ class Question:
     """One plan under one policy.
 
     ``ladder`` lists what has been tried for it so far. ``route`` leads to the rollups that may answer it, if any; then
-    ``live`` is what it would cost without them. ``seals`` are spans, by time dimension, whose rows the tables may no
-    longer have; None while that is not known, so that the snapshot has to be asked. ``key`` names the answer in the
-    cache, and is empty without one.
+    ``live`` is what it would cost without them. ``key`` names the answer in the cache, and is empty without one.
     """
 
     id: str
@@ -43,7 +40,6 @@ class Question:
     ladder: tuple[LadderStep, ...] = ()
     route: Route | None = None
     live: Classified | None = None
-    seals: Seals | None = field(default_factory=dict)
     key: str = ""
 
     def without_rollups(self) -> Question | None:

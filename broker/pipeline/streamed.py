@@ -22,8 +22,9 @@ from broker.domain.pool import PoolName
 from broker.domain.request import ExploreEvent, ExploreHeader
 from broker.domain.values import Column, ResultFormat
 from broker.pipeline.execute import Loads, Noted, Observer, pool_of, reap
-from broker.pipeline.rolled import Reading, Rolled, Seen
+from broker.pipeline.rolled import Reading, Rolled
 from broker.pipeline.routed import too_stale, unaccepted
+from broker.pipeline.seen import Seen
 from broker.pipeline.stage import Group, Question
 from broker.pipeline.status import status_of
 from broker.pipeline.timed import Timer

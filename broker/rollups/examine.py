@@ -21,8 +21,9 @@ from broker.domain.request import Basis, Classification
 from broker.domain.rollup import Coverage, Rollup, Rule, Span, micros
 from broker.domain.terms import AnswerPolicy, RollupMode
 from broker.domain.values import ResultFormat
-from broker.pipeline.rolled import Rolled, Seen
+from broker.pipeline.rolled import Rolled
 from broker.pipeline.routes import Route, ScanRoute
+from broker.pipeline.seen import Seen
 from broker.pipeline.stage import Question
 from broker.policy.admission.values import Quantiles
 from broker.policy.classify import Classified

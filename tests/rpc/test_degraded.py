@@ -21,6 +21,7 @@ from broker.pipeline.classified import Classifying
 from broker.pipeline.degraded import Degrading, degraded, degraded_stream
 from broker.pipeline.explain import Explainer
 from broker.pipeline.grids import GridCache
+from broker.pipeline.known_seals import nobody_knows
 from broker.pipeline.ladder import Ladder
 from broker.pipeline.planner import Planner
 from broker.pipeline.recipes import Recipes
@@ -85,7 +86,7 @@ def service(rung: Rung, telemetry: Telemetry) -> QueryService:
         Planner(Catalog(model), GridCache(), telemetry),
         Recipes(degraded(degrading)(full), degraded_stream(degrading)(full_stream)),
         classifying,
-        Explainer(store, classifying, no_seat),
+        Explainer(store, classifying, no_seat, nobody_knows),
         cast("SqlStream", None),
         telemetry,
         Limits(100, 100),

@@ -29,6 +29,7 @@ from broker.policy.classify import Classifier, Subject
 from broker.policy.estimate_design import Told
 from broker.policy.estimate_figures import figures
 from broker.policy.resolve import resolve_query
+from broker.policy.rollups.seals import Seals
 from broker.runtime.clock import SystemClock
 from querybroker.v1 import answer_pb2
 from tests.support.samples import START, events
@@ -102,10 +103,19 @@ def _swapped(found: tuple[int, bytes], encoding: ResultFormat) -> tuple[int, Res
     return found[0], encoding, found[1]
 
 
+def nothing_sealed(_: Dataset) -> Seals:
+    """The tables have all their rows."""
+    return {}
+
+
+def _free(_: CallContext) -> nullcontext[None]:
+    return nullcontext()
+
+
 def rung_of(store: PgStore) -> Estimated:
     numbers = seeds()
     aggregator = Inline()
-    return Estimated(PgSamples(store), aggregator, lambda _: nullcontext(), CLOCK, lambda: next(numbers))  # type: ignore[arg-type] # of the aggregator only this is used
+    return Estimated(PgSamples(store), aggregator, _free, CLOCK, lambda: next(numbers), nothing_sealed)  # type: ignore[arg-type] # of the aggregator only this is used
 
 
 def group_of(

@@ -25,7 +25,7 @@ from broker.policy.estimate_figures import figures
 from broker.rollups.kept_samples import KeptSamples, SampleFiles
 from broker.rollups.sample_keeper import SampleKeeper
 from tests.integration.store.conftest import CLOCK, in_time
-from tests.support.estimates import OWN, Inline, group_of, plan_of, truth
+from tests.support.estimates import OWN, Inline, group_of, nothing_sealed, plan_of, truth
 from tests.support.samples import DAYS, KIND, clustered, days, events, uniform
 
 REGIONAL = RowPolicy(
@@ -95,7 +95,7 @@ async def test_a_kept_sample_answers_while_the_database_is_away(
 
     samples = KeptSamples(Inline())
     keeper = keeper_of(events_store, KEPT, tmp_path, samples)
-    rung = Estimated(PgSamples(events_store), Inline(), away, CLOCK, lambda: 1, samples)  # type: ignore[arg-type] # as above
+    rung = Estimated(PgSamples(events_store), Inline(), away, CLOCK, lambda: 1, nothing_sealed, samples)  # type: ignore[arg-type] # as above
     group = group_of(plan_of(uniform("events"), KEPT))
     (question,) = group.questions
     step = await rung.answer(question, group, group.context.deadline)

@@ -28,8 +28,9 @@ from broker.domain.principal import Principal
 from broker.domain.request import Basis, Classification
 from broker.domain.terms import AnswerPolicy, Consistency, RollupMode
 from broker.domain.values import ResultFormat
-from broker.pipeline.rolled import Rolled, Seen
+from broker.pipeline.rolled import Rolled
 from broker.pipeline.routes import Router
+from broker.pipeline.seen import Seen
 from broker.pipeline.stage import Question
 from broker.pipeline.status import Sources
 from broker.policy.admission.values import Quantiles

@@ -25,8 +25,9 @@ from broker.domain.terms import AnswerPolicy, Consistency, RollupMode
 from broker.domain.values import ResultFormat
 from broker.pipeline.both import Twice
 from broker.pipeline.execute import SnapshotAnswers
-from broker.pipeline.rolled import Rolled, Seen
+from broker.pipeline.rolled import Rolled
 from broker.pipeline.routes import Router
+from broker.pipeline.seen import Seen
 from broker.pipeline.stage import Group, Question
 from broker.policy.classify import Classifier, Load, Subject
 from broker.policy.resolve import resolve_query
@@ -109,9 +110,7 @@ def question(mode: RollupMode = RollupMode.AUTO, *, route: bool = True) -> Quest
     policy = AnswerPolicy(rollup=mode)
     router = Router(_Model({"rides": RIDES}))  # type: ignore[arg-type] # only the datasets are read
     found = router.route(plan, policy, Consistency.BOUNDED, 10.0) if route else None
-    return Question(
-        "", plan, policy, ResultFormat.COLUMNS, CLASSIFIED, route=found, seals=router.seals(RIDES)
-    )
+    return Question("", plan, policy, ResultFormat.COLUMNS, CLASSIFIED, route=found)
 
 
 class _Model:
@@ -123,7 +122,6 @@ class _Model:
 async def test_seals_that_are_not_known_yet_are_read_in_the_snapshot(*, route: bool) -> None:
     database: Any = Database({"r": replace(FULL, segments=()), "old": LOST})
     rolled, asked = Rolled(Here()), question(route=route)
-    assert asked.seals is None
     assert await rolled.read_alone(database, PoolName.DASHBOARD, asked, SOON) is None
     with pytest.raises(BrokerError) as caught:
         await rolled.read(database, asked, Seen(database), SOON)
@@ -132,6 +130,18 @@ async def test_seals_that_are_not_known_yet_are_read_in_the_snapshot(*, route: b
     database.said["old"] = replace(LOST, sealed=())
     await rolled.read(database, asked, Seen(database), SOON)
     assert len(database.live) == 1
+
+
+async def test_a_seal_that_the_snapshot_shows_is_known_from_then_on() -> None:
+    """What the tables may lack is told as such, though the last look was before it was sealed."""
+    own = span(day(1), day(10))
+    shown = Coverage("r", unusable=Rule.DEF, sealed=(own,))
+    database: Any = Database({"r": shown, "old": replace(LOST, sealed=())})
+    rolled = Rolled(Here(), lambda _: {})
+    with pytest.raises(BrokerError, match="may be gone") as caught:
+        await rolled.read(database, question(), Seen(database), SOON)
+    assert caught.value.metadata["rule"] == Rule.SEAL
+    assert database.live == []
 
 
 @pytest.mark.parametrize(("sealed", "compared"), [((), True), ((span(day(1), day(6)),), False)])
@@ -144,7 +154,7 @@ async def test_a_rollup_is_not_compared_with_rows_that_may_be_gone(
     database: Any = Database({"r": kept, "old": replace(LOST, sealed=())})
     aggregator: Any = Workers()
     twice = Twice(database, Rolled(Here()), aggregator, _Free(), count())  # type: ignore[arg-type] # a free seat
-    found = await twice(replace(question(), seals={}), SOON)
+    found = await twice(question(), SOON)
     assert (found is not None) is compared
 
 

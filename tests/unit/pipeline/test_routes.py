@@ -10,7 +10,7 @@ import pytest
 
 from broker.domain.plan import Plan
 from broker.domain.query import AbsoluteRange, Condition, Grain, Operator, Query, TimeSelection
-from broker.domain.rollup import FAR_FUTURE, FAR_PAST, Coverage, Piece, Rollup, Rule, Span, micros
+from broker.domain.rollup import FAR_FUTURE, FAR_PAST, Piece, Rollup, Rule, Span, micros
 from broker.domain.terms import AnswerPolicy, Consistency, EdgeMode, PartialMode
 from broker.pipeline.routes import Route, Router
 from broker.pipeline.sealed import covers_of
@@ -49,18 +49,6 @@ def routed(asked: Condition) -> Route:
 class _Model:
     def __init__(self, datasets: object) -> None:
         self.datasets = datasets
-
-
-def test_seals_are_unknown_until_they_are_learned_and_stay_when_a_rollup_may_not_be_used() -> None:
-    own = router(ROLLUP, OLD)
-    assert own.seals(RIDES) is None
-    assert own.seals(replace(RIDES, name="plain")) == {}
-    own.learn(
-        RIDES,
-        (Coverage("old", unusable=Rule.DEF, sealed=(SEALED,)), covered(segment(1, day(1), day(20)))),
-        day(30),
-    )
-    assert own.seals(RIDES) == {"at": (SEALED,)}
 
 
 @pytest.mark.parametrize("partial", PartialMode)

@@ -18,7 +18,8 @@ from broker.domain.query import Grain
 from broker.domain.rollup import ALWAYS, Coverage, Rollup, Rule, Segment, Span, micros
 from broker.domain.segment import Comparison
 from broker.domain.values import DataType
-from broker.pipeline.rolled import Reading, Seen
+from broker.pipeline.rolled import Reading
+from broker.pipeline.seen import Seen
 from broker.pipeline.stage import Question
 from broker.rollups.examine import MAX_COMPARISONS, Examiner, claims
 
