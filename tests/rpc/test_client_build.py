@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -33,9 +35,11 @@ from broker.domain.terms import AnswerPolicy, CacheMode, Consistency, FallbackMo
 from broker.transport.decode_filter import decode_filter
 from broker.transport.decode_policy import NO_PATCH, decode_policy, merge_policy
 from broker.transport.decode_query import decode_query, decode_sql
-from querybroker import all_of, any_of, last, not_, policy, query, sql, top
+from querybroker import all_of, any_of, last, not_, policy, query, requests, sql, top
 from querybroker.filters import Where, to_filter
 from querybroker.v1 import query_pb2
+
+UNKNOWN: Any = "runing"
 
 
 def understood(message: query_pb2.Query) -> Query:
@@ -157,6 +161,34 @@ def test_a_range_of_a_date_and_an_instant_is_refused() -> None:
         query("f", time=("2013-01-01", datetime(2013, 1, 2, tzinfo=UTC)))
     with pytest.raises(ValueError, match="is no grain"):
         query("f", grain="fortnight")
+
+
+def test_a_text_is_no_range() -> None:
+    with pytest.raises(TypeError, match=r"'2013' is no range; give \(start, end\)"):
+        query("f", time="2013")  # type: ignore[arg-type] # what is refused
+
+
+@pytest.mark.parametrize(
+    ("ask", "error"),
+    [
+        (lambda: requests.dashboard_request({}, None, UNKNOWN, ""), "format='runing'.*columns, arrow"),
+        (
+            lambda: requests.explore_request(query("f"), None, UNKNOWN, 0, 0),
+            "format='runing'.*columns, arrow",
+        ),
+        (
+            lambda: requests.explain_request(query("f"), None, UNKNOWN),
+            "kind='runing'.*dashboard, explore, job",
+        ),
+        (
+            lambda: requests.list_request([UNKNOWN], "", all_owners=False, dead_lettered=False),
+            "states='runing'.*queued, running",
+        ),
+    ],
+)
+def test_a_word_that_is_not_known_is_told_those_that_are(ask: Callable[[], object], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        ask()
 
 
 def test_policies() -> None:

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from querybroker.filters import Where, to_filter
 from querybroker.v1 import answer_pb2, policy_pb2, query_pb2
-from querybroker.values import Moment, Scalar, day, duration, moment, timestamp, value
+from querybroker.values import Moment, Scalar, day, duration, moment, one_of, timestamp, value
 from querybroker.values import grain as grain_of
 
 Range = tuple[Moment, Moment] | query_pb2.RelativeTimeRange
@@ -167,11 +167,8 @@ def policy(
 
 def _word(argument: str, prefix: str, word: str, items: Iterable[tuple[str, V]]) -> V:
     known = {name.removeprefix(prefix).lower(): number for name, number in items}
-    number = known.get(word.lower() or "unspecified")
-    if number is None:
-        allowed = ", ".join(name for name in known if name != "unspecified")
-        raise ValueError(f"{argument}={word!r} is not known; use one of {allowed}")
-    return number
+    unspecified = known.pop("unspecified")
+    return one_of(argument, word.lower(), known) if word else unspecified
 
 
 def _names(given: str | Iterable[str]) -> list[str]:
@@ -194,6 +191,8 @@ def _set_range(selection: query_pb2.TimeSelection, given: Range) -> None:
     if isinstance(given, query_pb2.RelativeTimeRange):
         selection.relative.CopyFrom(given)
         return
+    if isinstance(given, str):  # it would be taken apart into letters
+        raise TypeError(f"{given!r} is no range; give (start, end), the end excluded, or last(7, 'day')")
     start, end = moment(given[0]), moment(given[1])
     if isinstance(start, datetime) and isinstance(end, datetime):
         selection.absolute.start_time.CopyFrom(timestamp(start))

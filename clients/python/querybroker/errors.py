@@ -63,7 +63,12 @@ class QueryBrokerError(Exception):
     def __str__(self) -> str:
         named = f" [request {self.request_id}]" if self.request_id else ""
         listed = "".join(f"\n  {v.field}: {v.description}" for v in self.violations)
-        return f"{self.reason or self.code}: {self.message}{named}{listed}"
+        count = self.metadata.get("violation_count", "")  # given when not all of them fitted into the reply
+        if count.isdigit():
+            listed += f"\n  and {int(count) - len(self.violations)} more"
+        # With violations the message only strings them together.
+        what = "the request has problems" if self.violations else self.message
+        return f"{self.reason or self.code}: {what}{named}{listed}"
 
     @property
     def retryable(self) -> bool:
@@ -100,9 +105,8 @@ class QueryBrokerError(Exception):
         pushback = trailers.get(_PUSHBACK)
         if pushback is not None:
             wait = str(pushback)
-            made.forbidden = not (
-                wait.isascii() and wait.isdigit()
-            )  # negative, or not to be read: do not retry
+            # Negative, or not to be read: do not retry.
+            made.forbidden = not (wait.isascii() and wait.isdigit())
             if made.retry_after is None and not made.forbidden:
                 made.retry_after = int(wait) / 1000
         return made

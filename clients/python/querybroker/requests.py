@@ -17,7 +17,7 @@ from querybroker.v1 import (
     query_pb2,
     query_service_pb2,
 )
-from querybroker.values import timestamp
+from querybroker.values import one_of, timestamp
 
 Question = query_pb2.Query | query_pb2.SqlQuery
 Panel = query_pb2.Query | query_service_pb2.Panel
@@ -42,6 +42,11 @@ _KINDS = {
     "explore": query_service_pb2.REQUEST_KIND_EXPLORE,
     "job": query_service_pb2.REQUEST_KIND_JOB,
 }
+_STATES = {
+    name.removeprefix("JOB_STATE_").lower(): number
+    for name, number in job_pb2.JobState.items()
+    if number != job_pb2.JOB_STATE_UNSPECIFIED
+}
 FINAL = frozenset(
     {
         job_pb2.JOB_STATE_SUCCEEDED,
@@ -60,7 +65,7 @@ def dashboard_request(
         request_id=new_request_id(),
         dashboard_id=dashboard_id,
         policy=policy,
-        format=_FORMATS[encoding],
+        format=one_of("format", encoding, _FORMATS),
     )
     for name, panel in panels.items():
         added = request.panels.add()
@@ -88,24 +93,18 @@ def explore_request(
     request = query_service_pb2.ExploreRequest(
         request_id=new_request_id(),
         policy=policy,
-        format=_FORMATS[encoding],
+        format=one_of("format", encoding, _FORMATS),
         max_row_count=max_rows,
         max_byte_count=max_bytes,
     )
-    if isinstance(question, query_pb2.Query):
-        request.query.CopyFrom(question)
-    else:
-        request.sql.CopyFrom(question)
+    _ask(request, question)
     return request
 
 
 def explain_request(question: Question, policy: Policy, kind: Kind) -> query_service_pb2.ExplainRequest:
     """A question about a question."""
-    request = query_service_pb2.ExplainRequest(policy=policy, request_kind=_KINDS[kind])
-    if isinstance(question, query_pb2.Query):
-        request.query.CopyFrom(question)
-    else:
-        request.sql.CopyFrom(question)
+    request = query_service_pb2.ExplainRequest(policy=policy, request_kind=one_of("kind", kind, _KINDS))
+    _ask(request, question)
     return request
 
 
@@ -132,11 +131,8 @@ def submit_request(
     if isinstance(work, job_pb2.JobSpec):
         request.spec.CopyFrom(work)
         return request
-    request.spec.export.format = _FILES[file_format]
-    if isinstance(work, query_pb2.Query):
-        request.spec.export.query.CopyFrom(work)
-    else:
-        request.spec.export.sql.CopyFrom(work)
+    request.spec.export.format = one_of("format", file_format, _FILES)
+    _ask(request.spec.export, work)
     return request
 
 
@@ -145,7 +141,7 @@ def list_request(
 ) -> job_service_pb2.ListJobsRequest:
     """The first page of jobs; states by name, such as ``running``."""
     return job_service_pb2.ListJobsRequest(
-        states=[job_pb2.JobState.Value(f"JOB_STATE_{state.upper()}") for state in states],
+        states=[one_of("states", state.lower(), _STATES) for state in states],
         kind=kind,
         all_owners=all_owners,
         dead_lettered=dead_lettered,
@@ -165,3 +161,13 @@ def failed(job: job_pb2.Job) -> QueryBrokerError | None:
         return QueryBrokerError.from_status(job.error)
     state = job_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_")
     return QueryBrokerError("FAILED_PRECONDITION", f"{job.name} is {state}", reason=state)
+
+
+def _ask(
+    message: query_service_pb2.ExploreRequest | query_service_pb2.ExplainRequest | job_pb2.ExportJob,
+    question: Question,
+) -> None:
+    if isinstance(question, query_pb2.Query):
+        message.query.CopyFrom(question)
+    else:
+        message.sql.CopyFrom(question)

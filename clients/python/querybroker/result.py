@@ -42,6 +42,12 @@ class Batch:
     def __len__(self) -> int:
         return self._row_count
 
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.to_dicts())
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self)} rows: {_names(self.schema)}>"
+
     def column(self, name: str) -> list[Any]:
         """The values of a column; None is null.
 
@@ -52,7 +58,7 @@ class Batch:
         for position, column in enumerate(self.schema):
             if column.name == name:
                 return self._values(position)
-        raise KeyError(f"no column {name!r}; the columns are {', '.join(c.name for c in self.schema)}")
+        raise KeyError(f"no column {name!r}; the columns are {_names(self.schema)}")
 
     def rows(self) -> list[tuple[Any, ...]]:
         """The rows as tuples, in the order of the schema."""
@@ -119,7 +125,7 @@ class Result:
 
     def __repr__(self) -> str:
         kind = answer_pb2.AnswerKind.Name(self.status.kind).removeprefix("ANSWER_KIND_")
-        return f"<Result of {len(self)} rows: {', '.join(self.columns)}; {kind}>"
+        return f"<Result of {len(self)} rows: {_names(self.schema)}; {kind}>"
 
     def column(self, name: str) -> list[Any]:
         """The values of a column; None is null."""
@@ -182,6 +188,10 @@ class Dashboard(Mapping[str, Result]):
     def __len__(self) -> int:
         return len(self._panels)
 
+    def __repr__(self) -> str:
+        failed = f"; failed: {', '.join(self.errors)}" if self.errors else ""
+        return f"<Dashboard of {len(self)} panels: {', '.join(self)}{failed}>"
+
 
 def panel_result(panel: query_service_pb2.PanelAnswer) -> Result | QueryBrokerError:
     """What came of a panel."""
@@ -222,6 +232,10 @@ def decode_column(column: answer_pb2.Column, row_count: int, zone: str = "") -> 
         return values
     bits = column.validity
     return [value if bits[i >> 3] >> (i & 7) & 1 else None for i, value in enumerate(values)]
+
+
+def _names(schema: Schema) -> str:
+    return ", ".join(column.name for column in schema)
 
 
 def _zone(name: str) -> tzinfo:

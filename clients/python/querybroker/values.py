@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,6 +17,7 @@ Scalar = str | int | float | bool | Decimal | datetime | date
 """A value that is not null; datetimes are aware."""
 Moment = str | date | datetime
 """A date or an aware datetime, or its ISO text."""
+V = TypeVar("V")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -77,6 +80,17 @@ def moment(given: Moment) -> date | datetime:
     if not isinstance(given, str):
         return given
     return date.fromisoformat(given) if len(given) == len("2013-01-01") else datetime.fromisoformat(given)
+
+
+def one_of(argument: str, word: str, words: Mapping[str, V]) -> V:
+    """What a word stands for.
+
+    Raises:
+        ValueError: A word that is not in the list.
+    """
+    if word not in words:
+        raise ValueError(f"{argument}={word!r} is not known; use one of {', '.join(words)}")
+    return words[word]
 
 
 def grain(name: str) -> query_pb2.TimeGrain.ValueType:
