@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from broker.cli.connection import Connection, call, connection_options
+from broker.cli.group import Group
 from broker.cli.rollup_names import Target, resource, targets_argument
 from broker.cli.rollup_ranges import interval_of
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from querybroker.v1.admin_service_pb2 import CacheState
 
 
-@click.group()
+@click.group(cls=Group)
 def cache() -> None:
     """Show the tiers of the cache, and remove answers.
 

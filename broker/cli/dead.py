@@ -10,6 +10,7 @@ import click
 
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.exits import Exit, fail
+from broker.cli.group import Group
 from broker.cli.job_names import full_name, short_name
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ MOST = 10_000
 AT_ONCE = 8
 
 
-@click.group()
+@click.group(cls=Group)
 def dead() -> None:
     """Jobs in the dead-letter queue: show them, queue them again, delete them."""
 

@@ -40,6 +40,15 @@ def show_error(error: QueryBrokerError, address: str, *, subject: str = "", with
     ``subject`` names what failed where it is a part of the whole, such as a panel. ``within`` is the place of the
     question in the request, which is left out of the places of violations. Returns the exit code.
     """
+    if not error.reason and error.code == "UNAVAILABLE" and "handshake failed" in error.message:
+        click.echo(
+            _mark("no connection", subject) + f"{address} and this command do not agree on TLS.", err=True
+        )
+        click.echo(
+            "Leave --tls out where the broker has none, or name its authority with --tls-ca.", err=True
+        )
+        click.echo(click.style(error.message, dim=True), err=True)
+        return Exit.UNAVAILABLE
     if not error.reason and error.code == "UNAVAILABLE":
         click.echo(_mark("no broker", subject) + f"nothing answers at {address}.", err=True)
         click.echo(_NO_BROKER, err=True)

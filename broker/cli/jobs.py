@@ -12,6 +12,7 @@ import click
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.dead import dead
 from broker.cli.exits import Exit, fail
+from broker.cli.group import Group
 from broker.cli.job_names import job_name_argument, short_name
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 STATES = ("queued", "running", "succeeded", "failed", "cancelled", "expired")
 
 
-@click.group()
+@click.group(cls=Group)
 def jobs() -> None:
     """List jobs, show or cancel one, download its result."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from broker.cli.connection import Connection, call, connection_options
-from broker.cli.exits import EndedError, Exit
+from broker.cli.exits import EndedError, Exit, fail
 from broker.cli.job_names import job_name_argument
 
 if TYPE_CHECKING:
@@ -26,12 +26,22 @@ if TYPE_CHECKING:
 def watch(name: str, connection: Connection) -> None:
     """Follow a job to its end. Ctrl-C stops watching, not the job: `broker jobs cancel` does that.
 
-    NAME is tenants/TENANT/jobs/ID; the ID alone means a job of the tenant `default`.
+    NAME is tenants/TENANT/jobs/ID; the ID alone means a job of the tenant `default`. With --deadline it is followed for
+    so long at most.
     """
     from broker.cli.render.console import console
+    from querybroker.errors import QueryBrokerError
+
+    async def followed(client: Client) -> Job:
+        try:
+            return await follow(client, name, console(stderr=True), connection.deadline)
+        except QueryBrokerError as error:
+            if error.code != "DEADLINE_EXCEEDED":
+                raise
+            fail(f"The deadline has passed. {_not_stopped(name)}", Exit.DEADLINE)
 
     with going_on(name):
-        job = call(connection, lambda client: follow(client, name, console(stderr=True)))
+        job = call(connection, followed)
     code = show_end(job, connection.address)
     if code is Exit.OK:
         click.echo(f"Download it with `broker jobs download {job.name}`.", err=True)
@@ -44,18 +54,22 @@ def going_on(*names: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        what, which, name = ("job is", "it", *names) if len(names) == 1 else ("jobs are", "one", "NAME")
-        text = f"`broker watch {name}` follows {which}, `broker jobs cancel {name}` stops it."
-        click.echo(f"The {what} not stopped by this: {text}", err=True)
+        click.echo(_not_stopped(*names), err=True)
         raise
 
 
-async def follow(client: Client, name: str, console: Console) -> Job:
-    """Shows the job as it changes until it has ended, and returns it."""
+def _not_stopped(*names: str) -> str:
+    what, which, name = ("job is", "it", *names) if len(names) == 1 else ("jobs are", "one", "NAME")
+    text = f"`broker watch {name}` follows {which}, `broker jobs cancel {name}` stops it."
+    return f"The {what} not stopped by this: {text}"
+
+
+async def follow(client: Client, name: str, console: Console, seconds: float | None = None) -> Job:
+    """Shows the job as it changes until it has ended, and returns it; for so many seconds at most."""
     last: Job | None = None
     with _progress(console) as progress:
         task = progress.add_task("queued", total=None, rows="")
-        async for last in client.jobs.watch(name):
+        async for last in client.jobs.watch(name, timeout=seconds):
             advance(progress, task, last)
     assert last is not None
     return last

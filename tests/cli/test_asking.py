@@ -131,6 +131,7 @@ def test_a_question_may_come_from_standard_input(demo: Demo) -> None:
             6,
             "nothing answers at 127.0.0.1:1",
         ),
+        (["query", "flights", "-m", "flights", "--tls"], 6, "do not agree on TLS.\nLeave --tls out"),
         (
             ["query", "flights", "-m", "flights", "--address", "http://127.0.0.1:1"],
             2,

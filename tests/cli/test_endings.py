@@ -35,6 +35,14 @@ def test_a_broker_that_says_nothing_is_waited_for_until_the_deadline() -> None:
     assert (result.returncode, "no answer came in time" in result.stderr) == (7, True), result.stderr
 
 
+def test_a_job_is_watched_until_the_deadline_and_goes_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+        result = run_broker("watch", "some", "--address", f"{host}:{port}", "--deadline", "200ms")
+    assert result.returncode == 7, result.stderr
+    assert "The deadline has passed. The job is not stopped by this: `broker watch" in result.stderr
+
+
 async def test_a_deadline_that_passes_while_work_goes_on_ends_it(demo: Demo) -> None:
     holder = await asyncpg.connect(demo.dsn)
     try:

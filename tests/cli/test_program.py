@@ -72,6 +72,14 @@ def test_help_names_every_command_and_every_exit_code() -> None:
     assert all(f" {code.value} " in shown.replace("\n", " ") for code in Exit)
 
 
+@pytest.mark.parametrize("arguments", [("rollup",), ("cache",), ("jobs",), ("jobs", "dead")])
+def test_help_of_groups_tells_what_their_commands_do_in_whole_sentences(arguments: tuple[str, ...]) -> None:
+    shown = run_broker(*arguments, "--help").stdout
+    commands = shown.partition("Commands:\n")[2]
+    assert commands.endswith(".\n")
+    assert "..." not in commands
+
+
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     output = tmp_path / "none" / "x.csv"
     ended = run_broker("explore", "flights", "-m", "flights", "--format", "csv", "-o", str(output))
