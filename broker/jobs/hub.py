@@ -143,6 +143,7 @@ class JobHub:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
+        trouble: object = None  # told when it begins, not at every look
         while True:
             seconds = self._pace.listening if self._signals.listening else self._pace.deaf
             try:
@@ -156,13 +157,16 @@ class JobHub:
             self._dirty, self._all = set(), False
             try:
                 await (self._look_everywhere() if everything else self._look_at(sorted(dirty)))
+                trouble = None
             except BrokerError as error:
-                logger.info("watchers wait for the job database: %s", error)
-                self._all = True
-            except Exception:
+                if error.reason is not trouble:
+                    logger.info("watchers wait for the job database: %s", error)
+                trouble, self._all = error.reason, True
+            except Exception as error:
                 # Every watcher of this process depends on this loop: it looks again, at everything.
-                logger.exception("watchers wait: looking at their jobs failed")
-                self._all = True
+                if type(error) is not trouble:
+                    logger.exception("watchers wait: looking at their jobs failed")
+                trouble, self._all = type(error), True
             await asyncio.sleep(max(0.0, began + self._pace.gather - loop.time()))
 
     async def _look_everywhere(self) -> None:

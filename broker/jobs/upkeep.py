@@ -44,7 +44,7 @@ class Upkeep:
     async def reap(self) -> None:
         """Ends attempts of lost workers and overdue ones, and jobs that nobody began in time."""
         if count := await self.keeper.reap(self.rng.random):
-            logger.warning("ended %d attempts that were lost or overdue", count)
+            logger.warning("ended attempts that were lost or overdue: %d", count)
         await self.keeper.fail_unstarted()
 
     async def sweep(self) -> None:

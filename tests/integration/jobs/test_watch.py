@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from random import Random
@@ -14,9 +15,9 @@ import pytest
 from broker.adapters.pg_job_events import PgJobHints, payloads
 from broker.adapters.pg_jobs_open import open_jobs
 from broker.domain.errors import BrokerError, ErrorReason
-from broker.domain.job import JobEvent, JobProgress, JobResult, JobState
+from broker.domain.job import JobEvent, JobProgress, JobResult, JobState, JobVersion
 from broker.jobs.hub import HubPace, JobHub, _Watcher
-from broker.ports.jobs import JobSignal
+from broker.ports.jobs import JobSignal, JobStore
 from tests.support.jobs import Jobs, submission
 
 NEVER = 3600.0
@@ -124,6 +125,36 @@ async def test_without_notifications_polling_brings_every_watcher_to_the_end(job
         await jobs.ports.queue.succeed(job, JobResult(), JobProgress(), 60.0)
         states = [event.job.state async for event in events]
     assert states[-1] is JobState.SUCCEEDED
+
+
+class Away:
+    """A job database that does not answer the first three looks, and says each time for how long it has not."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self.looks = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    async def versions(self, ids: Sequence[str]) -> Sequence[JobVersion]:
+        self.looks += 1
+        if self.looks <= 3:
+            raise BrokerError(ErrorReason.STORE_UNAVAILABLE, f"Away for {self.looks} s.")
+        return await self._store.versions(ids)
+
+
+async def test_a_database_that_is_away_is_told_of_once(jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
+    job = await jobs.running()
+    away = Away(jobs.ports.store)
+    hub = JobHub(away, NoSignals(), POLLS_ONLY)  # type: ignore[arg-type]  # stand-ins
+    with caplog.at_level(logging.INFO, "broker.jobs.hub"):
+        async with hub.running(), hub.watch("acme", job.id, job.revision, NEVER) as events:
+            await jobs.ports.queue.succeed(job, JobResult(), JobProgress(), 60.0)
+            assert (await following(events)).job.state is JobState.SUCCEEDED
+    assert away.looks > 3
+    told = [record.message for record in caplog.records if record.name == "broker.jobs.hub"]
+    assert told == ["watchers wait for the job database: Away for 1 s."]
 
 
 async def test_a_job_that_is_deleted_ends_its_watches(jobs: Jobs) -> None:
