@@ -139,7 +139,8 @@ class ServerConfig(Section):
     important ones. Machines that the broker shares with other work may allow more."""
     stream_stall: Duration = 10
     """Time that the reader of an exploration may take nothing of it before the stream is ended and its seat given to
-    others; 0 for as long as its deadline."""
+    others; 0 for as long as its deadline. Clients tell of what they have read in steps, of up to some 4 MB: who reads
+    less than one step in this time seems to take nothing."""
     decision_log: str = ""
     """File for every event and decision of the admission, one JSON text on a line, to be played again with
     `broker simulate`. Relative to the configuration file. Empty: none."""

@@ -73,7 +73,6 @@ class ServerOptions:
     drain_grace: float = 30.0
     check_interval: float = 2.0
     check_timeout: float = 2.0
-    help_url: str = ""
 
     def channel_options(self) -> list[tuple[str, int]]:
         """The options as gRPC's channel arguments."""

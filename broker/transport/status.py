@@ -104,13 +104,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Statuses:
-    """Turns errors into statuses. ``random`` gives numbers in [0, 1) that spread retries over time.
-
-    ``help_url`` is the address of a copy of docs/errors.md that callers can reach; empty leaves the link out.
-    """
+    """Turns errors into statuses. ``random`` gives numbers in [0, 1) that spread retries over time."""
 
     random: Callable[[], float]
-    help_url: str = ""
     _known: dict[int, tuple[BrokerError, str, bytes]] = field(default_factory=dict, repr=False, compare=False)
 
     def status(self, error: BrokerError, request_id: str) -> Status:
@@ -198,12 +194,6 @@ class Statuses:
                 type=error.reason.value, subject=clip(error.resource, MAX_TEXT), description=message
             )
             found.append(details.PreconditionFailure(violations=[failed]))
-        if self.help_url:
-            link = details.Help.Link(
-                description=f"What {error.reason.value} means and what to do",
-                url=f"{self.help_url}#{error.reason.value.lower()}",
-            )
-            found.append(details.Help(links=[link]))
         return found
 
 

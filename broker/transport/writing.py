@@ -17,7 +17,11 @@ from broker.domain.errors import BrokerError, ErrorReason
 
 
 class Responses:
-    """Writes to ``context``; a write that takes longer than ``stall`` seconds (0: any time) ends the stream."""
+    """Writes to ``context``; a write that takes longer than ``stall`` seconds (0: any time) ends the stream.
+
+    A client tells of what it has read in steps, of some 4 MB where the network is fast: one that reads less than that
+    in ``stall`` seconds looks as if it read nothing.
+    """
 
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any], stall: float) -> None:
         self._context = context
@@ -27,7 +31,7 @@ class Responses:
     async def write(self, response: bytes) -> None:
         """Returns when the response is on its way; flow control makes it wait for the reader, but not for ever.
 
-        Raises ``BrokerError`` (DEADLINE_EXCEEDED) when nobody reads.
+        Raises ``BrokerError`` (DEADLINE_EXCEEDED) when the reader makes no room.
         """
         if not self._begun:
             self._begun = True
@@ -53,7 +57,7 @@ class Responses:
 def _stalled(seconds: float) -> BrokerError:
     return BrokerError(
         ErrorReason.DEADLINE_EXCEEDED,
-        f"Nothing of the stream was read for {seconds:g} s, so it was ended and its seat given back. Read faster, ask "
-        "for fewer rows, or submit an export job.",
+        f"The reader made no room in the stream for {seconds:g} s, so it was ended and its seat given back. Read "
+        "faster, ask for fewer rows, or submit an export job.",
         metadata={"limiting_factor": "slow_reader", "stall_seconds": f"{seconds:g}", "stage": "running"},
     )

@@ -167,7 +167,7 @@ async def test_a_stream_that_nobody_reads_is_ended() -> None:
     assert info is not None
     assert info.reason == "DEADLINE_EXCEEDED"
     assert info.metadata["limiting_factor"] == "slow_reader"
-    assert "Nothing of the stream was read for 0.2 s" in found.message
+    assert "The reader made no room in the stream for 0.2 s" in found.message
 
 
 async def test_the_largest_stream_is_ended_first() -> None:

@@ -53,7 +53,7 @@ def test_a_status_stays_within_its_size(
     reason: ErrorReason, text: str, wrong: list[Violation], metadata: dict[str, str], resource: str
 ) -> None:
     error = BrokerError(reason, text, retry_after=1.0, metadata=metadata, violations=wrong, resource=resource)
-    status = Statuses(lambda: 0.0, "https://docs.example.com/errors").status(error, "r" * 36)
+    status = Statuses(lambda: 0.0).status(error, "r" * 36)
     first_violation = 700  # one is always shown, however little room is left
     assert status.ByteSize() <= MAX_STATUS + first_violation
     kinds = [detail.TypeName() for detail in status.details]
@@ -74,14 +74,6 @@ def test_a_retry_at_once_is_not_told_as_zero() -> None:
     assert dict(Statuses(lambda: 0.5).refusal(error, "").trailers)["grpc-retry-pushback-ms"] == "1"
 
 
-def test_help_leads_to_the_reason() -> None:
-    error = BrokerError(ErrorReason.USE_SUBMIT_JOB, "Too heavy.")
-    status = Statuses(lambda: 0.0, "https://docs.example.com/errors").status(error, "")
-    info = details.Help()
-    assert any(detail.Unpack(info) for detail in status.details)
-    assert info.links[0].url == "https://docs.example.com/errors#use_submit_job"
-
-
 @given(texts, st.integers(3, 300))
 def test_clipped_text_is_text_of_at_most_the_size(text: str, size: int) -> None:
     clipped = clip(text, size)
@@ -91,7 +83,7 @@ def test_clipped_text_is_text_of_at_most_the_size(text: str, size: int) -> None:
 
 def test_an_error_that_is_told_again_says_the_same_and_what_is_the_callers_own() -> None:
     draws = iter([0.0, 0.0, 1.0])
-    statuses = Statuses(random=lambda: next(draws), help_url="https://example.org/errors")
+    statuses = Statuses(random=lambda: next(draws))
     error = BrokerError(
         ErrorReason.TENANT_QUOTA, "Wait.", retry_after=2.0, metadata={"tenant": "a", "quota_value": "5"}
     )
