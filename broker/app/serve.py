@@ -47,7 +47,7 @@ from broker.runtime.fleet import Fleet
 from broker.runtime.lifecycle import Program, Stop
 from broker.runtime.signals import handled
 from broker.runtime.state import PoolResources, Sources, StateReader
-from broker.transport.interceptors import CallPath
+from broker.transport.call_path import CallPath
 from broker.transport.options import ServerOptions
 from broker.transport.recollection import Recollection
 from broker.transport.server import Server

@@ -12,8 +12,8 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from broker.transport.call import Service
+from broker.transport.call_path import CallPath
 from broker.transport.health import Check, Health, Readiness
-from broker.transport.interceptors import CallPath
 from broker.transport.options import ServerOptions, Tls
 from broker.transport.unknown import UnknownMethods
 

@@ -15,9 +15,9 @@ from broker.domain.state import BrokerState
 from broker.domain.terms import AnswerPolicy
 from broker.runtime.clock import SystemClock
 from broker.telemetry.instruments import Telemetry
+from broker.transport.call_path import CallPath, Door, open_door
 from broker.transport.drain import Gate
 from broker.transport.health import Check
-from broker.transport.interceptors import CallPath, Door, open_door
 from broker.transport.options import ServerOptions
 from broker.transport.recollection import Recollection
 from broker.transport.server import Server
