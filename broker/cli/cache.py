@@ -8,6 +8,7 @@ import click
 
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.group import Group
+from broker.cli.render.counts import count_text
 from broker.cli.rollup_names import Target, resource, targets_argument
 from broker.cli.rollup_ranges import interval_of
 
@@ -38,7 +39,7 @@ def state(connection: Connection) -> None:
         share = f", {tier.hit_count / lookups:.1%} of {lookups} lookups hit" if lookups else ""
         held = ""
         if tier.byte_limit:
-            answers = "1 answer" if tier.entry_count == 1 else f"{tier.entry_count} answers"
+            answers = count_text(tier.entry_count, "answer")
             held = f", {answers} in {size_text(tier.byte_count)} of {size_text(tier.byte_limit)}"
         click.echo(f"{tier.name}: {'in use' if tier.available else 'not reached'}{held}{share}")
 
@@ -74,4 +75,4 @@ def invalidate(targets: tuple[Target, ...], within: str, everything: bool, conne
         return count
 
     count = call(connection, ask, within="")
-    click.echo(f"{count} {'answer' if count == 1 else 'answers'} removed.")
+    click.echo(f"{count_text(count, 'answer')} removed.")

@@ -11,6 +11,7 @@ import click
 
 from broker.cli.configuration import configuration_options, load_configuration, show_findings
 from broker.cli.exits import EndedError, Exit, fail
+from broker.cli.render.counts import count_text
 
 if TYPE_CHECKING:
     from broker.config.findings import Finding
@@ -45,7 +46,7 @@ def check_config(file: Path, settings: tuple[str, ...], database: bool, strict: 
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = sum(finding.severity == "warning" for finding in findings)
     if errors or (strict and warnings):
-        click.echo(f"{file}: {_count(errors, 'error')}, {_count(warnings, 'warning')}.", err=True)
+        click.echo(f"{file}: {count_text(errors, 'error')}, {count_text(warnings, 'warning')}.", err=True)
         raise EndedError(Exit.CONFIG)
     click.echo(f"{file}: {_summary(loaded)}. {'It fits the database.' if database else 'It can be used.'}")
 
@@ -87,8 +88,4 @@ def _summary(loaded: Configuration) -> str:
         (measures, "measure"),
         (rollups, "rollup"),
     ]
-    return ", ".join(_count(*count) for count in counts if count[0] or count[1] != "rollup")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return ", ".join(count_text(*count) for count in counts if count[0] or count[1] != "rollup")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from broker.cli.render.counts import count_text
 from broker.cli.rollup_direct import with_direct, with_store
 from broker.cli.rollup_names import Target, chosen
 from broker.cli.rollup_ranges import span_of
@@ -69,7 +70,8 @@ def directly(loaded: Configuration, targets: Sequence[Target], within: str, *, a
                     stored = f"{made.row_count:,} rows, {size_text(made.byte_count)}"
                     busy = f"; {made.busy} are with other refreshers" if made.busy else ""
                     progress.update(task, total=made.total, completed=made.done, at="")
-                    progress.print(f"{dataset.name}.{rollup.name}: {_partitions(made.done)}, {stored}{busy}.")
+                    partitions = count_text(made.done, "partition")
+                    progress.print(f"{dataset.name}.{rollup.name}: {partitions}, {stored}{busy}.")
 
     with_direct(loaded, worked)
 
@@ -120,7 +122,3 @@ def verified_directly(
         return found
 
     return with_direct(loaded, compared)
-
-
-def _partitions(count: int) -> str:
-    return f"{count:,} partition{'' if count == 1 else 's'}"

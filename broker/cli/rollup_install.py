@@ -12,6 +12,7 @@ import click
 from broker.cli.configuration import configuration_options, load_configuration
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.exits import EndedError, Exit
+from broker.cli.render.counts import count_text
 from broker.cli.rollup_direct import asked, shown_database, with_store
 from broker.cli.rollup_names import Target, chosen, resource, targets_argument
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from broker.adapters.pg_rollups import PgRollups
     from broker.config.loader import Configuration
     from broker.domain.model import Dataset
+    from broker.domain.rollup import Rollup
     from querybroker.client import Client
 
 COMPONENT = "rollups"
@@ -57,7 +59,7 @@ def install(targets: tuple[Target, ...], yes: bool, file: Path, settings: tuple[
     found = with_store(loaded, lambda store: _plan(store, loaded, datasets))
     _show_plan(datasets, found)
     if count := len(found.tables) + sum(map(len, found.statements)):
-        question = f"Run {_count(count, 'statement')} at {shown_database(loaded)}?"
+        question = f"Run {count_text(count, 'statement')} at {shown_database(loaded)}?"
         if found.tables:
             question = f"Make the tables of rollups and the triggers at {shown_database(loaded)}?"
         asked(question, yes=yes, told="Nothing was installed.")
@@ -118,13 +120,13 @@ def seal(targets: tuple[Target, ...], before: str, yes: bool, file: Path, settin
                 any_sealed = any_sealed or bool(spans)
                 newest = f", the newest up to {instant(spans[-1].hi):%Y-%m-%d %H:%M} UTC" if spans else ""
                 name = f"{dataset.name}.{rollup.name}"
-                click.echo(f"{name}: sealed {_count(len(spans), 'partition')}{newest}.", err=True)
+                click.echo(f"{name}: sealed {count_text(len(spans), 'partition')}{newest}.", err=True)
                 known = (await store.status(dataset, rollup)).partitions
                 others = [p.span for p in known if p.span.hi <= micros(end) and p.span not in spans]
                 left += len(others)
                 if others:
                     oldest = f"{instant(others[0].lo):%Y-%m-%d %H:%M} UTC"
-                    told = f"{_count(len(others), 'partition')} from {oldest} on"
+                    told = f"{count_text(len(others), 'partition')} from {oldest} on"
                     click.echo(f"{name}: did not seal {told}. {_KEEP}", err=True)
         if any_sealed:
             click.echo(f"Waiting {SETTLE_SECONDS:.0f} s, until every broker knows of it ...", err=True)
@@ -160,10 +162,7 @@ def drop(
         loaded = load_configuration(file, settings)
         meant = chosen(loaded.model.datasets, targets)
         asked(f"Drop {listed} at {shown_database(loaded)}?", yes=yes, told="Nothing was dropped.")
-        names = with_store(
-            loaded, lambda store: _dropped(store, loaded, targets, keep_triggers=keep_triggers)
-        )
-        assert len(names) == sum(len(rollups) for _, rollups in meant)
+        names = with_store(loaded, lambda store: _dropped(store, meant, keep_triggers=keep_triggers))
     else:
         from broker.cli.rollup_jobs import listed_rollups
 
@@ -182,10 +181,10 @@ def drop(
 
 
 async def _dropped(
-    store: PgRollups, loaded: Configuration, targets: tuple[Target, ...], *, keep_triggers: bool
+    store: PgRollups, meant: Sequence[tuple[Dataset, Sequence[Rollup]]], *, keep_triggers: bool
 ) -> list[str]:
     names = []
-    for dataset, rollups in chosen(loaded.model.datasets, targets):
+    for dataset, rollups in meant:
         for rollup in rollups:
             await store.drop(dataset, rollup, keep_triggers=keep_triggers)
             names.append(resource(dataset.name, rollup.name))
@@ -229,7 +228,3 @@ def _show(dataset: Dataset, statements: Sequence[str]) -> None:
         click.echo("-- Everything is as it should be.\n")
     for statement in statements:
         click.echo(f"{statement.strip().rstrip(';')};\n")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

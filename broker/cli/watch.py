@@ -11,6 +11,7 @@ import click
 from broker.cli.connection import Connection, call, connection_options
 from broker.cli.exits import EndedError, Exit, fail
 from broker.cli.job_names import job_name_argument
+from broker.cli.render.counts import count_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,10 +128,9 @@ def show_end(job: Job, address: str) -> Exit:
     from querybroker.v1 import job_pb2
 
     if job.state == job_pb2.JOB_STATE_SUCCEEDED:
-        files = "1 file" if len(job.result.parts) == 1 else f"{len(job.result.parts)} files"
+        files = count_text(len(job.result.parts), "file")
         kept = f" in {files}" if job.result.parts else ""  # what a rollup holds is no file
-        rows = "1 row" if job.result.row_count == 1 else f"{job.result.row_count:,} rows"
-        told = f"{rows}{kept}, {size_text(job.result.byte_count)}"
+        told = f"{count_text(job.result.row_count, 'row')}{kept}, {size_text(job.result.byte_count)}"
         empty = not (job.result.row_count or job.result.byte_count or job.result.parts)
         click.echo(f"{job.name}: {'succeeded; nothing was written' if empty else told}.", err=True)
         return Exit.OK

@@ -9,6 +9,7 @@ from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 
 from broker.cli.render.cells import duration_text, size_text
+from broker.cli.render.counts import count_text
 from querybroker.v1 import answer_pb2
 from querybroker.v1.answer_pb2 import AnswerStatus, Cost, ErrorBound, LadderStep, TimeInterval
 
@@ -27,7 +28,7 @@ def _parts(status: AnswerStatus, rows: int | None, seconds: float | None) -> Ite
     if reasons := [short(answer_pb2.DegradationReason.DESCRIPTOR, reason) for reason in status.reasons]:
         yield ", ".join(reasons)
     if rows is not None:
-        yield f"{rows:,} row{'' if rows == 1 else 's'}"
+        yield count_text(rows, "row")
     if status.HasField("as_of"):
         yield f"as of {clock_text(status.as_of.ToDatetime(tzinfo=UTC))}"
     if lags := [seconds_of(part.replica_lag) for part in status.parts if part.HasField("replica_lag")]:
