@@ -27,6 +27,10 @@ TAIL = 0.5
 """What is left over is sketched with this exponent, which makes bins half as fine and lets them reach twice as far."""
 LEAN = 12.0
 """Samples that the prediction as it was counts for, in every bucket."""
+FARTHEST = 12.0
+"""Of what was seen or is told, the longest distance of logarithms from a centre: a factor of 160,000."""
+LONGEST = 26.0
+"""The greatest logarithm of seconds that is told: 6,000 years, of the 10,000 that a message can hold."""
 MEMORY = 256.0
 SHARE = 1.0 / 200.0
 """Weight of a run in the coverage."""
@@ -64,9 +68,9 @@ class Calibration:
             low, high = (math.log(tail.quantile(level)) / TAIL for level in (LEVELS[0], LEVELS[2]))
             below = own * max(0.0, -low) + (1.0 - own) * NORMAL
             above = own * max(0.0, high) + (1.0 - own) * NORMAL
-        return Quantiles(
-            math.exp(centre - below * guess.low), math.exp(centre), math.exp(centre + above * guess.high)
-        )
+        # Narrow guesses that missed are many spreads off, which of a wide one of the same bucket would be ages.
+        least, most = centre - min(FARTHEST, below * guess.low), centre + min(FARTHEST, above * guess.high)
+        return Quantiles(_seconds(least), _seconds(centre), _seconds(most))
 
     def observe(self, guess: Guess, seconds: float) -> None:
         """A run to its end, of which this was the guess."""
@@ -152,7 +156,11 @@ def bucket(centre: float) -> int:
 
 
 def _bounded(off: float) -> float:
-    return math.exp(min(12.0, max(-12.0, off)))
+    return math.exp(min(FARTHEST, max(-FARTHEST, off)))
+
+
+def _seconds(logarithm: float) -> float:
+    return math.exp(min(LONGEST, logarithm))
 
 
 def worst(calibrations: Iterable[Calibration]) -> float:

@@ -40,6 +40,17 @@ def test_spreads_that_are_too_narrow_are_widened() -> None:
     assert found.p90 == pytest.approx(math.exp(0.6 * NORMAL), rel=0.25)
 
 
+def test_what_narrow_guesses_missed_by_makes_no_ages_of_a_wide_one() -> None:
+    calibration = Calibration()
+    for i in range(1000):
+        calibration.observe(guess(0.004, 0.05), 0.004 if i % 3 else 2.0)
+    assert calibration.quantiles(guess(0.004, 0.05)).p90 < 10.0
+    wide = calibration.quantiles(guess(0.004, 4.0))
+    assert wide.p10 <= wide.p50 <= wide.p90 <= wide.p50 * math.exp(12.1)
+    endless = calibration.quantiles(Guess(400.0, 4.0, 4.0))
+    assert endless.p90 < 315_576_000_000, "what a message of protobuf can hold"
+
+
 def test_coverage_meets_its_levels_whatever_the_bias_of_the_predictor() -> None:
     calibration, random = Calibration(), Random(3)
     hits = [0, 0, 0]
