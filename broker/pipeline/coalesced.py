@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from broker.domain.answer import Answer, LadderStep, Rung, Verdict
+from broker.domain.answer import Answer, AnswerKind, LadderStep, Rung, Verdict
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.fingerprint import fingerprint
 from broker.domain.held import Held
@@ -26,6 +26,7 @@ from broker.domain.terms import CacheMode, Consistency
 from broker.pipeline.cached import Asked, Cached, suits
 from broker.pipeline.flight import Flight, Name, joined, led_for_others, name_of, oldest
 from broker.pipeline.stage import Group, Handler, Outcome, Question, Stage
+from broker.policy.freshness import as_read, lag_of
 from broker.ports.cache import Turns
 from broker.ports.clock import Clock
 from broker.telemetry.instruments import Telemetry
@@ -218,11 +219,14 @@ class Flights:
         return outcomes if group.consistency is Consistency.ANY or len(snapshots) == 1 else None
 
     def _taken(self, question: Question, group: Group, old: Held | None, held: Held | None) -> Answer | None:
-        """An answer that was read while this question waited, or that is fresh to its caller."""
+        """An answer that was read while this question waited, or that is fresh to its caller.
+
+        One that was made from another held answer meanwhile was not read: it is as old as that one.
+        """
         if held is None or self._cached is None:
             return None
-        asked = Asked.by(question, group)
-        if old is not None and held.as_of <= old.as_of:
+        asked, status = Asked.by(question, group), as_read(held.status)
+        if status is None or (old is not None and held.as_of <= old.as_of):
             if question.policy.cache is not CacheMode.DEFAULT:
                 return None
             return self._cached.give(held, asked, group.context)
@@ -230,10 +234,10 @@ class Flights:
         most = oldest(question) if question.policy.cache is CacheMode.DEFAULT else 0.0
         if before > most or not suits(held, asked):
             return None  # the turn may have begun long before, and others keep answers under the same key
-        staleness = max(0.0, (self._clock.now() - held.as_of).total_seconds())
-        step = LadderStep(Rung.LIVE, Verdict.ANSWERED, "flight", duration=held.seconds)
-        ladder = (*question.ladder, step)
-        return Answer(held.table, replace(held.status, staleness=staleness, ladder=ladder))
+        staleness = max(0.0, (self._clock.now() - held.as_of).total_seconds()) + lag_of(status)
+        rung = Rung.ROLLUP if status.kind is AnswerKind.ROLLUP else Rung.LIVE
+        step = LadderStep(rung, Verdict.ANSWERED, "flight", duration=held.seconds)
+        return Answer(held.table, replace(status, staleness=staleness, ladder=(*question.ladder, step)))
 
 
 async def _read(group: Group, inner: Handler) -> Sequence[Outcome]:

@@ -34,6 +34,7 @@ _EARLY = 1.0
 _LEAST = 1e-12
 """The smallest random number that counts."""
 _FOREVER = float("inf")
+_READ = frozenset({PartSource.LIVE.value, PartSource.ROLLUP.value})
 
 
 class Standing(StrEnum):
@@ -120,7 +121,7 @@ def freshness(
     Never FRESH, SOFT or STALE when the answer is older than the caller, or else the dataset, allows.
     """
     soft, hard = ages.within(policy)
-    lag = max((part.replica_lag or 0.0 for part in held.status.parts), default=0.0)
+    lag = lag_of(held.status)
     age = max(0.0, (now - held.as_of).total_seconds()) + lag
     seen = looked.unchanged if looked.tracked and not lag else None
     if hard <= 0.0 or age > ages.hard:
@@ -199,6 +200,22 @@ def kept(status: AnswerStatus) -> AnswerStatus:
         job="",
         request_id="",
     )
+
+
+def as_read(status: AnswerStatus) -> AnswerStatus | None:
+    """The parts of a held answer as they were read; None where it was made from another held one."""
+    parts = []
+    for part in status.parts:
+        source, _, name = part.source_name.partition(":")
+        if source not in _READ:
+            return None
+        parts.append(replace(part, source=PartSource(source), source_name=name, source_version=""))
+    return replace(status, parts=tuple(parts))
+
+
+def lag_of(status: AnswerStatus) -> float:
+    """Seconds by which the replica that an answer was read from was behind."""
+    return max((part.replica_lag or 0.0 for part in status.parts), default=0.0)
 
 
 def _held_part(part: AnswerPart, version: str) -> AnswerPart:

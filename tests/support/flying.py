@@ -9,7 +9,7 @@ from broker.domain.held import Held, Reach
 from broker.pipeline.cached import Cached
 from broker.pipeline.coalesced import Flights
 from broker.pipeline.stage import Group, Outcome
-from broker.policy.freshness import Ages
+from broker.policy.freshness import Ages, kept
 from broker.telemetry.instruments import Telemetry
 from tests.support.answering import Source
 from tests.support.held import MemoryAnswers, SharedTurns, Untracked
@@ -37,7 +37,7 @@ def reading(
         outcomes = await source(asked)
         for each, outcome in zip(asked.questions, outcomes, strict=True):
             assert isinstance(outcome, Answer)
-            own.keep(Held(each.key, outcome.table, outcome.status, Reach("flights")), 60.0)
+            own.keep(Held(each.key, outcome.table, kept(outcome.status), Reach("flights")), 60.0)
         return outcomes
 
     return read

@@ -9,13 +9,14 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.answer import Answer, AnswerKind
+from broker.domain.answer import Answer, AnswerKind, AnswerPart, PartSource
 from broker.domain.errors import BrokerError, ErrorReason
 from broker.domain.held import Held, Reach
 from broker.domain.principal import Criticality
 from broker.domain.terms import AnswerPolicy, CacheMode, Consistency, RollupMode
 from broker.pipeline.coalesced import DAMPED
 from broker.pipeline.stage import Group, Outcome
+from broker.policy.freshness import kept
 from tests.support.answering import Source, answer, group, question
 from tests.support.flying import flights, on_virtual_time, reading, rows
 from tests.support.held import MemoryAnswers, SharedTurns
@@ -230,6 +231,62 @@ async def test_what_somebody_else_read_meanwhile_on_other_terms_is_no_answer() -
     (found,) = await waiting
     assert isinstance(found, Answer)
     assert found.status.kind is AnswerKind.LIVE
+    await asyncio.gather(dying, return_exceptions=True)
+
+
+@on_virtual_time
+async def test_what_another_process_read_meanwhile_is_told_as_it_was_read() -> None:
+    source, turns, shared = Source(), SharedTurns(), MemoryAnswers()
+    first, second = (MemoryAnswers(far=shared.far) for _ in range(2))
+    elsewhere = asyncio.create_task(flights(first, turns).answer(group(), reading(source, first)))
+    await asyncio.sleep(0.5)
+    (found,) = await flights(second, turns).answer(group(), reading(source, second))
+    (own,) = await elsewhere
+    assert isinstance(found, Answer)
+    assert isinstance(own, Answer)
+    assert len(source.asked) == 1
+    assert (found.status.kind, found.status.parts) == (own.status.kind, own.status.parts)
+
+
+@on_virtual_time
+async def test_what_another_process_read_from_a_replica_is_as_old_as_the_replica() -> None:
+    turns, shared = SharedTurns(), MemoryAnswers()
+    behind = answer()
+    part = replace(behind.status.parts[0], replica_lag=5.0)
+
+    async def read(asked: Group) -> Sequence[Outcome]:
+        found = replace(behind, status=replace(behind.status, parts=(part,), staleness=5.0))
+        await asyncio.sleep(1.0)
+        shared.keep(Held(asked.questions[0].key, found.table, kept(found.status), Reach("flights")), 60.0)
+        return [found]
+
+    first, second = (flights(MemoryAnswers(far=shared.far), turns) for _ in range(2))
+    elsewhere = asyncio.create_task(first.answer(group(), read))
+    await asyncio.sleep(0.5)
+    (found,) = await second.answer(group(), read)
+    await elsewhere
+    assert isinstance(found, Answer)
+    assert found.status.ladder[-1].source_name == "flight"
+    assert found.status.staleness >= 5.0
+
+
+@on_virtual_time
+async def test_what_another_process_made_of_an_old_answer_meanwhile_was_not_read() -> None:
+    source, turns, shared = Source(), SharedTurns(), MemoryAnswers()
+    asked, late = group(), VirtualClock().now() - timedelta(seconds=100)
+    dying = asyncio.create_task(flights(MemoryAnswers(far=shared.far), turns).answer(asked, source))
+    await asyncio.sleep(0.5)
+    own = MemoryAnswers(far=shared.far)
+    waiting = asyncio.create_task(flights(own, turns).answer(asked, reading(source, own)))
+    await asyncio.sleep(0.1)
+    old = answer()
+    part = AnswerPart(PartSource.CACHE, "contained:other", late)
+    status = replace(kept(old.status), as_of=late, parts=(part,))
+    shared.keep(Held(asked.questions[0].key, old.table, status, Reach("flights")), 60.0)
+    dying.cancel()
+    (found,) = await waiting
+    assert isinstance(found, Answer)
+    assert (found.status.kind, found.status.as_of) == (AnswerKind.LIVE, VirtualClock().now())
     await asyncio.gather(dying, return_exceptions=True)
 
 
