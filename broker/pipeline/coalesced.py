@@ -39,6 +39,8 @@ MOST_DAMPED = 1024
 """Errors that are remembered at once."""
 SHORTEST_WAIT = 0.05
 """Seconds for which the turn of another process is waited for at the least, before it is asked for again."""
+ON_ITS_WAY = 0.5
+"""Seconds after the end of another process's reading in which its answer may not have come to where others look."""
 LONGEST_WAIT = 0.05
 """Seconds that a look into the shared cache may take."""
 
@@ -221,16 +223,17 @@ class Flights:
     def _taken(self, question: Question, group: Group, old: Held | None, held: Held | None) -> Answer | None:
         """An answer that was read while this question waited, or that is fresh to its caller.
 
-        One that was made from another held answer meanwhile was not read: it is as old as that one.
+        What was found only now may have been held for long, or be made from what was: then its freshness decides.
         """
         if held is None or self._cached is None:
             return None
         asked, status = Asked.by(question, group), as_read(held.status)
-        if status is None or (old is not None and held.as_of <= old.as_of):
+        before = (group.context.received - held.as_of).total_seconds()
+        over = before > held.seconds + ON_ITS_WAY
+        if status is None or over or (old is not None and held.as_of <= old.as_of):
             if question.policy.cache is not CacheMode.DEFAULT:
                 return None
             return self._cached.give(held, asked, group.context)
-        before = (group.context.received - held.as_of).total_seconds()
         most = oldest(question) if question.policy.cache is CacheMode.DEFAULT else 0.0
         if before > most or not suits(held, asked):
             return None  # the turn may have begun long before, and others keep answers under the same key
