@@ -17,6 +17,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
+from broker.config.sql_clock import clock_problem
 from broker.config.sql_names import (
     AGGREGATES,
     SESSION_FUNCTIONS,
@@ -202,6 +203,7 @@ def _function_problems(tree: exp.Expr, functions: frozenset[str]) -> list[str]:
         problems.append("holds an aggregate function; measures aggregate by their kind")
     if not problems:
         problems += [message for kinds, message in _CHANGING if tree.find(*kinds)]
+        problems += filter(None, [clock_problem(tree)])
     return problems
 
 
