@@ -129,7 +129,7 @@ def freshness(
     if seen is not None and seen <= hard:
         as_of = max(min(held.as_of, now), now - timedelta(seconds=seen))
         guarantee, bound = _promise(held, seen, tracked=True)
-        staleness = (now - as_of).total_seconds()
+        staleness = min(seen, (now - as_of).total_seconds())  # instants are rounded, and the promise is not
         return Freshness(
             Standing.FRESH,
             AnswerKind.CACHE_FRESH,

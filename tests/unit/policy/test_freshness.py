@@ -69,11 +69,11 @@ def test_nothing_is_given_out_beyond_what_is_allowed(
     if found.standing is Standing.EXPIRED:
         return
     most = policy.max_staleness if policy.max_staleness is not None else limit.max_staleness
-    assert most is None or (most > 0 and found.staleness <= most + 1e-6)
-    assert found.staleness <= limit.hard + 1e-6
+    assert most is None or (most > 0 and found.staleness <= most)
+    assert found.staleness <= limit.hard
     if found.guarantee is Guarantee.BOUNDED_STALENESS:
         assert found.bound is not None
-        assert found.staleness <= found.bound + 1e-6
+        assert found.staleness <= found.bound
 
 
 @given(seconds, seconds, looks, ages, policies, draws)
