@@ -115,9 +115,15 @@ class DrawnPlace:
 
 @asynccontextmanager
 async def drawn_place(
-    dsn: str, home: Path, datasets: Sequence[DrawnDataset], random: Random, **more: object
+    dsn: str,
+    home: Path,
+    datasets: Sequence[DrawnDataset],
+    random: Random,
+    *,
+    worker: bool = True,
+    **more: object,
 ) -> AsyncIterator[DrawnPlace]:
-    """Everything is made, and nothing is built. ``more`` is said of the cache."""
+    """Everything is made, and nothing is built, nor can be without a worker. ``more`` is said of the cache."""
     config = home / "drawn.yaml"
     config.write_text(configuration(datasets))
     cache = {f"cache.{name}": value for name, value in more.items()}
@@ -131,7 +137,8 @@ async def drawn_place(
         connection = await asyncpg.connect(dsn)
         stack.push_async_callback(connection.close)
         await install(dsn, config)
-        await entered(stack, running_broker(dsn, home, config=config, overrides=settings, role="worker"))
+        if worker:
+            await entered(stack, running_broker(dsn, home, config=config, overrides=settings, role="worker"))
         broker = await entered(stack, running_broker(dsn, home, config=config, overrides=settings))
         client = await stack.enter_async_context(Client(broker.address, throttle=False))
         limited = await stack.enter_async_context(Client(broker.address, throttle=False, api_key=CALLER_KEY))
