@@ -113,6 +113,11 @@ def test_an_unchanged_answer_is_as_fresh_as_the_last_look() -> None:
     assert not found.refresh
 
 
+def test_what_is_told_of_a_look_is_not_rounded_beyond_the_promise() -> None:
+    found = judge(held(50), Looked(tracked=True, unchanged=6e-7))
+    assert (found.staleness, found.bound) == (6e-7, 6e-7)
+
+
 def test_what_was_read_after_the_look_keeps_its_instant() -> None:
     found = judge(held(1), Looked(tracked=True, unchanged=2.0))
     assert (found.as_of, found.staleness, found.bound) == (NOW - timedelta(seconds=1), 1.0, 2.0)
