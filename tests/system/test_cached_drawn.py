@@ -43,8 +43,10 @@ async def place(fresh_database: FreshDatabase, tmp_path: Path) -> AsyncIterator[
     random = Random(SEED)
     drawn = [draw(random, f"d{i}") for i in range(DATASETS)]
     drawn[1:] = [replace(each, given={**each.given, "rollups": {}}) for each in drawn[1:]]
-    ages = {"memory": "64MiB", "soft_age": "1h", "hard_age": "2h"}
-    async with drawn_place(await fresh_database(), tmp_path, drawn, random, **ages) as made:
+    dsn = await fresh_database()
+    async with drawn_place(
+        dsn, tmp_path, drawn, random, memory="64MiB", soft_age="1h", hard_age="2h"
+    ) as made:
         yield made
 
 

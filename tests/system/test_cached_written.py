@@ -82,12 +82,13 @@ async def change(place: DrawnPlace, random: Random) -> None:
     """Changes tables, mostly in sight of the broker."""
     dataset = random.choice(place.datasets)
     name = dataset.shape.name
-    if random.random() < 0.8:
+    chance = random.random()
+    if chance < 0.6:
         await place.change(random, dataset)
-    elif random.random() < 0.5:
-        await install(place.dsn, place.config)
-    else:
+    elif chance < 0.8:
         await place.connection.execute(UNSEEN.format(name=name))
+    else:
+        await install(place.dsn, place.config)
 
 
 async def test_cached_answers_are_true_at_their_instant_while_tables_change(place: DrawnPlace) -> None:
