@@ -160,11 +160,11 @@ class Cached:
 
     def judge(self, held: Held, asked: Asked) -> Freshness:
         """How fresh a held answer is to the caller."""
-        moment = held.moment
+        now, moment = self.clock.now(), held.moment  # first, so that a pause makes it older and not newer
         unchanged = self.changes.unchanged(held.reach, moment) if moment else None
         looked = Looked(bool(moment), unchanged)
         ages = self.ages(asked.plan.main.dataset)
-        return freshness(held, looked, ages, asked.policy, self.clock.now(), self.draw())
+        return freshness(held, looked, ages, asked.policy, now, self.draw())
 
     def give(self, held: Held, asked: Asked, context: CallContext) -> Answer | None:
         """The held answer with its status, if it may stand for a live one."""

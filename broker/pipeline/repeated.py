@@ -22,21 +22,29 @@ _SAME_LOOK = 1e-3
 
 
 class Repeat:
-    """The held answers to the panels of a dashboard, and how fresh they were at the monotonic instant ``judged``."""
+    """The held answers to the panels of a dashboard, and how fresh they were at the monotonic instant ``judged``.
+
+    That is taken before they are judged: told ages count from it, and a pause in between may make them longer only.
+    """
 
     __slots__ = ("_asked", "_cached", "_looks", "_meter", "_until", "found", "judged")
 
     def __init__(
-        self, asked: Sequence[Asked], found: Sequence[tuple[Held, Freshness]], cached: Cached, meter: Metered
+        self,
+        asked: Sequence[Asked],
+        found: Sequence[tuple[Held, Freshness]],
+        judged: float,
+        cached: Cached,
+        meter: Metered,
     ) -> None:
         self._asked, self._cached, self._meter = asked, cached, meter
         self.found = found
-        self.judged = cached.clock.monotonic()
+        self.judged = judged
         self._until = self.judged + min(fresh.lasts for _, fresh in found)
         looks = (
             cached.changes.unchanged(held.reach, held.moment) if held.moment else None for held, _ in found
         )
-        self._looks = [None if seen is None else self.judged - seen for seen in looks]
+        self._looks = [None if seen is None else cached.clock.monotonic() - seen for seen in looks]
 
     def stands(self, now: float) -> bool:
         """Whether the same may be said of the same answers now."""
@@ -67,5 +75,6 @@ class Repeating:
         asked = [token for token in tokens if isinstance(token, Asked)]
         if not asked or len(asked) != len(tokens):
             return None
+        judged = self.cached.clock.monotonic()
         found = self.cached.again(asked)
-        return None if found is None else Repeat(asked, found, self.cached, self.meter)
+        return None if found is None else Repeat(asked, found, judged, self.cached, self.meter)

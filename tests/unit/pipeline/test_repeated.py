@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import pytest
 
 from broker.domain.errors import BrokerError, ErrorReason
+from broker.domain.held import Reach
 from broker.domain.pool import PoolName
 from broker.domain.principal import Principal
 from broker.domain.terms import AnswerPolicy, Consistency
@@ -63,6 +65,29 @@ async def aged() -> Place:
     world.changes.tracked = False
     await world.read()
     return Place(world)
+
+
+def test_a_pause_while_it_is_judged_makes_it_older_and_never_newer(
+    tracked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = tracked.world
+    world.passed(10.0)
+    world.changes.age = 0.125
+    looked, unchanged = world.clock.now() - timedelta(seconds=world.changes.age), world.changes.unchanged
+
+    def pausing(reach: Reach, moment: str) -> float | None:
+        age = unchanged(reach, moment)
+        world.passed(0.0625)
+        world.changes.age += 0.0625
+        return age
+
+    monkeypatch.setattr(world.changes, "unchanged", pausing)
+    repeat = tracked.repeat()
+    assert repeat is not None
+    ((_, fresh),) = repeat.found
+    assert fresh.as_of <= looked
+    told = fresh.staleness + world.clock.monotonic() - repeat.judged
+    assert told >= (world.clock.now() - looked).total_seconds()
 
 
 def test_it_stands_between_two_looks_at_the_source(tracked: Place) -> None:
