@@ -15,6 +15,8 @@ from broker.domain.timegrid import TimeGrid, add_units, floor_date, local_date, 
 WIDTHS = {Grain.MINUTE: 60_000_000, Grain.FIFTEEN_MINUTES: 900_000_000, Grain.HOUR: 3_600_000_000}
 """Of buckets that begin at every multiple of a width in UTC."""
 _DAY = 86_400_000_000
+_LEAST = {Grain.WEEK: 5, Grain.MONTH: 26, Grain.QUARTER: 88, Grain.YEAR: 363}
+"""Days that no bucket of the calendar is shorter than: a zone may leave out a day, and clocks are changed."""
 _FIRST = micros(datetime(2, 1, 1, tzinfo=UTC))
 _LAST = micros(datetime(9998, 1, 1, tzinfo=UTC))
 _HELD = 4096
@@ -47,6 +49,8 @@ class Boundaries:
     def __init__(self, grain: Grain, zone: str) -> None:
         self.grain, self.zone = grain, zone
         self.width = _DAY if grain is Grain.DAY and zone == "UTC" else WIDTHS.get(grain, 0)
+        self.least = self.width or _LEAST.get(grain, 0) * _DAY
+        """Nothing that is shorter holds a whole bucket."""
         self._around = lru_cache(_HELD)(partial(_around, grain, ZoneInfo(zone)))
 
     def floor(self, at: int) -> int:

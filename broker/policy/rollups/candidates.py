@@ -213,12 +213,12 @@ class Candidates:
                 continue
             if own.problem is not None:
                 found[own.problem] |= bits
-            self._check_filters(own, bits, found)
+            self._check_filters(own, bits, found, reasons=reasons)
             if scan.time is None or not bounded(scan) or scan.time.name == time:
                 self._check_time(scan, own.span, bits, found, reasons=reasons)
         return found
 
-    def _check_filters(self, asked: Asked, among: int, found: Failures) -> None:
+    def _check_filters(self, asked: Asked, among: int, found: Failures, *, reasons: bool) -> None:
         wanted, known = members_of(asked.rest), members_of(asked.given)
         for own, named, same in self._filtered:
             if not (bits := among & same):
@@ -227,7 +227,10 @@ class Candidates:
             if own:
                 if not named <= known or not implies(asked.given, own):
                     found[Rule.FILT] |= bits
-                kept = members_of(_left(asked.rest, own))
+                    if not reasons:
+                        continue
+                if not named.isdisjoint(wanted):  # else it says nothing of what is wanted
+                    kept = members_of(_left(asked.rest, own))
             for name in kept:
                 found[Rule.KEYS] |= bits & self._without(name)
 

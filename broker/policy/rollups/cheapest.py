@@ -52,22 +52,62 @@ def cheapest(problem: Problem, max_live: int | None) -> tuple[int, list[int]] | 
         spans = _spans(found[1])
         if all(any(problem.stored[0][i] >= NEVER for i in range(a, b)) for a, b in spans):
             return _filled(problem, found, spans, max_live)
-    return _solve(problem, max_live, limited=True)
+    return _limited(problem, max_live)
 
 
 def _unlimited(problem: Problem) -> tuple[int, list[int]] | None:
     """However many spans are read live, only the first of them costs more: it is added to the cheapest assignment in
     which it does not, unless to read nothing live is cheaper still.
     """  # noqa: D205 - one sentence
-    found = _solve(problem, 0, limited=False)
+    found = _free(problem)
     if found is None or LIVE not in found[1]:
         return found
     found = found[0] + problem.live_first - problem.live_again, found[1]
     if all(min(costs) < NEVER for costs in zip(*problem.stored, strict=True)):
-        alone = _solve(problem, 0, limited=True)
+        alone = _limited(problem, 0)
         if alone is not None and alone[0] <= found[0]:
             return alone
     return found
+
+
+def _free(problem: Problem) -> tuple[int, list[int]] | None:
+    """For any number of live spans, none of which costs more for being the first one.
+
+    The states are those of :class:`_Step` at one level. They are written out here, since nearly every choice is made by
+    this loop alone.
+    """
+    k, again, change, enter = len(problem.stored), problem.again, problem.live_again, problem.enter
+    half = k + 1
+    cost, none = [NEVER] * k + [0] + [NEVER] * half, [NEVER] * (2 * half)
+    parents: list[list[int]] = []
+    for i, live in enumerate(problem.live):
+        left = _left(problem, cost, i)
+        best = min(left)
+        first = left.index(best)
+        following, parent = none[:], none[:]
+        for r, (stored, opens) in enumerate(zip(problem.stored, problem.opens, strict=True)):
+            if (own := stored[i]) >= NEVER:
+                continue
+            value, source = cost[r], r
+            if opens[i]:
+                back, begun = left[half + r] + again, best + enter[r]
+                if back < value:
+                    value, source = back, half + r
+                if begun < value:
+                    value, source = begun, first
+            following[r], parent[r] = value + own, source
+        if live < NEVER:
+            for r in range(half):
+                on, changed = cost[half + r], left[r] + change
+                parent[half + r] = r if changed < on else half + r
+                following[half + r] = min(on, changed) + live
+        cost = following
+        parents.append(parent)
+    cost = _left(problem, cost, len(problem.live))
+    total = min(cost)
+    if total >= NEVER:
+        return None
+    return total, _traced(cost.index(total), parents, 2 * half)
 
 
 def live_spans(sources: Sequence[int]) -> int:
@@ -102,10 +142,8 @@ def _filled(
     return (total, sources) if total < NEVER else None
 
 
-def _solve(problem: Problem, levels: int, *, limited: bool) -> tuple[int, list[int]] | None:
-    """The same for 0 to ``levels`` live spans; unless limited, for any number, of which none costs more for being the
-    first one.
-    """  # noqa: D205 - one sentence
+def _limited(problem: Problem, levels: int) -> tuple[int, list[int]] | None:
+    """For at most so many live spans."""
     k = len(problem.stored)
     width = 2 * (k + 1)
     cost = [NEVER] * (width * (levels + 1))
@@ -116,11 +154,8 @@ def _solve(problem: Problem, levels: int, *, limited: bool) -> tuple[int, list[i
         step = _Step(problem, cost, _left(problem, cost, i), width, i)
         for level in range(levels + 1):
             step.read_stored(level, here)
-            if live < NEVER and not limited:
-                step.read_live(level, live, level, problem.live_again)
-            elif live < NEVER and level:
-                change = problem.live_first if level == 1 else problem.live_again
-                step.read_live(level, live, level - 1, change)
+            if live < NEVER and level:
+                step.read_live(level, live, problem.live_first if level == 1 else problem.live_again)
         cost = step.following
         parents.append(step.parent)
     cost = _left(problem, cost, len(problem.live))
@@ -177,9 +212,9 @@ class _Step:
                 self.following[low + r] = value + own
                 self.parent[low + r] = low + source
 
-    def read_live(self, level: int, own: int, before: int, change: int) -> None:
-        """Reads the interval live: goes on so, or changes to it from a rollup at the level ``before``."""
-        low, half, other = level * self._width, self._width // 2, before * self._width
+    def read_live(self, level: int, own: int, change: int) -> None:
+        """Reads the interval live: goes on so, or changes to it from a rollup at the level before."""
+        low, half, other = level * self._width, self._width // 2, (level - 1) * self._width
         for place, (on, changed) in enumerate(
             zip(
                 self._cost[low + half : low + self._width], self._left[other : other + half], strict=True

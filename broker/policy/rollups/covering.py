@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, pairwise
-from math import isinf
 from operator import gt
 
 from broker.domain.plan import Scan
-from broker.domain.query import Grain
 from broker.domain.rollup import ALWAYS, Cover, Coverage, Piece, Rejection, Rollup, Rule, Span
 from broker.policy.rollups.asked import Asked, Terms, asked_of
 from broker.policy.rollups.boundaries import Boundaries, limited
@@ -29,13 +27,12 @@ from broker.policy.rollups.intervals import (
 )
 from broker.policy.rollups.normal import conjuncts
 from broker.policy.rollups.reasons import Reasons
-from broker.policy.rollups.stored import Memory, Places
+from broker.policy.rollups.shortlist import Passed, shortlist, usable
+from broker.policy.rollups.stored import Memory
 from broker.policy.rollups.ways import Ways
 
 UNWANTED = 1 << 130
 """What a microsecond costs from the tables that a required rollup holds: more than any cover, less than never."""
-MAX_COMBINED = 6
-"""Rollups that may take part, of those that hold something: the ones that beside the tables alone cost least."""
 
 
 class Covering:
@@ -54,7 +51,7 @@ class Covering:
         self._scan, self._costs, self._terms = scan, costs, terms
         self._candidates, self._coverage, self._excluded = candidates, coverage, excluded
         self._memory = memory
-        self._passed: dict[str, tuple[Rule, str]] = {}
+        self._passed: Passed = {}
         self._asked = terms.asked or self._find_asked()
         self._row = costs.rows(scan, self._asked.rest)
         self._span = self._asked.span
@@ -65,8 +62,7 @@ class Covering:
     def find(self) -> Cover:
         """The cover."""
         sealed = self._sealed
-        usable = [rollup for rollup in self._candidates if self._allowed(rollup)]
-        own = [found for rollup in self._best(usable) if (found := self._held(rollup)) is not None]
+        own = [found for rollup in self._best() if (found := self._held(rollup)) is not None]
         own = not_outdone(own, self._weight) if len(own) > 1 else own
         if not own and not sealed and self._terms.live and not self._terms.require:
             return self._cover((Piece("", (self._span,)),), self._live_alone())
@@ -131,44 +127,14 @@ class Covering:
                 reach = Span(min(each.starts[0] for each in known), max(each.ends[-1] for each in known))
         return self._costs.extent_of(self._span, reach)
 
-    def _allowed(self, rollup: Rollup) -> bool:
-        """Whether what is known of the whole rollup lets it take part."""
-        coverage, allowed = self._coverage.get(rollup.name), self._terms.lateness_allowed
-        if coverage is None or (coverage.unusable is None and not coverage.segments):
-            reason = Rule.COVER, ""
-        elif coverage.unusable is not None:
-            reason = coverage.unusable, coverage.message
-        elif coverage.lateness is None or allowed is None or coverage.lateness <= allowed:
-            return True
-        else:
-            reason = Rule.NOTRIG if isinf(coverage.lateness) else Rule.STALE, ""
-        self._passed[rollup.name] = reason
-        return False
-
-    def _best(self, rollups: list[Rollup]) -> list[Rollup]:
-        """Those that may take part: where there are many, the ones that cost least with the tables for the rest."""
-        if len(rollups) <= MAX_COMBINED:
-            return rollups
-        costs, coverage, span = self._costs, self._coverage, self._span
-        row, known = self._row, self._memory.of
-        rate, width = costs.live_rate(self._extent), self._within(span)
-        shares: dict[tuple[Places, tuple[Grain, ...], str], tuple[Grain | None, int, int, float, float]] = {}
-        found: list[tuple[float, str, Rollup]] = []
-        for rollup in rollups:
-            stored = known(coverage[rollup.name])
-            key = stored.places, rollup.grains, rollup.zone
-            share = shares.get(key)
-            if share is None:
-                first, last, part, covered = stored.places.share(span)
-                usable = self._ways.usable(rollup, span)
-                grain = usable[0][0] if usable else None
-                share = shares[key] = grain, first, last, part, rate * max(0, width - covered)
-            grain, first, last, part, rest = share
-            sums = stored.sums(grain)
-            cost = costs.fixed(rollup) + (sums[last] - sums[first]) * part * row(rollup) + rest
-            found.append((cost, rollup.name, rollup))
-        found.sort()
-        return [rollup for _, _, rollup in found[:MAX_COMBINED]]
+    def _best(self) -> list[Rollup]:
+        """The candidates that may take part."""
+        found = usable(self._candidates, self._coverage, self._terms.lateness_allowed, self._passed)
+        rate, width = self._costs.live_rate(self._extent), self._within(self._span)
+        return shortlist(
+            found, self._span, self._ways, self._memory, self._costs, self._row,
+            lambda covered: rate * max(0, width - covered),
+        )  # fmt: skip
 
     def _weight(self, held: Held) -> Weight:
         """What makes a rollup dearer than another one that holds the same; see :func:`not_outdone`."""

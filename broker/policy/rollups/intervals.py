@@ -7,7 +7,7 @@ come from sources that may be late, the later the more, and at the bottom the nu
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,8 +27,10 @@ Usable = Sequence[tuple[Grain, Boundaries]]
 Run = tuple[Span, int]
 """Whole buckets, and the position of their segment."""
 Runs = tuple[Run, ...]
-Part = tuple[int, int, tuple[tuple[Grain | None, float], ...]]
-"""An interval, a segment's position, and which share of its rows is read, by grain (None: the base)."""
+Part = tuple[int, int, float]
+"""An interval, a segment's position, and which share of its rows is read for it."""
+Parts = Mapping[Grain | None, Sequence[Part]]
+"""What is read by grain; None stands for the base."""
 
 
 def integer(seconds: float) -> int:
@@ -71,15 +73,15 @@ def runs_of(stored: Stored, inner: Span, edges: Boundaries, blocked: Sequence[Sp
         spans[end] = Span(max(lo, inner.lo), min(hi, inner.hi))
     if not any(lo < hi for lo, hi in spans):
         return None
-    found: list[Run] = []
-    kept, segments = first, stored.segments
-    for at in sorted({at for each in blocked for at in range(*places.within(each)) if first <= at < last}):
-        if not segments[at].sealed:
-            found += zip(spans[kept - first : at - first], range(kept, at), strict=True)
-            found += [(part, at) for part in _without(spans[at - first], blocked)]
-            kept = at + 1
-    found += zip(spans[kept - first :], range(kept, last), strict=True)
-    return tuple([run for run in found if run[0][0] < run[0][1]])
+    cut = _without(spans, blocked) if blocked else {}
+    segments, found = stored.segments, []
+    for at, span in enumerate(spans, first):
+        if at - first not in cut or (stored.sealed and segments[at].sealed):
+            if span[0] < span[1]:
+                found.append((span, at))
+        else:
+            found += [(part, at) for part in cut[at - first]]
+    return tuple(found)
 
 
 def holes_of(dirty: Sequence[Span], inner: Span, edges: Boundaries) -> list[Span]:
@@ -114,48 +116,59 @@ def _fewer(holes: list[Span]) -> list[Span]:
     return found
 
 
-def _without(span: Span, holes: Sequence[Span]) -> Sequence[Span]:
-    """What is left of a span, in order; parts may be empty."""
-    lo, hi = span
-    found = []
-    for hole in holes[max(0, bisect_left(holes, (lo, lo)) - 1) :]:
-        if hole.lo >= hi:
-            break
-        found.append(Span(lo, hole.lo))
-        lo = max(lo, hole.hi)
-    return [*found, Span(lo, hi)]
+def _without(spans: Sequence[Span], holes: Sequence[Span]) -> dict[int, list[Span]]:
+    """What holes leave of the spans that they touch, in order; by the position of the span."""
+    found: dict[int, list[Span]] = {}
+    at, size = 0, len(spans)
+    for begin, end in holes:
+        while at < size and spans[at][1] <= begin:
+            at += 1
+        touched = at
+        while touched < size and spans[touched][0] < end:
+            left = found.setdefault(touched, [spans[touched]])
+            if left:
+                lo, hi = left.pop()
+                if lo < begin:
+                    left.append(Span(lo, begin))
+                if end < hi:
+                    left.append(Span(end, hi))
+            touched += 1
+    return found
 
 
-def parts_of(held: Held, cuts: Sequence[int], place: dict[int, int], usable: Usable) -> list[Part]:
+def parts_of(held: Held, cuts: Sequence[int], place: dict[int, int], usable: Usable) -> Parts:
     """What is read of each segment for the intervals between the cuts; runs begin and end at cuts."""
-    found: list[Part] = []
-    everything: tuple[tuple[Grain | None, float], ...] = ((usable[0][0] if usable else None, 1.0),)
+    found: dict[Grain | None, list[Part]] = {grain: [] for grain, _ in usable}
+    base = found[None] = []
+    coarsest, least = (found[usable[0][0]], usable[-1][1].least) if usable else (base, 0)
     places = held.stored.places
     fitting = places.whole(usable[0][1]) if usable else places.spans
     for span, position in held.runs:
         segment = places.spans[position]
         first, after = place[span[0]], place[span[1]]
         if after == first + 1 and span == segment and fitting[position] == span:
-            found.append((first, position, everything))
+            coarsest.append((first, position, 1.0))
             continue
-        width = segment.hi - segment.lo
-        found += [(i, position, shares_of(cuts[i], cuts[i + 1], width, usable)) for i in range(first, after)]
+        width = segment[1] - segment[0]
+        for i in range(first, after):
+            begin, end = cuts[i], cuts[i + 1]
+            if end - begin < least:
+                base.append((i, position, (end - begin) / width))
+                continue
+            for grain, share in shares_of(begin, end, width, usable):
+                found[grain].append((i, position, share))
     return found
 
 
-def stored_costs(held: Held, parts: Sequence[Part], size: int, row: float) -> list[int]:
+def stored_costs(held: Held, parts: Parts, size: int, row: float) -> list[int]:
     """What each of ``size`` intervals costs from a rollup."""
-    found, row = [NEVER] * size, row * 1e9
-    counts = held.stored.counts
-    known: dict[Grain | None, list[int]] = {}
-    for i, position, shares in parts:
-        read = 0.0
-        for grain, share in shares:
-            if grain not in known:
-                known[grain] = counts(grain)
-            read += share * known[grain][position]
-        found[i] = round(row * read) << _SHIFT
-    return found
+    read: list[float | None] = [None] * size
+    for grain, own in parts.items():
+        counts = held.stored.counts(grain) if own else ()
+        for i, position, share in own:
+            read[i] = share * counts[position] + (read[i] or 0.0)
+    row *= 1e9
+    return [NEVER if rows is None else round(row * rows) << _SHIFT for rows in read]
 
 
 def shares_of(begin: int, end: int, width: int, usable: Usable) -> tuple[tuple[Grain | None, float], ...]:
@@ -163,6 +176,8 @@ def shares_of(begin: int, end: int, width: int, usable: Usable) -> tuple[tuple[G
     buckets fit, then of the next one for what is left at both ends, at last of the base (None).
     """  # noqa: D205 - one sentence
     for position, (grain, edges) in enumerate(usable):
+        if end - begin < edges.least:
+            continue
         lo, hi = edges.ceil(begin), edges.floor(end)
         if lo < hi:
             found: tuple[tuple[Grain | None, float], ...] = ((grain, (hi - lo) / width),)
@@ -202,7 +217,10 @@ def merged(
 
 def summed(costs: list[int], starts: list[int]) -> list[int]:
     """The costs of joined intervals."""
-    return [min(NEVER, sum(costs[a:b])) for a, b in pairwise([*starts, len(costs)])]
+    ends = [*starts[1:], len(costs)]
+    return [
+        costs[a] if b == a + 1 else min(NEVER, sum(costs[a:b])) for a, b in zip(starts, ends, strict=True)
+    ]
 
 
 def pieces(names: Sequence[str], cuts: Sequence[int]) -> tuple[Piece, ...]:

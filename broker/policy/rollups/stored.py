@@ -74,6 +74,11 @@ class Stored:
             found = self._sums[grain] = array("q", [0, *accumulate(self.counts(grain))])
         return found
 
+    def between(self, grain: Grain | None, first: int, last: int) -> int:
+        """The rows of a slice of the segments."""
+        sums = self._sums.get(grain) or self.sums(grain)
+        return sums[last] - sums[first]
+
 
 def _rows(segment: Segment, grain: Grain | None) -> int:
     for file in segment.files:

@@ -10,7 +10,7 @@ from broker.domain.rollup import Coverage, Rollup, Span
 from broker.policy.rollups.boundaries import Boundaries, aligned
 from broker.policy.rollups.intervals import (
     Held,
-    Part,
+    Parts,
     Runs,
     Usable,
     holes_of,
@@ -27,15 +27,21 @@ class Ways:
 
     def __init__(self, scan: Scan, sealed: Sequence[Span], memory: Memory) -> None:
         self._scan, self._sealed, self._memory = scan, sealed, memory
+        self._edges: dict[tuple[Grain, str], Boundaries] = {}
         self._fits: dict[tuple[Grain, str], bool] = {}
         self._usable: dict[tuple[tuple[Grain, ...], str], Usable] = {}
         self._runs: dict[tuple[Places, Grain, str], list[tuple[tuple[Span, ...], Runs | None]]] = {}
-        self._parts: dict[tuple[int, Places, tuple[Grain, ...], str], tuple[Runs, Sequence[Part]]] = {}
+        self._parts: dict[tuple[int, Places, tuple[Grain, ...], str], tuple[Runs, Parts]] = {}
         self._opens: dict[tuple[Grain, str], list[bool]] = {}
 
     def boundaries(self, rollup: Rollup, grain: Grain) -> Boundaries:
         """Where buckets of one of the rollup's grains begin."""
-        return self._memory.boundaries(grain, zone_of(self._scan.dataset, rollup, grain))
+        key = grain, rollup.zone
+        found = self._edges.get(key)
+        if found is None:
+            zone = zone_of(self._scan.dataset, rollup, grain)
+            found = self._edges[key] = self._memory.boundaries(grain, zone)
+        return found
 
     def usable(self, rollup: Rollup, span: Span) -> Usable:
         """The coarser grains whose buckets no bucket of the answer cuts, coarsest first."""
@@ -62,7 +68,7 @@ class Ways:
         known.append((dirty, found))
         return found
 
-    def parts(self, held: Held, span: Span, cuts: Sequence[int], place: dict[int, int]) -> Sequence[Part]:
+    def parts(self, held: Held, span: Span, cuts: Sequence[int], place: dict[int, int]) -> Parts:
         """What is read of each segment for the intervals between the cuts, which are the same at every call."""
         key = id(held.runs), held.stored.places, held.rollup.grains, held.rollup.zone
         found = self._parts.get(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 
 import pytest
 from hypothesis import given, settings
@@ -34,6 +34,21 @@ def test_floor_and_ceiling_are_neighbours_in_the_grid(at: datetime, grain: Grain
     assert edges.ceil(moment) == (moment if moment == first else after)
     assert edges.floor(first) == edges.ceil(first) == first
     assert edges.outer(Span(moment, moment + 1)) == (first, after)
+
+
+@pytest.mark.parametrize("grain", Grain)
+@pytest.mark.parametrize(
+    "zone", [*ZONES, "Asia/Manila", "Pacific/Kwajalein", "Pacific/Enderbury", "America/Juneau"]
+)
+def test_no_bucket_is_shorter_than_the_least_width(grain: Grain, zone: str) -> None:
+    """In four of the zones a day was left out, or came twice."""
+    zone = zone if grain.calendar else "UTC"
+    edges = Boundaries(grain, zone)
+    for year in (1844, 1867, 1916, 1993, 1995, 2011, 2023):
+        start = datetime(year, 1, 1, tzinfo=UTC)
+        days = 380 if grain.calendar else 3
+        starts = build(AbsoluteRange(start, start + timedelta(days=days)), grain, zone).starts
+        assert all(micros(after) - micros(at) >= edges.least for at, after in pairwise(starts))
 
 
 def test_where_the_clock_goes_back_over_midnight_the_next_day_has_begun() -> None:

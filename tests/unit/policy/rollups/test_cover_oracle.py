@@ -10,7 +10,7 @@ import pytest
 from broker.domain.plan import Scan
 from broker.domain.rollup import Cover, Rejection
 from broker.policy.rollups.candidates import Candidates
-from broker.policy.rollups.cheapest import LIVE, NEVER, Problem, cheapest, live_spans
+from broker.policy.rollups.cheapest import LIVE, NEVER, Problem, _limited, cheapest, live_spans
 from broker.policy.rollups.cover import cover
 from broker.policy.rollups.stored import Memory
 from tests.support.rollup_cases import Case
@@ -97,6 +97,23 @@ def test_with_one_rollup_the_limit_is_kept_as_with_several() -> None:
             assert one is None or live_spans(one[1]) <= most
 
 
+def test_a_limit_that_cannot_be_broken_changes_nothing() -> None:
+    """The loop for any number of live spans and the one that counts them are two, and choose alike."""
+    for seed in range(300):
+        rng = Random(seed)
+        size, rollups = rng.randint(1, 9), rng.randint(0, 3)
+        live = [NEVER if rng.random() < 0.1 else rng.randint(1, 50) for _ in range(size)]
+        stored = [
+            [NEVER if rng.random() < 0.3 else rng.randint(1, 60) for _ in range(size)] for _ in range(rollups)
+        ]
+        opens = [[rng.random() < 0.7 for _ in range(size + 1)] for _ in range(rollups)]
+        enter = [rng.randint(3, 9) for _ in range(rollups)]
+        again = rng.randint(0, 3)
+        problem = Problem(stored, live, opens, enter, again, again + rng.randint(0, 6), again)
+        free, counted = cheapest(problem, None), _limited(problem, size)
+        assert (free and free[0]) == (counted and counted[0])
+
+
 def test_a_rollup_is_neither_begun_nor_left_inside_one_of_its_buckets() -> None:
     """Two intervals are one bucket of the cheap rollup; the other one holds the first of them, the tables are dear."""
     live, fine, coarse = (100, 100, 100), (1, NEVER, 1), (5, 5, NEVER)
@@ -111,6 +128,8 @@ def test_a_rollup_is_neither_begun_nor_left_inside_one_of_its_buckets() -> None:
 
 def test_what_no_source_holds_has_no_cover() -> None:
     assert cheapest(Problem(((NEVER, 1),), (NEVER, 1), ((True,) * 3,), (1,), 1, 1, 1), None) is None
+    assert cheapest(Problem((), (1, NEVER), (), (), 1, 1, 1), None) is None
+    assert cheapest(Problem((), (1, 2), (), (), 1, 7, 1), None) == (10, [LIVE, LIVE])
 
 
 def _plain(asked: Scan, names: list[str]) -> tuple[set[str], set[Rejection]]:

@@ -120,16 +120,16 @@ def test_of_a_segment_that_is_no_whole_buckets_only_those_within_are_read() -> N
     held = Held(ROLLUP, stored([hours(0.5, 2.5), hours(3, 5)]), ((hours(1, 2), 0), (hours(3, 5), 1)))
     cuts = [each * HOUR for each in (1, 2, 3, 5)]
     found = parts_of(held, cuts, {cut: i for i, cut in enumerate(cuts)}, [(Grain.HOUR, HOURS)])
-    assert found == [(0, 0, ((Grain.HOUR, 0.5),)), (2, 1, ((Grain.HOUR, 1.0),))]
+    assert found == {Grain.HOUR: [(0, 0, 0.5), (2, 1, 1.0)], None: []}
     cuts.insert(3, 4 * HOUR)
     found = parts_of(held, cuts, {cut: i for i, cut in enumerate(cuts)}, [(Grain.HOUR, HOURS)])
-    assert found[1:] == [(2, 1, ((Grain.HOUR, 0.5),)), (3, 1, ((Grain.HOUR, 0.5),))]
+    assert found == {Grain.HOUR: [(0, 0, 0.5), (2, 1, 0.5), (3, 1, 0.5)], None: []}
 
 
 def test_what_is_read_of_a_rollup_costs_by_its_rows_and_what_it_lacks_is_never_to_be_had() -> None:
     held = Held(ROLLUP, stored([hours(0, 4), hours(4, 8)]), ())
-    costs = stored_costs(held, [(0, 0, ((None, 1.0),)), (2, 1, ((None, 0.5),))], 4, 0.25)
-    assert [cost if cost == NEVER else seconds(cost) for cost in costs] == [2.5, NEVER, 2.5, NEVER]
+    costs = stored_costs(held, {Grain.DAY: [(2, 0, 0.1)], None: [(0, 0, 1.0), (2, 1, 0.5)]}, 4, 0.25)
+    assert [cost if cost == NEVER else seconds(cost) for cost in costs] == [2.5, NEVER, 2.75, NEVER]
 
 
 def test_of_equal_costs_the_fresher_source_is_cheaper_and_what_it_lacks_stays_so() -> None:
