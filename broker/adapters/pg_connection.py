@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from broker.adapters.pg_errors import lost
 from broker.adapters.pg_guard import Guard
+from broker.adapters.pg_kept import Kept, Proxy
 from broker.domain.pool import PoolName
 from broker.policy.breaker import Ticket
 
@@ -96,18 +96,18 @@ class BrokerConnection(asyncpg.Connection):
 class Lease:
     """A connection in use. ``replica`` when it may lag behind a primary; ``ticket`` is the breaker's leave for it."""
 
-    __slots__ = ("_guard", "_pool", "_proxy", "connection", "pool_name", "replica", "ticket")
+    __slots__ = ("_epoch", "_guard", "_kept", "_proxy", "connection", "pool_name", "replica", "ticket")
 
     def __init__(
         self,
-        pool: asyncpg.Pool[asyncpg.Record],
-        proxy: PoolConnectionProxy[asyncpg.Record],
+        kept: Kept,
+        proxy: Proxy,
         name: PoolName,
         *,
         replica: bool,
         guard: Guard,
     ) -> None:
-        self._pool, self._proxy, self._guard = pool, proxy, guard
+        self._kept, self._proxy, self._guard, self._epoch = kept, proxy, guard, kept.epoch
         self.ticket: Ticket | None = None
         self.connection = cast(BrokerConnection, proxy)  # the proxy passes every call on
         self.pool_name = name
@@ -122,7 +122,8 @@ class Lease:
     async def give_back(self) -> None:
         """Gives the connection back after a statement that ended in good order, outside of any transaction."""
         assert not self.connection.is_in_transaction(), "nothing was begun"
-        await self._pool.release(self._proxy)
+        del self.connection  # who still has the lease cannot meddle with what the next one does
+        await self._kept.give_back(self._proxy, self._epoch)
 
     async def end(self, patience: float) -> None:
         """Ends the transaction and gives the connection back, closed unless it is known to be clean.
@@ -137,13 +138,14 @@ class Lease:
             clean = False
         if not clean:
             self._terminate()
-        await self._pool.release(self._proxy)
+        await self._kept.pool.release(self._proxy)
 
     async def expire(self) -> None:
         """Closes the connection, and all idle ones of the pool on their next use."""
         self._terminate()
-        await self._pool.expire_connections()
-        await self._pool.release(self._proxy)
+        self._kept.drop()
+        await self._kept.pool.expire_connections()
+        await self._kept.pool.release(self._proxy)
 
     def _terminate(self) -> None:
         with suppress(asyncpg.InterfaceError):  # the pool has taken a lost connection back by itself

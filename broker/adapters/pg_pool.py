@@ -13,8 +13,6 @@ from contextlib import suppress
 from random import Random, SystemRandom
 from typing import Self, TypeVar
 
-import asyncpg
-
 from broker.adapters.pg_capacity import CAPACITY, Capacity
 from broker.adapters.pg_connection import Lease, Settings
 from broker.adapters.pg_errors import answered, away, conflict, lost, translated
@@ -193,12 +191,12 @@ class PgPools:
     async def _lease(self, source: Source) -> Lease:
         """A connection, whenever there is one: a limit of asyncpg's own would count when it is given back as well."""
         started = self._now()
-        proxy = await source.pool.acquire()
+        proxy = await source.kept.take()
         self._telemetry.connection_wait(source.name.value, self._now() - started)
         standby = getattr(proxy.get_settings(), "in_hot_standby", "off") == "on"
         if source.dsn:
             source.guard.follows(standby=standby)
-        return Lease(source.pool, proxy, source.name, replica=standby or bool(source.dsn), guard=source.guard)
+        return Lease(source.kept, proxy, source.name, replica=standby or bool(source.dsn), guard=source.guard)
 
     async def end(self, lease: Lease) -> None:
         """Gives the connection back in a task of its own, which goes on when the caller is cancelled."""
@@ -242,21 +240,23 @@ class PgPools:
             guard.close()
         while self._ending:
             await asyncio.wait(self._ending)
-        await asyncio.gather(*(self._close(source.pool) for source in self._every()))
+        await asyncio.gather(*(self._close(source) for source in self._every()))
 
-    async def _close(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    async def _close(self, source: Source) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.patience):
-                await pool.close()
-        pool.terminate()
+                await source.kept.aclose()
+                await source.pool.close()
+        source.pool.terminate()
 
     def _every(self) -> Iterable[Source]:
         return (source for sources in self._sources.values() for source in sources)
 
     def _counts(self) -> Iterable[Reading]:
         for name in self._sources:
-            pools = [source.pool for source in self._sources[name]]
-            idle, size = sum(pool.get_idle_size() for pool in pools), sum(pool.get_size() for pool in pools)
+            own = self._sources[name]
+            idle = sum(source.pool.get_idle_size() + source.kept.free for source in own)
+            size = sum(source.pool.get_size() for source in own)
             yield idle, {n.DB_POOL: name.value, n.DB_CONNECTION_STATE: "idle"}
             yield size - idle, {n.DB_POOL: name.value, n.DB_CONNECTION_STATE: "used"}
 

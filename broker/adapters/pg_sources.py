@@ -10,6 +10,7 @@ import asyncpg
 
 from broker.adapters.pg_connection import BrokerConnection, Settings, configure_with, nothing_to_reset
 from broker.adapters.pg_guard import Guard
+from broker.adapters.pg_kept import Kept
 from broker.domain.pool import PRIMARY, PoolLimits, PoolName
 from broker.telemetry.instruments import Telemetry
 
@@ -20,8 +21,13 @@ class Source:
 
     name: PoolName
     dsn: str
-    pool: asyncpg.Pool[asyncpg.Record]
+    kept: Kept
     guard: Guard
+
+    @property
+    def pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        """All connections, those that are kept among them."""
+        return self.kept.pool
 
 
 async def open_sources(
@@ -46,7 +52,7 @@ async def open_sources(
                 guards[address] = Guard(backend, clock, random, telemetry)
             guard = guards[address]
             pool = await _pool(address or dsn, limit.connections, settings, guard)
-            found.append(Source(name, address, pool, guard))
+            found.append(Source(name, address, Kept(pool), guard))
         sources[name] = tuple(found)
     return sources, guards
 
