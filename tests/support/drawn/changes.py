@@ -113,8 +113,53 @@ def merge(random: Random, shape: Shape, _: int) -> str:
     )
 
 
+def directly(random: Random, shape: Shape, number: int) -> str:
+    """A change of a partition by its own name, which triggers of the whole table do not see."""
+    if not shape.partitioned:
+        return delete(random, shape, number)
+    rest = f"{shape.name}_c"
+    return random.choice((
+        f"UPDATE {rest} SET i = 5 WHERE {_some(random)}",
+        f"DELETE FROM {rest} WHERE {_some(random)}",
+        f"INSERT INTO {rest} ({', '.join(COLUMNS)}) SELECT {_copied(number)} FROM {rest} WHERE {_some(random)}",
+    ))  # fmt: skip
+
+
+def again(random: Random, shape: Shape, number: int) -> str:
+    """Rows that are taken out and put in again by one statement, at another time."""
+    return (
+        f"WITH gone AS (DELETE FROM {shape.name} WHERE {_some(random)} RETURNING *) INSERT INTO {shape.name} "
+        f"({', '.join(COLUMNS)}) SELECT {_copied(number)} FROM gone"
+    )
+
+
+def by_another(random: Random, shape: Shape, _: int) -> str:
+    """Rows that are changed, or go, by what a joined table says."""
+    names = f"{shape.name}_names AS other"
+    which = f"other.k = {shape.name}.k AND other.level > {random.choice((0, 10, 20))} AND {_some(random)}"
+    return random.choice((
+        f"UPDATE {shape.name} SET i = other.level FROM {names} WHERE {which}",
+        f"DELETE FROM {shape.name} USING {names} WHERE {which}",
+    ))  # fmt: skip
+
+
+def undone(random: Random, shape: Shape, number: int) -> str:
+    """A change that is taken back within its transaction, and one after it."""
+    back, kept = random.choice(PLAIN)(random, shape, number), random.choice(PLAIN)(random, shape, number)
+    return f"SAVEPOINT before;\n{back};\nROLLBACK TO before;\n{kept}"
+
+
+def replicated(random: Random, shape: Shape, number: int) -> str:
+    """A change as a subscription applies it: triggers are silent unless they are always enabled."""
+    change = random.choice(PLAIN)(random, shape, number)
+    role = "SET LOCAL session_replication_role ="
+    return f"{role} replica;\n{change};\n{role} origin"
+
+
+PLAIN: Sequence[Change] = (insert, move, correct, due, delete, rejoin, empty)
 EVERY: Sequence[Change] = (
     insert, insert, upsert, move, move, correct, correct, renumber, due, delete, rejoin, empty, merge,
+    directly, again, by_another, undone, replicated,
 )  # fmt: skip
 
 
@@ -122,6 +167,11 @@ def changes(random: Random, shape: Shape, number: int) -> str:
     """One to four changes, to be made in one transaction."""
     count = random.randint(1, 4)
     return ";\n".join(random.choice(EVERY)(random, shape, number * 10 + i) for i in range(count))
+
+
+def _copied(number: int) -> str:
+    """The columns of a row, with a number of its own."""
+    return ", ".join(f"id + {FRESH * (number + 1) + 500_000}" if name == "id" else name for name in COLUMNS)
 
 
 def _some(random: Random) -> str:

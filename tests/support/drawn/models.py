@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -113,7 +114,7 @@ def configuration(datasets: Sequence[DrawnDataset]) -> str:
         "auth": {"anonymous": {"enabled": True}, "api_keys": {"caller": caller}},
         "datasets": {each.shape.name: each.given for each in datasets},
     }
-    return yaml.safe_dump(given, allow_unicode=True)
+    return json.dumps(given, ensure_ascii=False)  # which is YAML, and quotes texts that look like numbers
 
 
 def draw(random: Random, name: str) -> DrawnDataset:

@@ -14,7 +14,7 @@ import asyncpg
 from broker.domain.errors import BrokerError
 from broker.domain.rollup import Span, instant
 from querybroker import Client, QueryBrokerError, policy, query
-from tests.support.drawn import changes, tables
+from tests.support.drawn import altering, changes, tables
 from tests.support.drawn.models import DrawnDataset, configuration
 from tests.support.drawn.policies import CALLER_KEY
 from tests.support.drawn.tables import instants
@@ -63,7 +63,20 @@ class DrawnPlace:
     async def change(self, random: Random, dataset: DrawnDataset) -> str:
         """Changes the tables of a dataset in one transaction, and tells how; what is refused changes nothing."""
         self.changed += 1
-        statements = changes.changes(random, dataset.shape, self.changed)
+        return await self._made(changes.changes(random, dataset.shape, self.changed))
+
+    async def alter(self, random: Random, dataset: DrawnDataset) -> str:
+        """Changes what the tables of a dataset are, likewise."""
+        self.changed += 1
+        return await self._made(
+            altering.alteration(random, dataset.shape, self.changed, viewed=bool(dataset.views))
+        )
+
+    async def install(self) -> None:
+        """Makes the triggers that are missing."""
+        await install(self.dsn, self.config)
+
+    async def _made(self, statements: str) -> str:
         try:
             async with self.connection.transaction():
                 await self.connection.execute(statements)

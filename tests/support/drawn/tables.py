@@ -112,12 +112,18 @@ def ddl(shape: Shape) -> str:
         middle = shape.first + DAY * (shape.days // 2)
         found += [
             f"CREATE TABLE {name}_a PARTITION OF {name} FOR VALUES FROM (MINVALUE) TO ('{middle}')",
-            f"CREATE TABLE {name}_b PARTITION OF {name} FOR VALUES FROM ('{middle}') TO ('{middle + DAY * 2}')",
+            f"CREATE TABLE {name}_b PARTITION OF {name} {middle_partition(shape)}",
             f"CREATE TABLE {name}_c PARTITION OF {name} DEFAULT",
         ]
     else:
         found.append(f"ALTER TABLE {name} ADD PRIMARY KEY (id)")
     return ";\n".join((*found, f"CREATE INDEX ON {name} (at)"))
+
+
+def middle_partition(shape: Shape) -> str:
+    """What the partition in the middle holds."""
+    middle = shape.first + DAY * (shape.days // 2)
+    return f"FOR VALUES FROM ('{middle}') TO ('{middle + DAY * 2}')"
 
 
 def instant(random: Random, shape: Shape) -> datetime:
