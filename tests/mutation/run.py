@@ -57,8 +57,8 @@ CORE = Subject(
 ROLLUPS = Subject(
     "broker.policy.rollups",
     ("normal", "implication", "asked", "bits", "boundaries", "candidates", "reasons", "stored", "intervals", "ways",
-     "dominance", "cheapest", "costs", "covering", "cover", "scan", "snap", "closed", "seals", "definition", "sizing",
-     "advise", "advised"),
+     "dominance", "cheapest", "costs", "shortlist", "covering", "cover", "scan", "snap", "closed", "seals",
+     "definition", "sizing", "advise", "advised"),
     Path("tests/unit/policy/rollups"),
     ("test_cover_oracle.py", "test_advise.py", "test_implication.py"),
 )  # fmt: skip
